@@ -1,0 +1,6 @@
+"""What is measured: torchmetrics Metrics that are right under DDP."""
+
+from depthlab.metrics.depth import DepthMetric, mean_depths
+from depthlab.metrics.pretraining import PretrainingMetrics
+
+__all__ = ["DepthMetric", "PretrainingMetrics", "mean_depths"]

@@ -1,0 +1,37 @@
+# `make setup` makes .venv from the project's files; everything else runs in it.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+ARGS ?=
+
+.PHONY: help setup test test-full lint bench pretrain tensorboard
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## make .venv and install depthlab with all it needs
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$$(grep '^torch==' .ci/constraints.txt)" $(TORCH_INDEX)
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[sample,dev]'
+	touch $@
+
+test: setup ## the default tests, a few minutes
+	$(BIN)/pytest $(ARGS)
+
+test-full: setup ## all tests: end-to-end runs, and those that need ../shared/data
+	$(BIN)/pytest -m "" $(ARGS)
+
+lint: setup ## ruff: lint and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+bench: setup ## how fast the compact execution is
+	$(BIN)/python -m tests.benchmarks.compact $(ARGS)
+
+pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go on after an interrupt: ARGS="--ckpt_path last")
+	$(BIN)/depthlab fit --config experiments/pretrain.yaml $(ARGS)
+
+tensorboard: setup ## look at all runs
+	$(BIN)/tensorboard --logdir checkpoints/runs $(ARGS)

@@ -1,0 +1,89 @@
+"""Watches how deep each kind of token goes, in training and validation."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from depthlab.kinds import POOLS
+from depthlab.metrics import DepthMetric, mean_depths
+
+
+class PonderMonitor(Callback):
+    """Logs `{train,val}/depth/<kind>` and a histogram of depths, and lays out the dashboard's depth charts.
+
+    Counts gather on the device, from all ranks, and are read when they are logged.
+
+    Args:
+        max_depth: L, the cap of the model.
+    """
+
+    def __init__(self, max_depth: int) -> None:
+        self.depths = {"train": DepthMetric(max_depth), "val": DepthMetric(max_depth)}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Move the counts to the device of the model."""
+        for metric in self.depths.values():
+            metric.to(pl_module.device)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One chart for the depths of all kinds, so that it is there when TensorBoard opens."""
+        for metric in self.depths.values():
+            metric.to(pl_module.device)
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            charts = {stage: ["Multiline", [f"{stage}/depth/{name}" for name in POOLS]] for stage in self.depths}
+            trainer.logger.experiment.add_custom_scalars({"depth by kind of token": charts})
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        """Count, and log at the task's pace."""
+        self.depths["train"].update(outputs["depths"], batch["kinds"])
+        if pl_module.is_logging_step(batch_idx):
+            self._log("train", trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count."""
+        self.depths["val"].update(outputs["depths"], batch["kinds"])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over the held-out documents."""
+        self._log("val", trainer, pl_module)
+
+    def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        counts = self.depths[stage].compute()
+        self.depths[stage].reset()
+        for name, mean in mean_depths(counts).items():
+            pl_module.log(f"{stage}/depth/{name}", mean)
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and not trainer.sanity_checking:
+            _add_depth_histogram(trainer.logger, f"{stage}/depth", counts.sum(dim=0), trainer.global_step)
+
+
+def _add_depth_histogram(logger: TensorBoardLogger, tag: str, counts: Tensor, step: int) -> None:
+    """Counts [L + 1] of tokens by depth, as one bar a depth."""
+    counts = counts.cpu().double()
+    depths = torch.arange(len(counts), dtype=torch.float64)
+    occurring = depths[counts > 0]
+    if not len(occurring):
+        return
+    logger.experiment.add_histogram_raw(
+        tag,
+        min=occurring.min().item(),
+        max=occurring.max().item(),
+        num=int(counts.sum()),
+        sum=(depths * counts).sum().item(),
+        sum_squares=(depths.square() * counts).sum().item(),
+        bucket_limits=(depths + 0.5).tolist(),
+        bucket_counts=counts.tolist(),
+        global_step=step,
+    )

@@ -1,0 +1,241 @@
+"""The `depthlab` command: Lightning's fit, validate, test and predict on layered YAML, and the small commands."""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from jsonargparse import auto_cli, set_parsing_settings
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from depthlab.callbacks import PonderMonitor, Resumable, ThroughputMonitor
+from depthlab.data.pretraining import PretrainingDataModule
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.reports.export import export
+from depthlab.reports.pretraining import table_1
+from depthlab.tasks import PretrainingTask
+
+TASKS = {"pretraining": (PretrainingTask, PretrainingDataModule)}
+"""What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
+
+COMMANDS = {"export": export}
+"""Commands that need no trainer."""
+
+set_parsing_settings(
+    omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files
+    subclasses_disabled=[AdaptiveAlbertConfig],  # its fields are options of their own, checked and documented
+)
+
+
+class DepthlabTrainer(Trainer):
+    """Lightning's Trainer, and a step ahead of it."""
+
+    def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
+        """Prepare an experiment's data ahead of time, so that fit (on a cluster, say) finds it in the cache."""
+        datamodule.prepare_data()
+
+
+class DepthlabCLI(LightningCLI):
+    """Lightning's CLI with a fixed run directory: logs, checkpoints and results of a run lie in one place."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's subcommands, and `prepare`."""
+        return {**LightningCLI.subcommands(), "prepare": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what belongs to an experiment beside trainer, model and data."""
+        parser.add_argument("--task", default="pretraining", help=f"What the experiment is: {', '.join(TASKS)}.")
+        parser.add_argument(
+            "--base", type=str | None, default=None, help="In a YAML: the file, beside it, that it builds upon."
+        )
+        parser.add_argument(
+            "--run_dir",
+            default="checkpoints/runs/default",
+            help="Directory of the run: configuration, TensorBoard logs, checkpoints, results. A new run never "
+            "overwrites another: go on with `--ckpt_path last`, or name another directory.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.save_last": True,
+                "checkpoint.save_top_k": 0,
+                "checkpoint.every_n_train_steps": 500,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_dir)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the trainer the callbacks of every run, and its logger."""
+        run_dir = self._get(self.config_init, "run_dir")
+        self.resumable = Resumable(_checkpoint_dir(run_dir))
+        self.throughput = ThroughputMonitor()
+        self.trainer_defaults["callbacks"] = [
+            PonderMonitor(self.model.model.config.num_hidden_layers),
+            self.throughput,
+            LearningRateMonitor(logging_interval="step"),
+            RichProgressBar(leave=True),
+            self.resumable,
+        ]
+        if self.subcommand == "fit":
+            kwargs.setdefault("logger", TensorBoardLogger(run_dir, name="", version=""))
+        else:
+            kwargs.setdefault("logger", False)
+            self.save_config_callback = None
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse to overwrite a run, and to resume what is not there.
+
+        Raises:
+            UserError: there is a run in the run directory, or none to resume; or the directory can't be written.
+        """
+        run_dir = Path(self.config_init.fit.run_dir)
+        last = Path(_checkpoint_dir(run_dir)) / "last.ckpt"
+        ckpt_path = self.config_init.fit.ckpt_path
+        if ckpt_path == "last":
+            if not last.exists():
+                raise UserError(f"nothing to resume: {last} does not exist; leave out --ckpt_path to start a new run")
+        elif ckpt_path is None and last.exists():
+            raise UserError(f"{run_dir} holds a run: go on with --ckpt_path last, or start another with --run_dir DIR")
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / ".writable").touch()
+            (run_dir / ".writable").unlink()
+        except OSError as error:
+            raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
+
+    def after_fit(self) -> None:
+        """Evaluate on the held-out documents, print the table and where everything lies."""
+        run_dir = Path(self.config_init.fit.run_dir)
+        if self.resumable.interrupted:
+            _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
+            return
+        self.trainer.validate(self.model, self.datamodule, verbose=False)
+        results = {
+            "steps": self.trainer.global_step,
+            **self.throughput.state_dict(),
+            "data": self.datamodule.summary,
+            **{name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")},
+        }
+        if self.trainer.is_global_zero:
+            (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            self.datamodule.tokenizer.save_pretrained(run_dir / "tokenizer")
+        self.after_validate()
+        _say(
+            f"\nresults     {run_dir / 'results.json'}\ncheckpoint  {self.resumable.checkpoint}\n"
+            f"TensorBoard tensorboard --logdir {run_dir}"
+        )
+
+    def after_validate(self) -> None:
+        """Print Table 1."""
+        _say("\n" + table_1(self.trainer.callback_metrics))
+
+
+def _checkpoint_dir(run_dir: str | Path) -> str:
+    return str(Path(run_dir) / "checkpoints")
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _with_bases(arguments: Sequence[str]) -> list[str]:
+    """Put before every `--config FILE` the files that it builds upon (its `base`), the lowest first.
+
+    Raises:
+        UserError: a file is missing, is not YAML, or builds upon itself.
+    """
+    expanded: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, separator, value = argument.partition("=")
+        if flag not in ("--config", "-c"):
+            expanded.append(argument)
+            continue
+        path = Path(value if separator else next(rest, ""))
+        layers: list[Path] = []
+        while True:
+            if path in layers:
+                raise UserError(f"{path}: its `base` leads back to itself")
+            layers.insert(0, path)
+            base = _read_yaml(path).get("base")
+            if base is None:
+                break
+            path = path.parent / base
+        for layer in layers:
+            expanded += ["--config", str(layer)]
+    return expanded
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise UserError(f"cannot read --config {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold settings, one `name: value` a line")
+    return content
+
+
+def _task(arguments: Sequence[str]) -> str:
+    """The experiment's kind: `--task`, else `task` of the last configuration that has one."""
+    task = "pretraining"
+    for flag, value in zip(arguments, arguments[1:], strict=False):
+        if flag == "--config":
+            task = _read_yaml(Path(value)).get("task", task)
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--task"):
+            task = (argument.partition("=")[2] or "".join(arguments[position + 1 : position + 2])) or task
+    if task not in TASKS:
+        raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    return task
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        arguments: what follows `depthlab`; that of the process by default.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and arguments[0] in COMMANDS:
+            auto_cli(COMMANDS[arguments[0]], args=arguments[1:], prog=f"depthlab {arguments[0]}")
+            return
+        arguments = _with_bases(arguments)
+        task, data = TASKS[_task(arguments)]
+        DepthlabCLI(
+            task,
+            data,
+            trainer_class=DepthlabTrainer,
+            trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": "depthlab",
+                "version": version("depthlab"),
+                "parser_mode": "omegaconf+",
+                "description": __doc__,
+                **{name: {"parser_mode": "omegaconf+"} for name in DepthlabCLI.subcommands()},
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=arguments,
+        )
+    except (UserError, StrictDataclassError) as error:
+        message = " ".join(str(error).split())
+        sys.exit(f"depthlab: error: {message}")

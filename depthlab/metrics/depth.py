@@ -1,0 +1,78 @@
+"""How often each kind of token is refined: counts by kind and depth, and their means."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from depthlab.kinds import POOLS, TokenKind
+
+
+class DepthMetric(Metric):
+    """Counts tokens by kind and depth over everything seen since the last reset, on all ranks.
+
+    Args:
+        max_depth: L, the cap of the model. Depths run from 0 to L.
+
+    Raises:
+        ValueError: ``max_depth`` is less than 1.
+
+    Example:
+        >>> from depthlab.metrics import DepthMetric, mean_depths
+        >>> metric = DepthMetric(max_depth=3)
+        >>> metric.update(depths=torch.tensor([[3, 1, 2, 0]]), kinds=torch.tensor([[4, 0, 0, 6]]))
+        >>> metric.compute()[TokenKind.PLAIN]
+        tensor([0, 1, 1, 0])
+        >>> mean_depths(metric.compute())
+        {'all': 2.0, 'unmasked': 2.0, 'plain': 1.5, 'cls': 3.0}
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    counts: Tensor
+
+    def __init__(self, max_depth: int) -> None:
+        super().__init__()
+        if max_depth < 1:
+            raise ValueError(f"max_depth must be at least 1, got {max_depth}")
+        self.add_state("counts", torch.zeros(len(TokenKind), max_depth + 1, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, depths: Tensor, kinds: Tensor) -> None:
+        """Count one batch.
+
+        Args:
+            depths: [B, T] integer, N_t: iterations of each token, 0 to L.
+            kinds: [B, T] integer, the :class:`TokenKind` of each token. Padding is not counted.
+
+        Raises:
+            ValueError: The shapes differ.
+            IndexError: A depth is over L, or a kind is unknown (on CUDA: a device-side assertion).
+        """
+        if depths.shape != kinds.shape:
+            raise ValueError(f"depths are {tuple(depths.shape)}, kinds {tuple(kinds.shape)}")
+        is_real = (kinds != TokenKind.PAD).to(self.counts)
+        # Not bincount, which waits for the GPU to learn its length; not in place, which fails when validation reset the
+        # metric in inference mode.
+        self.counts = self.counts.index_put((kinds.long(), depths.long()), is_real, accumulate=True)
+
+    def compute(self) -> Tensor:
+        """The number of tokens of each kind at each depth, [kinds, L + 1] int64; the row of PAD is 0."""
+        return self.counts
+
+
+def mean_depths(counts: Tensor) -> dict[str, float]:
+    """The mean depth of every pool of kinds that occurs in the counts.
+
+    Args:
+        counts: [kinds, L + 1] integer, as :class:`DepthMetric` computes them.
+
+    Returns:
+        Mean iterations per token by the names in :data:`depthlab.kinds.POOLS`; pools without a token are left out.
+    """
+    counts = counts.cpu()
+    tokens = counts.sum(dim=1).tolist()
+    iterations = (counts * torch.arange(counts.shape[1])).sum(dim=1).tolist()
+    return {
+        name: sum(iterations[kind] for kind in pool) / pool_tokens
+        for name, pool in POOLS.items()
+        if (pool_tokens := sum(tokens[kind] for kind in pool))
+    }

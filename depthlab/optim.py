@@ -1,0 +1,161 @@
+"""LAMB as ALBERT has it, the parameters it treats differently, and the schedule of the learning rate."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from depthlab.errors import UserError
+
+
+class Lamb(Optimizer):
+    """LAMB by the formula of ALBERT's code: Adam without bias correction, scaled per tensor by a trust ratio.
+
+    For a parameter p with gradient g:
+
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g^2
+        u = m / (sqrt(v) + eps) + weight_decay * p
+        p = p - lr * (||p|| / ||u||) * u
+
+    The trust ratio ||p|| / ||u|| is 1 where either norm is 0, and in groups with ``trust_ratio=False``. Gradients are
+    not clipped here (the trainer does that). Source: You et al., 2020 (arXiv:1904.00962), in the variant of
+    google-research/albert, ``lamb_optimizer.py``; the original corrects the bias of m and v.
+
+    Args:
+        params: Parameters or groups of them, see :func:`parameter_groups`. A group may set ``trust_ratio`` (default
+            True) beside the arguments below.
+        lr: Learning rate, at least 0.
+        betas: Decay rates of the running means of g and g^2, each in [0, 1).
+        eps: Added to sqrt(v), greater than 0.
+        weight_decay: Weight decay, at least 0. It is part of u, so the trust ratio scales it too.
+
+    Raises:
+        UserError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 1.76e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+    ) -> None:
+        if not lr >= 0:
+            raise UserError(f"lr must be at least 0, got {lr}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"betas must lie in [0, 1), got {tuple(betas)}")
+        if not eps > 0:
+            raise UserError(f"eps must be greater than 0, got {eps}")
+        if not weight_decay >= 0:
+            raise UserError(f"weight_decay must be at least 0, got {weight_decay}")
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "trust_ratio": True}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: Computes the gradients and returns the loss.
+
+        Returns:
+            The closure's loss, or None without a closure.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        beta1, beta2 = group["betas"]
+        mean = state["exp_avg"].mul_(beta1).add_(parameter.grad, alpha=1 - beta1)
+        mean_square = state["exp_avg_sq"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+
+        update = mean / mean_square.sqrt().add_(group["eps"])
+        if group["weight_decay"]:
+            update.add_(parameter, alpha=group["weight_decay"])
+        if group["trust_ratio"]:
+            update.mul_(_trust_ratio(parameter, update))
+        parameter.sub_(update, alpha=group["lr"])
+
+
+def _trust_ratio(parameter: Tensor, update: Tensor) -> Tensor:
+    """||parameter|| / ||update||, 1 where either is 0. It stays on the device: a branch would wait for the GPU."""
+    parameter_norm = torch.linalg.vector_norm(parameter.float())
+    update_norm = torch.linalg.vector_norm(update.float())
+    return torch.where((parameter_norm > 0) & (update_norm > 0), parameter_norm / update_norm, 1.0)
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """The trainable parameters of a module in two groups, for :class:`Lamb` or any optimiser of torch.
+
+    The first group follows the optimiser's own settings. The second holds what ALBERT excludes from weight decay and
+    trust ratio: the parameters of every ``nn.LayerNorm``, whatever its name (one of HF's is ``full_layer_layer_norm``),
+    everything named bias, and any other vector. A parameter tied to several places is listed once, a frozen one never.
+
+    Args:
+        module: The model.
+
+    Returns:
+        ``[{"params"}, {"params", "weight_decay": 0, "trust_ratio": False}]``; either list of parameters may be empty.
+    """
+    main: list[nn.Parameter] = []
+    excluded: list[nn.Parameter] = []
+    seen: set[nn.Parameter] = set()
+    for owner in module.modules():
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter in seen or not parameter.requires_grad:
+                continue
+            seen.add(parameter)
+            is_excluded = isinstance(owner, nn.LayerNorm) or name.endswith("bias") or parameter.ndim <= 1
+            (excluded if is_excluded else main).append(parameter)
+    return [{"params": main}, {"params": excluded, "weight_decay": 0.0, "trust_ratio": False}]
+
+
+def warmup_polynomial_decay(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
+    """ALBERT's schedule: linear warm-up, then polynomial decay of power 1 over all steps, warm-up included.
+
+    With W warm-up steps of S in all, the update that follows s earlier ones has the learning rate
+
+        lr * s / W          during the warm-up, s < W
+        lr * (1 - s / S)    afterwards: at s = W a small step down, to lr * (1 - W / S)
+
+    Source: google-research/albert, ``optimization.py``, where s is TensorFlow's global step. So the first update of a
+    warm-up is void, as it is there and in Hugging Face's schedules.
+
+    Args:
+        optimizer: Its present learning rates are the peaks.
+        warmup_steps: W, in optimiser steps; 0 for no warm-up. From S on, the warm-up never ends.
+        total_steps: S, in optimiser steps.
+
+    Returns:
+        The schedule, to be stepped after every update (Lightning: ``"interval": "step"``).
+
+    Raises:
+        UserError: ``warmup_steps`` is negative or ``total_steps`` is not positive.
+    """
+    if warmup_steps < 0:
+        raise UserError(f"warmup_steps must be at least 0, got {warmup_steps}")
+    if total_steps < 1:
+        raise UserError(f"total_steps must be at least 1, got {total_steps}")
+
+    def factor(updates_made: int) -> float:
+        if updates_made < warmup_steps:
+            return updates_made / warmup_steps
+        return max(0.0, 1 - updates_made / total_steps)
+
+    return LambdaLR(optimizer, factor)

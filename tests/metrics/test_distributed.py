@@ -1,0 +1,36 @@
+"""Two gloo processes, with unequal shares of the data, compute what one process does."""
+
+import pytest
+import torch
+from torch import distributed
+from torch.multiprocessing import spawn
+
+from depthlab.metrics import DepthMetric, PretrainingMetrics
+
+from .test_depth import MAX_DEPTH, random_batch
+from .test_pretraining import VOCABULARY, random_sequences, to_floats, update
+
+SEEDS_OF_RANK = [[0, 1, 2], [3]]
+
+
+def measure(seeds):
+    depth, pretraining = DepthMetric(MAX_DEPTH), PretrainingMetrics(VOCABULARY)
+    for seed in seeds:
+        depth.update(*random_batch(seed))
+        update(pretraining, **random_sequences(seed, sequences=seed + 2))
+    return depth.compute(), to_floats(pretraining.compute())
+
+
+def run_rank(rank, folder):
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(measure(SEEDS_OF_RANK[rank]), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    spawn(run_rank, args=(tmp_path,), nprocs=2)
+    counts, means = measure([seed for seeds in SEEDS_OF_RANK for seed in seeds])
+    for rank in range(2):
+        rank_counts, rank_means = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(rank_counts, counts)
+        assert rank_means == pytest.approx(means, rel=1e-9)

@@ -1,0 +1,159 @@
+"""The compact execution against the dense one: states, depths, remainders, hidden states and every gradient."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
+from tests.models.conftest import SIZES, ragged_inputs
+
+
+def run(model, execution, inputs):
+    """Outputs and gradients of a loss that reaches everything differentiable."""
+    model = copy.deepcopy(model)
+    model.config.execution = execution
+    output = model(**inputs, output_hidden_states=True)
+    generator = torch.Generator().manual_seed(1)
+    loss = output.ponder_cost.sum()
+    for states in (output.last_hidden_state, *output.hidden_states):
+        loss = loss + (states * torch.randn(states.shape, generator=generator, dtype=torch.float64).to(states)).sum()
+    loss.backward()
+    return output, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def assert_same(dense, compact, tolerance):
+    (wanted, wanted_grads), (actual, actual_grads) = dense, compact
+    assert torch.equal(wanted.depths, actual.depths)
+    close = {"rtol": tolerance, "atol": tolerance}
+    for name in ("last_hidden_state", "remainders", "ponder_cost"):
+        torch.testing.assert_close(actual[name], wanted[name], **close)
+    assert len(wanted.hidden_states) == len(actual.hidden_states)
+    for one, other in zip(wanted.hidden_states, actual.hidden_states, strict=True):
+        torch.testing.assert_close(other, one, **close)
+    for name, gradient in wanted_grads.items():
+        if gradient is None:
+            assert actual_grads[name] is None
+            continue
+        scale = gradient.abs().max().clamp(min=1)
+        torch.testing.assert_close(actual_grads[name] / scale, gradient / scale, **close, msg=name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    extra_padding=st.integers(0, 3),
+    cap=st.integers(1, 7),
+    epsilon=st.floats(0.001, 0.6),
+    bias=st.floats(-4, 4),
+    spread=st.floats(0.02, 0.6),
+    act_cap=st.sampled_from(["truncate", "remainder"]),
+    act_update=st.sampled_from(["blend", "accumulate"]),
+    seed=st.integers(0, 2**16),
+)
+def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, seed):
+    torch.manual_seed(seed)
+    config = AdaptiveAlbertConfig(
+        **SIZES,
+        num_hidden_layers=cap,
+        act_epsilon=epsilon,
+        act_cap=act_cap,
+        act_update=act_update,
+        halting_bias_init=bias,
+        initializer_range=spread,
+    )
+    model = AdaptiveAlbertModel(config, add_pooling_layer=False).double()
+    inputs = ragged_inputs(lengths, extra_padding=extra_padding)
+    assert_same(run(model, "dense", inputs), run(model, "compact", inputs), 1e-10)
+
+
+class Imposed(nn.Module):
+    """In place of the halting unit: token t halts at the depth given for it, and no probability is near the threshold.
+
+    Takes [B, T, H] of the dense execution and, in order, the running rows of the compact one.
+    """
+
+    def __init__(self, depths):
+        super().__init__()
+        self.depths, self.n = depths, 0  # [B, T], 0 on padding
+
+    def forward(self, states):
+        self.n += 1
+        depths = self.depths if states.ndim == 3 else self.depths[self.depths >= self.n]
+        return torch.where(depths == self.n, 1.0, 0.9 / 64).to(states)
+
+
+LENGTHS = [6, 4, 1]
+PATTERNS = {
+    "all at once": torch.tensor([[2] * 6, [2] * 4 + [0] * 2, [2] + [0] * 5]),
+    "all at the first": torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] + [0] * 5]),
+    "one token left": torch.tensor([[1, 1, 1, 5, 1, 1], [1] * 4 + [0] * 2, [1] + [0] * 5]),
+    "a sequence long before the others": torch.tensor([[5, 4, 3, 5, 2, 5], [1] * 4 + [0] * 2, [4] + [0] * 5]),
+    "everything at the cap": torch.tensor([[5] * 6, [5] * 4 + [0] * 2, [5] + [0] * 5]),
+}
+
+
+@pytest.mark.parametrize("act_update", ["blend", "accumulate"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_equals_dense_in_every_halting_pattern(sizes, pattern, act_update, dtype, tolerance):
+    config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, act_update=act_update, initializer_range=0.2)
+    model = AdaptiveAlbertModel(config, add_pooling_layer=False).to(dtype)
+    model.encoder.halting = Imposed(PATTERNS[pattern])
+    inputs = ragged_inputs(LENGTHS)
+    dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
+    assert torch.equal(compact[0].depths, PATTERNS[pattern])
+    assert_same(dense, compact, tolerance)
+
+
+@pytest.mark.parametrize("execution", ["dense", "compact"])
+def test_gradient_checkpointing_changes_nothing(sizes, execution):
+    config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, execution=execution, initializer_range=0.3)
+    model = AdaptiveAlbertForPreTraining(config).double().train()
+    inputs = ragged_inputs([7, 3])
+    labels = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], -100)
+
+    def gradients(checkpointing):
+        model.zero_grad()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(**inputs, labels=labels).loss.backward()
+        return {
+            name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
+
+    plain, checkpointed = gradients(False), gradients(True)
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient)
+
+
+@pytest.mark.parametrize("execution", ["dense", "compact"])
+def test_autocast_keeps_halting_and_states_in_fp32(sizes, execution):
+    config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=4, execution=execution, act_update="accumulate")
+    model = AdaptiveAlbertModel(config)
+    inputs = ragged_inputs([7, 3])
+    exact = model(**inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(**inputs)
+    assert output.remainders.dtype == torch.float32 and output.last_hidden_state.dtype == torch.float32
+    torch.testing.assert_close(output.last_hidden_state, exact.last_hidden_state, rtol=0.1, atol=0.1)
+    output.last_hidden_state.sum().backward()
+    half = model.bfloat16()(**inputs)
+    assert half.last_hidden_state.dtype == torch.bfloat16 and half.remainders.dtype == torch.float32
+
+
+def test_held_depth_is_the_fixed_model(sizes):
+    config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=4)
+    model = AdaptiveAlbertModel(config).eval()
+    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**sizes, num_hidden_layers=4, halting="fixed")).eval()
+    fixed.load_state_dict({k: v for k, v in model.state_dict().items() if "halting" not in k})
+    inputs = ragged_inputs([7, 3])
+    model.encoder.hold_depth = True
+    held, wanted = model(**inputs), fixed(**inputs)
+    assert torch.equal(held.last_hidden_state, wanted.last_hidden_state) and torch.equal(held.depths, wanted.depths)
+    model.encoder.hold_depth = False
+    assert not torch.equal(model(**inputs).depths, wanted.depths)

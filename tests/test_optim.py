@@ -1,0 +1,241 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from transformers import AlbertConfig, AlbertForPreTraining
+
+from depthlab.errors import UserError
+from depthlab.optim import Lamb, parameter_groups, warmup_polynomial_decay
+
+
+def albert_step(p, g, m, v, lr, beta1, beta2, eps, weight_decay, trust_ratio):
+    """One update of one tensor by google-research/albert's lamb_optimizer.py, in numpy and float64."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    update = m / (np.sqrt(v) + eps) + weight_decay * p
+    ratio = 1.0
+    if trust_ratio:
+        p_norm, update_norm = math.sqrt((p**2).sum()), math.sqrt((update**2).sum())
+        if p_norm > 0 and update_norm > 0:
+            ratio = p_norm / update_norm
+    return p - lr * ratio * update, m, v
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 6)
+        self.full_layer_layer_norm = nn.LayerNorm(6)
+        self.dense = nn.Linear(6, 5)
+
+    def loss(self, seed):
+        tokens = torch.randint(0, 11, (4, 7), generator=torch.Generator().manual_seed(seed))
+        logits = self.dense(self.full_layer_layer_norm(self.embedding(tokens)))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten() % 5)
+
+
+EXCLUDED = {"full_layer_layer_norm.weight", "full_layer_layer_norm.bias", "dense.bias"}
+
+
+def make_tagger():
+    torch.manual_seed(0)
+    return Tagger()
+
+
+def train(model, optimizer, seeds, schedule=None):
+    for seed in seeds:
+        optimizer.zero_grad()
+        model.loss(seed).backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+
+
+def test_twenty_steps_are_alberts_exclusions_and_schedule_included():
+    model = make_tagger()
+    lr, warmup, total = 0.05, 5, 20
+    optimizer = Lamb(parameter_groups(model), lr=lr)
+    schedule = warmup_polynomial_decay(optimizer, warmup, total)
+    start = {name: parameter.detach().double().numpy().copy() for name, parameter in model.named_parameters()}
+    expected = {name: (p, 0.0, 0.0) for name, p in start.items()}  # and the two means
+    for s in range(total):
+        optimizer.zero_grad()
+        model.loss(seed=s).backward()
+        rate = lr * s / warmup if s < warmup else lr * (1 - s / total)
+        for name, parameter in model.named_parameters():
+            p, m, v = expected[name]
+            g = parameter.grad.double().numpy()
+            weight_decay, trust_ratio = (0, False) if name in EXCLUDED else (0.01, True)
+            expected[name] = albert_step(p, g, m, v, rate, 0.9, 0.999, 1e-6, weight_decay, trust_ratio)
+        optimizer.step()
+        schedule.step()
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(parameter.detach().numpy(), expected[name][0], rtol=1e-6, atol=1e-6, err_msg=name)
+        assert np.abs(expected[name][0] - start[name]).max() > 0.01, "the test must be able to fail"
+
+
+norms = st.sampled_from([0.0, 1e-3, 1.0, 30.0])
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=0, max_size=3),
+    parameter_scale=norms,
+    gradient_scale=norms,
+    lr=st.floats(0, 0.1),
+    betas=st.tuples(st.floats(0, 0.99), st.floats(0, 0.999)),
+    eps=st.sampled_from([1e-8, 1e-6, 1e-2]),
+    weight_decay=st.sampled_from([0.0, 0.01, 0.3]),
+    trust_ratio=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_single_steps(shape, parameter_scale, gradient_scale, lr, betas, eps, weight_decay, trust_ratio, seed):
+    rng = np.random.default_rng(seed)
+    p, g = rng.normal(size=shape) * parameter_scale, rng.normal(size=shape) * gradient_scale
+    parameter = nn.Parameter(torch.tensor(p))  # a copy
+    group = {"params": [parameter], "trust_ratio": trust_ratio}
+    optimizer = Lamb([group], lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    m = v = 0.0
+    for gradient in (g, g**3 / 10):
+        parameter.grad = torch.as_tensor(gradient)
+        optimizer.step()
+        p, m, v = albert_step(p, gradient, m, v, lr, *betas, eps, weight_decay, trust_ratio)
+    # Its norms are fp32.
+    np.testing.assert_allclose(parameter.detach().numpy(), p, rtol=1e-5, atol=1e-6 * max(parameter_scale, 1e-3))
+
+
+def test_trust_ratio_is_one_where_a_norm_is_zero():
+    no_parameter, no_update = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(3))
+    no_parameter.grad, no_update.grad = torch.ones(3), torch.zeros(3)
+    Lamb([no_parameter, no_update], lr=0.5, betas=(0.0, 0.0), eps=1e-12, weight_decay=0.0).step()
+    torch.testing.assert_close(no_parameter.detach(), torch.full((3,), -0.5))
+    torch.testing.assert_close(no_update.detach(), torch.ones(3))
+
+
+def test_half_precision_norms_do_not_overflow():
+    parameter = nn.Parameter(torch.full((4096,), 2000.0, dtype=torch.float16))  # its norm is 128,000
+    parameter.grad = torch.ones_like(parameter)
+    Lamb([parameter], lr=0.01, weight_decay=0.0).step()
+    torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, 1980.0))
+
+
+def test_parameters_without_gradient_stay():
+    with_gradient, without = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    with_gradient.grad = torch.ones(2)
+    optimizer = Lamb([with_gradient, without])
+    optimizer.step()
+    assert without.tolist() == [1, 1] and without not in optimizer.state
+    assert with_gradient.tolist() != [1, 1]
+
+
+def test_closure_runs_with_gradients():
+    parameter = nn.Parameter(torch.ones(2))
+
+    def closure():
+        loss = parameter.sum()
+        loss.backward()
+        return loss
+
+    assert Lamb([parameter]).step(closure).item() == 2
+    assert parameter.tolist() != [1, 1]
+
+
+def test_resumes_from_its_state():
+    def start():
+        model = make_tagger()
+        optimizer = Lamb(parameter_groups(model), lr=0.05)
+        return model, optimizer, warmup_polynomial_decay(optimizer, 4, 12)
+
+    straight, optimizer, schedule = start()
+    train(straight, optimizer, range(12), schedule)
+
+    stopped, optimizer, schedule = start()
+    train(stopped, optimizer, range(6), schedule)
+    saved = stopped.state_dict(), optimizer.state_dict(), schedule.state_dict()
+    resumed, optimizer, schedule = start()
+    for part, state in zip((resumed, optimizer, schedule), saved, strict=True):
+        part.load_state_dict(state)
+    train(resumed, optimizer, range(6, 12), schedule)
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"lr": -1}, {"lr": math.nan}, {"betas": (1.0, 0.9)}, {"betas": (0.9, -0.1)}, {"eps": 0}, {"weight_decay": -0.1}],
+)
+def test_lamb_rejects(arguments):
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        Lamb([nn.Parameter(torch.ones(1))], **arguments)
+
+
+def test_groups_of_hf_albert():
+    config = AlbertConfig(
+        vocab_size=30, embedding_size=4, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_hidden_layers=2
+    )
+    model = AlbertForPreTraining(config)
+    assert model.predictions.decoder.weight is model.albert.embeddings.word_embeddings.weight
+    model.albert.embeddings.position_embeddings.weight.requires_grad = False
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    main, excluded = ([names[p] for p in group["params"]] for group in parameter_groups(model))
+    assert sorted(main + excluded) == sorted(n for n in names.values() if "position_embeddings" not in n)
+    # ALBERT's own rule, a pattern on the name.
+    assert set(excluded) == {n for n in names.values() if "layer_norm" in n or "LayerNorm" in n or "bias" in n}
+    assert any("full_layer_layer_norm.weight" in name for name in excluded)
+
+
+def test_groups_go_by_the_type_of_layer_norm_and_by_shape():
+    module = nn.ModuleDict({"a": nn.LayerNorm((2, 3)), "b": nn.MultiheadAttention(4, 2), "c": nn.PReLU(3)})
+    main, excluded = parameter_groups(module)
+    assert {id(p) for p in main["params"]} == {id(module["b"].in_proj_weight), id(module["b"].out_proj.weight)}
+    assert len(excluded["params"]) == 5
+    assert (excluded["weight_decay"], excluded["trust_ratio"]) == (0, False)
+    assert set(main) == {"params"}
+
+
+def test_groups_serve_adamw():
+    model, twin = make_tagger(), make_tagger()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=0.01, weight_decay=0.1)
+    train(model, optimizer, range(3))
+    plain = [p for n, p in twin.named_parameters() if n in EXCLUDED]
+    decayed = [p for n, p in twin.named_parameters() if n not in EXCLUDED]
+    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    train(twin, torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1), range(3))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+@given(warmup=st.integers(0, 30), total=st.integers(1, 30), peak=st.floats(1e-6, 1))
+def test_schedule(warmup, total, peak):
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], lr=peak)
+    schedule = warmup_polynomial_decay(optimizer, warmup, total)
+    rates = []
+    for _ in range(max(total, warmup) + 3):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    rising = peak * np.linspace(0, 1, warmup, endpoint=False)
+    falling = peak * np.linspace(1, 0, total + 1)[warmup:]  # from 1 after no update to 0 after the last
+    expected = np.concatenate([rising, falling, np.zeros(len(rates))])[: len(rates)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-12 * peak)
+    assert min(rates) >= 0
+    assert rates[0] == (0 if warmup else peak), "only a warm-up has a void update, its first"
+    assert all(rate > 0 for rate in rates[1:total])
+
+
+def test_schedule_of_the_paper():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.76e-3)
+    factor = warmup_polynomial_decay(optimizer, 3125, 112_500).lr_lambdas[0]
+    assert factor(0) == 0
+    assert factor(1) == 1 / 3125
+    assert factor(3124) == 3124 / 3125
+    assert factor(3125) == 1 - 3125 / 112_500
+    assert factor(112_499) == pytest.approx(1 / 112_500)
+
+
+@pytest.mark.parametrize(("warmup", "total", "field"), [(-1, 5, "warmup_steps"), (0, 0, "total_steps")])
+def test_schedule_rejects(warmup, total, field):
+    with pytest.raises(UserError, match=field):
+        warmup_polynomial_decay(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), warmup, total)
