@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class DepthlabCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to an experiment beside trainer, model and data."""
-        parser.add_argument("--task", default="pretraining", help=f"What the experiment is: {', '.join(TASKS)}.")
+        parser.add_argument("--task", default="pretraining", help=f"What a YAML's experiment is: {', '.join(TASKS)}.")
         parser.add_argument(
             "--base", type=str | None, default=None, help="In a YAML: the file, beside it, that it builds upon."
         )
@@ -74,6 +75,10 @@ class DepthlabCLI(LightningCLI):
             }
         )
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_dir)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
+        self.config = parser.parse_args(args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
@@ -192,14 +197,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _task(arguments: Sequence[str]) -> str:
-    """The experiment's kind: `--task`, else `task` of the last configuration that has one."""
+    """The experiment's kind: the `task` of the last configuration that names one."""
     task = "pretraining"
-    for flag, value in zip(arguments, arguments[1:], strict=False):
+    for flag, value in pairwise(arguments):
         if flag == "--config":
             task = _read_yaml(Path(value)).get("task", task)
-    for position, argument in enumerate(arguments):
-        if argument.startswith("--task"):
-            task = (argument.partition("=")[2] or "".join(arguments[position + 1 : position + 2])) or task
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     return task
@@ -237,5 +239,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=arguments,
         )
     except (UserError, StrictDataclassError) as error:
-        message = " ".join(str(error).split())
-        sys.exit(f"depthlab: error: {message}")
+        print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Text in, batches out: documents, tokenizer, masking, and the Lightning data modules."""

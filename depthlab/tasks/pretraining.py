@@ -58,7 +58,8 @@ class PretrainingTask(LightningModule):
         self.warmup_steps = warmup_steps
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
         self.fixed_depth_steps = fixed_depth_steps
-        self.metrics = nn.ModuleDict({stage: PretrainingMetrics(config.vocab_size) for stage in ("train", "val")})
+        self.train_metrics = PretrainingMetrics(config.vocab_size)
+        self.val_metrics = PretrainingMetrics(config.vocab_size)
 
     def setup(self, stage: str) -> None:
         """Hold the data against the model.
@@ -97,7 +98,7 @@ class PretrainingTask(LightningModule):
         encoder = self.model.albert.encoder
         encoder.hold_depth = self.global_step < self.fixed_depth_steps
         outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS})
-        self._update_metrics("train", batch, outputs)
+        _update(self.train_metrics, batch, outputs)
 
         totals = torch.stack([batch["window_predicted"], batch["window_sequences"]])
         predicted, sequences = self.trainer.strategy.reduce(totals, reduce_op="sum")
@@ -114,7 +115,7 @@ class PretrainingTask(LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns depths and remainders, [B, T], for who watches."""
         outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS})
-        self._update_metrics("val", batch, outputs)
+        _update(self.val_metrics, batch, outputs)
         return {"depths": outputs.depths, "remainders": outputs.remainders}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -126,11 +127,12 @@ class PretrainingTask(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log what has gathered since the last time, from all ranks."""
         if self.is_logging_step(batch_idx):
-            self._log_metrics("train", prog_bar=True)
+            self._log_metrics("train", self.train_metrics, prog_bar=True)
+            self.log("train/time_penalty", self.time_penalty)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the held-out documents."""
-        self._log_metrics("val")
+        self._log_metrics("val", self.val_metrics)
 
     def is_logging_step(self, batch_idx: int) -> bool:
         """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
@@ -151,22 +153,21 @@ class PretrainingTask(LightningModule):
         halting = self.model.albert.encoder.halting
         return [] if halting is None else list(halting.parameters())
 
-    def _update_metrics(self, stage: str, batch: dict[str, Tensor], outputs: Any) -> None:
-        self.metrics[stage].update(
-            mlm_loss=outputs.mlm_loss.detach(),
-            prediction_logits=outputs.prediction_logits.detach(),
-            labels=batch["labels"],
-            sop_loss=outputs.sop_loss.detach(),
-            sop_logits=outputs.sop_logits.detach(),
-            sentence_order_label=batch["sentence_order_label"],
-            ponder_cost=outputs.ponder_cost.detach(),
-        )
-
-    def _log_metrics(self, stage: str, prog_bar: bool = False) -> None:
-        values = {name: value.float() for name, value in self.metrics[stage].compute().items()}
-        self.metrics[stage].reset()
+    def _log_metrics(self, stage: str, metrics: PretrainingMetrics, prog_bar: bool = False) -> None:
+        values = {name: value.float() for name, value in metrics.compute().items()}
+        metrics.reset()
         total = values["loss/mlm"] + values["loss/sop"] + self.time_penalty * values["loss/ponder"]
         self.log(f"{stage}/loss/total", total, prog_bar=prog_bar)
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
-        if stage == "train":
-            self.log("train/time_penalty", self.time_penalty)
+
+
+def _update(metrics: PretrainingMetrics, batch: dict[str, Tensor], outputs: Any) -> None:
+    metrics.update(
+        mlm_loss=outputs.mlm_loss.detach(),
+        prediction_logits=outputs.prediction_logits.detach(),
+        labels=batch["labels"],
+        sop_loss=outputs.sop_loss.detach(),
+        sop_logits=outputs.sop_logits.detach(),
+        sentence_order_label=batch["sentence_order_label"],
+        ponder_cost=outputs.ponder_cost.detach(),
+    )

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.imposed import ImposedHalting
 
 
 def run(model, execution, inputs):
@@ -70,22 +70,6 @@ def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_ca
     assert_same(run(model, "dense", inputs), run(model, "compact", inputs), 1e-10)
 
 
-class Imposed(nn.Module):
-    """In place of the halting unit: token t halts at the depth given for it, and no probability is near the threshold.
-
-    Takes [B, T, H] of the dense execution and, in order, the running rows of the compact one.
-    """
-
-    def __init__(self, depths):
-        super().__init__()
-        self.depths, self.n = depths, 0  # [B, T], 0 on padding
-
-    def forward(self, states):
-        self.n += 1
-        depths = self.depths if states.ndim == 3 else self.depths[self.depths >= self.n]
-        return torch.where(depths == self.n, 1.0, 0.9 / 64).to(states)
-
-
 LENGTHS = [6, 4, 1]
 PATTERNS = {
     "all at once": torch.tensor([[2] * 6, [2] * 4 + [0] * 2, [2] + [0] * 5]),
@@ -102,7 +86,7 @@ PATTERNS = {
 def test_equals_dense_in_every_halting_pattern(sizes, pattern, act_update, dtype, tolerance):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, act_update=act_update, initializer_range=0.2)
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).to(dtype)
-    model.encoder.halting = Imposed(PATTERNS[pattern])
+    model.encoder.halting = ImposedHalting(PATTERNS[pattern])
     inputs = ragged_inputs(LENGTHS)
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
     assert torch.equal(compact[0].depths, PATTERNS[pattern])

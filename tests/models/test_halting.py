@@ -99,7 +99,7 @@ def test_equals_the_equations_with_gradients(tokens, epsilon, act_cap, act_updat
 
     assert depths.tolist() == [n for n, *_ in expected]
     close = {"rel_tol": 1e-12, "abs_tol": 1e-12}
-    for t, (n, remainder, lambdas, output) in enumerate(expected):
+    for t, (_, remainder, lambdas, output) in enumerate(expected):
         assert math.isclose(remainders[t].item(), remainder, **close)
         assert math.isclose(state[t].item(), output, **close)
         torch.testing.assert_close(weights[:, t].detach(), torch.tensor(lambdas, dtype=torch.float64))

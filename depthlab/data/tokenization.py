@@ -1,0 +1,157 @@
+"""Load a tokenizer, or train ALBERT's kind (lower-cased Unigram) on the corpus; which pieces begin a word."""
+
+import io
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from transformers import AlbertTokenizer, AutoTokenizer, PreTrainedTokenizerBase
+
+from depthlab.errors import UserError
+
+# Documents are tokenized by many processes at once; threads inside each would only fight over the cores, and the
+# library warns at every fork after it has used its threads.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ALBERT_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]  # noqa: RUF001
+"""Pieces that ALBERT's vocabulary always keeps apart from their neighbours."""
+TRAINING_CHARACTERS = 10_000_000
+"""Bound on the text that a vocabulary is trained on; half a minute on two cores."""
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """A tokenizer from a Hugging Face directory, a SentencePiece `.model` file, or a directory with such a file.
+
+    Raises:
+        UserError: Nothing there, nothing readable, or no [CLS], [SEP], [MASK], padding or unknown token in it.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
+    models = sorted(place.glob("*.model")) if place.is_dir() else [place]
+    if place.is_dir() and ((place / "tokenizer.json").exists() or not models):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place)
+        except (ValueError, OSError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{place}: no tokenizer can be loaded from this folder ({reason})") from error
+    else:
+        tokenizer = _from_sentencepiece(models[0])
+    for name in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id", "unk_token_id"):
+        if getattr(tokenizer, name) is None:
+            raise UserError(f"{place}: the tokenizer has no {name.removesuffix('_id')}, which pre-training needs")
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Train a lower-cased Unigram vocabulary as ALBERT's: ids 0-4 are <pad>, <unk>, [CLS], [SEP], [MASK].
+
+    The SentencePiece trainer with a fixed number of threads gives the same vocabulary every time; the trainer of
+    `tokenizers` does not.
+
+    Args:
+        texts: Lines of text, of about `TRAINING_CHARACTERS` in all.
+        vocab_size: Pieces, special ones counted.
+
+    Raises:
+        UserError: The text is too small for that many pieces, or has more characters than pieces.
+    """
+    normalizer = AlbertTokenizer().backend_tokenizer.normalizer
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(normalizer.normalize_str(text) for text in texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            pad_piece="<pad>",
+            control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+            user_defined_symbols=ALBERT_SYMBOLS,
+            normalization_rule_name="identity",  # the tokenizer's own normalizer has done it
+            max_sentence_length=1_000_000,
+            num_threads=4,  # the sums of the EM steps depend on it: a constant, whatever the machine
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(_training_failure(str(error), vocab_size)) from error
+    return _from_model(model.getvalue())
+
+
+def _training_failure(message: str, vocab_size: int) -> str:
+    if largest := re.search(r"<= (\d+)", message):
+        return (
+            f"data.vocab_size: the corpus is too small for {vocab_size:,} pieces; the largest vocabulary "
+            f"it allows is {int(largest[1]):,}"
+        )
+    if smallest := re.search(r"smaller than required_chars\. (\d+) vs (\d+)", message):
+        return (
+            f"data.vocab_size: {vocab_size:,} pieces cannot hold the corpus' characters; take more than {smallest[2]}"
+        )
+    return f"data.vocab_size: cannot train {vocab_size:,} pieces on this corpus ({message.splitlines()[0]})"
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    """Raise UserError unless the tokenizer has exactly `vocab_size` pieces."""
+    if len(tokenizer) != vocab_size:
+        raise UserError(
+            f"data.vocab_size is {vocab_size}, but the tokenizer has {len(tokenizer)} pieces; make the two equal"
+        )
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of the padding, unknown, [CLS], [SEP] and [MASK] tokens.
+
+    Not `all_special_ids`: for some ALBERT vocabularies that holds parentheses and the full stop.
+    """
+    return [
+        tokenizer.pad_token_id,
+        tokenizer.unk_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+        tokenizer.mask_token_id,
+    ]
+
+
+def word_start_table(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Which pieces begin a word: [V] bool.
+
+    SentencePiece: those with the leading "▁", so punctuation belongs to the word it is attached to, and an unknown
+    character to the word it stands in. WordPiece: those without "##". Special tokens begin a word.
+    """
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    if any(piece.startswith("▁") for piece in pieces):
+        starts = np.array([piece.startswith("▁") for piece in pieces])
+        specials = [index for index in special_ids(tokenizer) if index != tokenizer.unk_token_id]
+    else:
+        starts = np.array([not piece.startswith("##") for piece in pieces])
+        specials = special_ids(tokenizer)
+    starts[specials] = True
+    return starts
+
+
+def _from_sentencepiece(file: Path) -> PreTrainedTokenizerBase:
+    if file.suffix != ".model":
+        raise UserError(f"{file}: data.tokenizer takes a folder or a SentencePiece .model file")
+    try:
+        return _from_model(file.read_bytes())
+    except Exception as error:
+        raise UserError(f"{file}: not a SentencePiece model of ALBERT's kind ({error})") from error
+
+
+def _from_model(serialized: bytes) -> PreTrainedTokenizerBase:
+    """ALBERT's tokenizer with the pieces of a SentencePiece model.
+
+    `AlbertTokenizer.from_pretrained` on a folder with `spiece.model` makes special tokens of the user-defined symbols,
+    which segments "semi-final" unlike SentencePiece; `AlbertTokenizer(vocab_file=...)` ignores the file.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(serialized)
+    return AlbertTokenizer(vocab=[(piece.piece, piece.score) for piece in model.pieces])

@@ -1,0 +1,285 @@
+"""How fast the compact execution is, against the dense one and against `transformers.AlbertModel` (`make bench`).
+
+Depths are imposed, so that the work is known. Variants run in turn, A B C A B C ..., in one process; figures are
+medians, to be read as ratios. Prints Markdown; run it on a quiet machine.
+"""
+
+import argparse
+import csv
+import functools
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AlbertConfig, AlbertForPreTraining, AlbertModel, DataCollatorForLanguageModeling
+
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
+from tests.models.imposed import ImposedHalting
+
+MODELS = {"tiny": (6, 3.8), "small": (12, 7.1), "base": (24, 10.0)}  # cap, mean depth: the paper's Table 1
+VOCABULARY = 30_000
+SST2 = Path(__file__).parents[2].parent / "shared/data/glue/SST-2/dev.tsv"
+SLOWEST_USABLE = 0.1  # a dtype whose matmul runs at less than this share of fp32's has no hardware behind it
+
+
+def full_lengths() -> Tensor:
+    """16 sequences of 128 tokens."""
+    return torch.full((16,), 128)
+
+
+def glue_lengths() -> Tensor:
+    """64 sequences as long as SST-2's sentences with two specials; without the file, a log-normal of the same shape."""
+    if SST2.exists():
+        with SST2.open() as file:
+            lengths = [len(row["sentence"].split()) + 2 for row in csv.DictReader(file, delimiter="\t", quoting=3)]
+        return torch.tensor(lengths[:64])
+    return torch.from_numpy(np.random.default_rng(0).lognormal(2.95, 0.5, 64)).long().clamp(4, 60)
+
+
+def draw_depths(lengths: Tensor, cap: int, mean: float) -> Tensor:
+    """[B, T] depths in 1..cap around this mean, widely spread (beta-binomial); 0 on padding."""
+    generator = np.random.default_rng(0)
+    share = (mean - 1) / (cap - 1)
+    chance = generator.beta(2 * share, 2 * (1 - share), size=(len(lengths), int(lengths.max())))
+    depths = torch.from_numpy(1 + generator.binomial(cap - 1, chance))
+    return depths * (torch.arange(depths.shape[1]) < lengths[:, None])
+
+
+def inputs_of(lengths: Tensor) -> dict[str, Tensor]:
+    """Random ids and their mask."""
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    return {"input_ids": torch.randint(5, VOCABULARY, real.shape) * real, "attention_mask": real.long()}
+
+
+def medians(variants: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Seconds of each, run in turn after a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        for name, run in variants.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def step(model: torch.nn.Module, inputs: dict[str, Tensor], backward: bool) -> None:
+    """Forward, or forward and backward."""
+    with torch.set_grad_enabled(backward):
+        states = model(**inputs).last_hidden_state
+    if backward:
+        states.float().sum().backward()
+        model.zero_grad()
+
+
+def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype) -> AdaptiveAlbertModel:
+    """An ALBERT of base size with imposed depths."""
+    model = AdaptiveAlbertModel(AdaptiveAlbertConfig(num_hidden_layers=cap, execution=execution))
+    model.encoder.halting = ImposedHalting(depths)
+    return model.to(dtype).train()
+
+
+def albert(layers: int, dtype: torch.dtype) -> AlbertModel:
+    """HF's, of the same size."""
+    sizes = AdaptiveAlbertConfig()
+    return AlbertModel(
+        AlbertConfig(
+            hidden_size=sizes.hidden_size,
+            num_attention_heads=sizes.num_attention_heads,
+            intermediate_size=sizes.intermediate_size,
+            num_hidden_layers=layers,
+            attn_implementation="sdpa",
+        )
+    ).to(dtype)
+
+
+def useful_flops(depths: Tensor, lengths: Tensor) -> int:
+    """Of one forward pass: the running tokens', and one refresh of key and value after a token has halted.
+
+    A multiplication and an addition are two; norms, activations and softmax are left out.
+    """
+    config = AdaptiveAlbertConfig()
+    hidden, wide = config.hidden_size, config.intermediate_size
+    token_iterations = int(depths.sum())
+    refreshes = int((depths[depths > 0] < depths.max()).sum())
+    queries_times_keys = int((depths.sum(dim=1) * lengths).sum())
+    running = 2 * (4 * hidden * hidden + 2 * hidden * wide)
+    return token_iterations * running + refreshes * 2 * 2 * hidden * hidden + 4 * hidden * queries_times_keys
+
+
+def matmul_flops_per_second(dtype: torch.dtype) -> float:
+    """Of this machine at [2048, 768] x [768, 3072]."""
+    left, right = torch.randn(2048, 768).to(dtype), torch.randn(768, 3072).to(dtype)
+    seconds = medians({"matmul": lambda: torch.mm(left, right)}, 10 if dtype == torch.float32 else 2)["matmul"]
+    return 2 * 2048 * 768 * 3072 / seconds
+
+
+def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
+    """Points 0 to 3: no straw man, efficiency, against HF with 12 layers, useful FLOP/s."""
+    print(
+        "| lengths | model | pass | HF same cap / dense | efficiency | HF 12 layers / compact | useful / matmul FLOP/s |\n"
+        "|---|---|---|---:|---:|---:|---:|"
+    )
+    for name_of_lengths, lengths in (("128", full_lengths()), ("GLUE-like", glue_lengths())):
+        inputs = inputs_of(lengths)
+        for name, (cap, mean) in MODELS.items():
+            depths = draw_depths(lengths, cap, mean)
+            mean = depths.sum().item() / lengths.sum().item()
+            models = {
+                "dense": adaptive("dense", cap, depths, dtype),
+                "compact": adaptive("compact", cap, depths, dtype),
+                "hf": albert(cap, dtype),
+                "hf12": albert(12, dtype),
+            }
+            for backward in (False, True):
+                runs = {n: functools.partial(step, model, inputs, backward) for n, model in models.items()}
+                seconds = medians(runs, rounds)
+                efficiency = seconds["dense"] / seconds["compact"] / (cap / mean)
+                useful = useful_flops(depths, lengths) * (3 if backward else 1) / seconds["compact"] / peak
+                direction = "forward + backward" if backward else "forward"
+                print(
+                    f"| {name_of_lengths} | {name} {cap} / {mean:.2f} | {direction} "
+                    f"| {seconds['hf'] / seconds['dense']:.2f} | {efficiency:.3f} "
+                    f"| {seconds['hf12'] / seconds['compact']:.2f} | {useful:.2f} |",
+                    flush=True,
+                )
+
+
+class Tokens:
+    """The little that HF's collator asks of a tokenizer, so that no vocabulary is needed here."""
+
+    pad_token_id, mask_token_id, mask_token, padding_side, pad_token = 0, 4, "[MASK]", "right", "<pad>"
+
+    def __len__(self) -> int:
+        return VOCABULARY
+
+    def get_special_tokens_mask(self, ids, already_has_special_tokens):
+        """The first and the last token."""
+        return [int(position in (0, len(ids) - 1)) for position in range(len(ids))]
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        """[MASK] is all that is ever asked for."""
+        return self.mask_token_id
+
+    def pad(self, examples, return_tensors, pad_to_multiple_of=None):
+        """All sequences are equally long here."""
+        return {"input_ids": torch.stack([example["input_ids"] for example in examples])}
+
+
+def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
+    """Point 4: from batch to optimiser, small model, against a plain script on HF's ALBERT."""
+    cap, mean = MODELS["small"]
+    lengths = full_lengths()
+    depths = draw_depths(lengths, cap, mean)
+    collate = DataCollatorForLanguageModeling(Tokens(), mlm_probability=0.15)
+    sequences = [{"input_ids": ids} for ids in inputs_of(lengths)["input_ids"]]
+    order = torch.randint(0, 2, (len(lengths),))
+
+    def trainer(model: torch.nn.Module) -> Callable[[], None]:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+        def run() -> None:
+            batch = collate(sequences)
+            model(**batch, sentence_order_label=order).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return run
+
+    runs = {}
+    for dtype in dtypes:
+        ours = AdaptiveAlbertForPreTraining(AdaptiveAlbertConfig(num_hidden_layers=cap))
+        ours.albert.encoder.halting = ImposedHalting(depths)
+        config = albert(1, dtype).config
+        config.num_hidden_layers = cap
+        runs[f"ours, {dtype}"] = trainer(ours.to(dtype).train())
+        runs[f"HF, {dtype}"] = trainer(AlbertForPreTraining(config).to(dtype).train())
+    seconds = medians(runs, rounds)
+    print("\n| whole pre-training step, small, 16 x 128 | tokens / s | ratio to HF fp32 |\n|---|---:|---:|")
+    for name, value in seconds.items():
+        ratio = seconds["HF, torch.float32"] / value
+        print(f"| {name} | {int(lengths.sum()) / value:.0f} | {ratio:.2f} |")
+
+
+def bench_linearity(dtype: torch.dtype, rounds: int) -> None:
+    """Point 5: the time of a step against mean depth, caps 6 to 24."""
+    lengths = full_lengths()
+    inputs = inputs_of(lengths)
+    means, seconds = [], []
+    for cap in (6, 12, 18, 24):
+        for share in (0.3, 0.6, 0.9):
+            depths = draw_depths(lengths, cap, 1 + share * (cap - 1))
+            model = adaptive("compact", cap, depths, dtype)
+            means.append(depths.double().mean().item())
+            seconds.append(medians({"step": functools.partial(step, model, inputs, True)}, rounds)["step"])
+    slope, intercept = np.polyfit(means, seconds, 1)
+    residual = np.var(np.array(seconds) - (slope * np.array(means) + intercept))
+    print(
+        f"\nstep time = {intercept:.3f} s + {slope:.3f} s x mean depth, R^2 = {1 - residual / np.var(seconds):.4f} "
+        f"({len(means)} points, caps 6 to 24; the intercept is embeddings, projection and what is paid once a call)"
+    )
+
+
+def bench_memory() -> None:
+    """Point 6: peak resident memory of a training step, in processes of their own."""
+    print(
+        "\n| peak resident memory of a step over that of the loaded model | dense MiB | compact MiB | ratio | mean / cap |"
+    )
+    print("|---|---:|---:|---:|---:|")
+    for name, (cap, mean) in MODELS.items():
+        used = {}
+        for execution in ("dense", "compact"):
+            command = [sys.executable, "-m", "tests.benchmarks.compact", "--memory-of", execution, name]
+            used[execution] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        ratio = used["compact"] / used["dense"]
+        print(f"| {name} | {used['dense']:.0f} | {used['compact']:.0f} | {ratio:.2f} | {mean / cap:.2f} |", flush=True)
+
+
+def memory_of(execution: str, name: str) -> None:
+    """Print the MiB that a step needs beyond the loaded model."""
+    cap, mean = MODELS[name]
+    lengths = full_lengths()
+    model = adaptive(execution, cap, draw_depths(lengths, cap, mean), torch.float32)
+    inputs = inputs_of(lengths)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step(model, inputs, backward=True)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each comparison")
+    parser.add_argument("--memory-of", nargs=2, metavar=("EXECUTION", "MODEL"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    if arguments.memory_of:
+        memory_of(*arguments.memory_of)
+        return
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, rounds {arguments.rounds}"
+    )
+    peaks = {dtype: matmul_flops_per_second(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    usable = [dtype for dtype, peak in peaks.items() if peak > SLOWEST_USABLE * peaks[torch.float32]]
+    for dtype, peak in peaks.items():
+        print(f"\n{dtype}: matmul {peak / 1e9:.0f} GFLOP/s")
+        if dtype in usable:
+            bench_speed(dtype, peak, arguments.rounds)
+        else:
+            print("not measured: this processor has no arithmetic for it")
+    bench_whole_step(usable, arguments.rounds)
+    bench_linearity(torch.float32, arguments.rounds)
+    bench_memory()
+
+
+if __name__ == "__main__":
+    main()
