@@ -44,6 +44,7 @@ class Resumable(Callback):
         self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
         if self.interrupted:
             trainer.should_stop = True
+            trainer.limit_val_batches = 0  # Lightning would validate once more before it stops
         if self.interrupted or trainer.global_step == trainer.max_steps:
             trainer.save_checkpoint(self.checkpoint)
 

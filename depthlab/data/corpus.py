@@ -6,9 +6,10 @@ import importlib.util
 import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import sentencex
 from datasets import Dataset, Features, Value, load_dataset
@@ -47,7 +48,7 @@ class CorpusSource:
             raise UserError(f"data.corpus: the weight of {self.path!r} is {self.weight}; it must be above 0")
 
 
-def as_sources(corpus: "str | list[str] | list[CorpusSource]") -> list[CorpusSource]:
+def as_sources(corpus: str | Sequence[str | dict[str, Any] | CorpusSource]) -> list[CorpusSource]:
     """Every way to write the setting `data.corpus`, as a list of sources.
 
     Raises:
@@ -59,7 +60,7 @@ def as_sources(corpus: "str | list[str] | list[CorpusSource]") -> list[CorpusSou
     return [_as_source(entry) for entry in entries]
 
 
-def _as_source(entry: "str | dict | CorpusSource") -> CorpusSource:
+def _as_source(entry: str | dict[str, Any] | CorpusSource) -> CorpusSource:
     if isinstance(entry, CorpusSource):
         return entry
     if isinstance(entry, str):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from depthlab.data.corpus import CorpusSource, as_sources
+from depthlab.data.corpus import as_sources
 from depthlab.data.masking import IGNORED, MaskingRule, Sample, SampleRandom, make_sample
 from depthlab.data.preparation import ChunkSettings, Prepared, prepare, summarise
 from depthlab.data.tokenization import load_tokenizer
@@ -190,6 +190,15 @@ class MicroBatches:
         self.loader = loader
         self.micro_batches = micro_batches
 
+    @property
+    def _iterator(self) -> Any:
+        """As in a DataLoader: Lightning ends its workers through it. Left to the collector they hang for 10 s."""
+        return self.loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: None) -> None:
+        self.loader._iterator = iterator
+
     def __len__(self) -> int:
         """Micro-batches of a whole epoch."""
         return self.micro_batches
@@ -253,7 +262,7 @@ class PretrainingDataModule(LightningDataModule):
 
     def __init__(
         self,
-        corpus: str | list[str] | list[CorpusSource] = "sample",
+        corpus: str | list[str | dict[str, Any]] = "sample",  # a dataclass here would make the CLI read files
         tokenizer: str | None = None,
         vocab_size: int = 30000,
         max_length: int = 128,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.albert.modeling_albert import AlbertLayer, AlbertTransformer
 
@@ -38,6 +38,10 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
 
     def __init__(self, config) -> None:
         super().__init__(config)
+        if config.hidden_act == "gelu_new":  # the same function as one kernel instead of eight
+            for group in self.albert_layer_groups:
+                for layer in group.albert_layers:
+                    layer.activation = nn.GELU(approximate="tanh")
         self.halting = HaltingUnit(config.hidden_size) if config.halting == "act" else None
         self.gradient_checkpointing = False
         self.hold_depth = False
@@ -157,8 +161,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         )
         mixture = torch.zeros_like(state)
         finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
-        frozen = _scatter(position, state, batch * length)
-        hidden_states = [frozen]
+        hidden_states = [_scatter(position, state, batch * length)] if output_hidden_states else []
 
         for n in range(1, cap + 1):
             keys = _refresh(keys, changed, layer.attention.key(moved), batch * length)
@@ -178,8 +181,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
                 mixture = mixture + weight * new
                 output = mixture
             if output_hidden_states:
-                frozen = frozen.index_copy(0, changed, moved)
-                hidden_states.append(frozen)
+                hidden_states.append(hidden_states[-1].index_copy(0, changed, moved))
 
             goes_on = ~step.halted
             counts = torch.zeros(batch, dtype=torch.long, device=real.device)
@@ -196,7 +198,8 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         positions, outputs, remainders, _ = zip(*finished, strict=True)
         everyone = torch.cat(positions)
         depths = torch.cat([torch.full_like(where, n) for where, _, _, n in finished])
-        hidden_states += [hidden_states[-1]] * (cap + 1 - len(hidden_states))
+        if output_hidden_states:
+            hidden_states += [hidden_states[-1]] * (cap + 1 - len(hidden_states))
 
         def unpack(rows: Tensor) -> Tensor:
             return _scatter(everyone, rows, batch * length).unflatten(0, (batch, length))

@@ -1,0 +1,88 @@
+"""Tiny pre-training runs through the command line, for the tests of what hangs together."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+REPOSITORY = Path(__file__).parents[1]
+
+SETTINGS = {
+    "data.max_length": 32,
+    "data.vocab_size": 120,
+    "data.max_predictions": "null",
+    "data.batch_size": 8,
+    "data.validation_fraction": 0.2,
+    "data.num_workers": 0,
+    "model.config.hidden_size": 16,
+    "model.config.num_attention_heads": 2,
+    "model.config.intermediate_size": 32,
+    "model.config.embedding_size": 8,
+    "model.config.max_position_embeddings": 32,
+    "model.config.num_hidden_layers": 5,
+    "model.config.initializer_range": 0.2,
+    "model.warmup_steps": 3,
+    "trainer.max_steps": 20,
+    "trainer.log_every_n_steps": 1,
+    "trainer.val_check_interval": 4,
+}
+
+
+def write_corpus(path: Path) -> None:
+    """Documents of 3 to 12 sentences of very different lengths, out of a small vocabulary; always the same."""
+    draw = random.Random(0)
+    syllables = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
+    words = ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(150)]
+    documents = []
+    for _ in range(24):
+        sentences = []
+        for _ in range(draw.randint(3, 12)):
+            sentence = " ".join(draw.choice(words) for _ in range(draw.randint(2, 14)))
+            sentences.append(sentence.capitalize() + ".")
+        documents.append(" ".join(sentences))
+    path.write_text("\n\n".join(documents) + "\n")
+
+
+def arguments(run_dir: Path, corpus: Path, **changes: object) -> list[str]:
+    """Of `depthlab fit`; changes name settings with `__` for the dots."""
+    settings = SETTINGS | {
+        "data.corpus": corpus,
+        "data.cache_dir": corpus.parent / "cache",
+        "run_dir": run_dir,
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    config = str(REPOSITORY / "experiments/pretrain.yaml")
+    return ["fit", "--config", config, *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def start(command: list[str]) -> subprocess.Popen:
+    """`depthlab` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "depthlab", *command],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(command: list[str]) -> str:
+    """What it prints; it must succeed."""
+    process = start(command)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def scalars(run_dir: Path, tag: str) -> dict[int, float]:
+    """What TensorBoard has of this tag, by step."""
+    events = EventAccumulator(str(run_dir)).Reload()
+    return {event.step: event.value for event in events.Scalars(tag)}
+
+
+def tags(run_dir: Path) -> list[str]:
+    """All scalar tags of a run."""
+    return EventAccumulator(str(run_dir)).Reload().Tags()["scalars"]

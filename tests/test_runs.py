@@ -1,0 +1,145 @@
+"""Whole runs through the command line: the golden curve, ranks and accumulation, interrupting and resuming."""
+
+import json
+import math
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runs import arguments, run, scalars, start, tags, write_corpus
+
+GOLDEN = Path(__file__).parent / "golden/pretraining.json"
+COMPARED = (
+    *("train/loss/total", "train/loss/mlm", "train/loss/sop", "train/loss/ponder", "train/accuracy/mlm"),
+    *("train/accuracy/sop", "train/depth/all", "train/depth/mask_mask", "train/depth/plain", "train/depth/cls"),
+    *("val/loss/mlm", "val/loss/sop", "val/loss/ponder", "val/depth/all", "val/depth/sep", "val/unigram_entropy"),
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    write_corpus(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(corpus):
+    """One process, one piece a step."""
+    run_dir = corpus.parent / "reference"
+    output = run(arguments(run_dir, corpus))
+    return run_dir, output
+
+
+def curves(run_dir):
+    return {tag: scalars(run_dir, tag) for tag in COMPARED}
+
+
+def assert_same_curves(actual, expected, tolerance=1e-5):
+    for tag in COMPARED:
+        assert actual[tag].keys() == expected[tag].keys(), tag
+        for step, value in expected[tag].items():
+            assert math.isclose(actual[tag][step], value, rel_tol=tolerance, abs_tol=tolerance), (tag, step)
+
+
+def test_golden_curve(reference, request):
+    """Loss and mean depth of every step; a change that means to change numerics rewrites the file: --update-golden."""
+    actual = {tag: list(scalars(reference[0], tag).values()) for tag in ("train/loss/total", "train/depth/all")}
+    if request.config.getoption("--update-golden"):
+        GOLDEN.write_text(json.dumps(actual, indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert golden.keys() == actual.keys()
+    for tag, values in golden.items():
+        assert actual[tag] == pytest.approx(values, rel=1e-3), tag
+
+
+def test_prints_table_1_and_where_things_lie(reference):
+    run_dir, output = reference
+    for row in (
+        "MLM accuracy",
+        "SOP accuracy",
+        "MASK/MASK",
+        "MASK/random",
+        "MASK/original",
+        "[CLS]",
+        "[SEP]",
+        "unigram",
+    ):
+        assert row in output
+    assert str(run_dir / "checkpoints/last.ckpt") in output and f"--logdir {run_dir}" in output
+    results = json.loads((run_dir / "results.json").read_text())
+    assert results["steps"] == 20 and results["tokens"] > 0
+    assert results["tokens"] < results["token_iterations"] < 5 * results["tokens"]
+    assert results["val/depth/all"] == pytest.approx(scalars(run_dir, "val/depth/all")[20], rel=1e-5)
+    assert 0 < results["val/unigram_entropy"] < math.log(120)
+
+
+def test_logs_what_the_dashboard_shows(reference):
+    expected = {
+        f"{stage}/{name}"
+        for stage in ("train", "val")
+        for name in (
+            *("loss/total", "loss/mlm", "loss/sop", "loss/ponder", "accuracy/mlm", "accuracy/sop", "depth/all"),
+            *("depth/unmasked", "depth/mask_replaced", "depth/plain", "depth/mask_mask", "depth/cls", "depth/sep"),
+        )
+    } | {"throughput/tokens_per_second", "throughput/token_iterations_per_second"}
+    logged = set(tags(reference[0]))
+    assert expected <= logged, expected - logged
+    assert any(tag.startswith("lr-") for tag in logged)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trainer__accumulate_grad_batches": 2, "trainer__val_check_interval": 8},
+        {"trainer__devices": 2, "trainer__strategy": "ddp"},
+    ],
+    ids=["accumulated", "two ranks"],
+)
+def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
+    """Same batches, ragged and with a short last one; whatever is logged is of the global batch."""
+    run(arguments(tmp_path / "run", corpus, **changes))
+    assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
+
+
+def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path):
+    run_dir = tmp_path / "run"
+    command = arguments(run_dir, corpus, data__num_workers=1, checkpoint__every_n_train_steps=2)
+    process = start(command)
+    while process.poll() is None and not (run_dir / "checkpoints/last.ckpt").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "--ckpt_path last" in output, output
+    checkpoint = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
+    assert 0 < checkpoint["global_step"] < 20, "interrupted too late to test anything"
+    output = run([*command, "--ckpt_path=last"])
+    assert "MLM accuracy" in output
+    assert_same_curves(curves(run_dir), curves(reference[0]))
+    again, straight = (
+        torch.load(directory / "checkpoints/last.ckpt", weights_only=True) for directory in (run_dir, reference[0])
+    )
+    assert again["global_step"] == 20
+    for name, weight in straight["state_dict"].items():
+        torch.testing.assert_close(again["state_dict"][name], weight, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
+    changes = {
+        "model__fixed_depth_steps": 12,
+        "model__time_penalty_warmup_steps": 4,
+        "model__config__halting_bias_init": 0,
+    }
+    run(arguments(tmp_path / "run", corpus, **changes))
+    depth = scalars(tmp_path / "run", "train/depth/all")
+    assert all(depth[step] == 5 for step in range(12)) and all(depth[step] < 5 for step in range(12, 20))
+
+
+@pytest.mark.full
+def test_two_ranks_and_accumulation_together(corpus, reference, tmp_path):
+    changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "trainer__accumulate_grad_batches": 2}
+    run(arguments(tmp_path / "run", corpus, trainer__val_check_interval=8, **changes))
+    assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
