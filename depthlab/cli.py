@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
@@ -30,6 +31,13 @@ TASKS = {"pretraining": (PretrainingTask, PretrainingDataModule)}
 
 COMMANDS = {"export": export}
 """Commands that need no trainer."""
+
+DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, evaluate, look inside.
+
+An experiment is a YAML: `depthlab fit --config experiments/pretrain.yaml`. Every setting of it can be given on the
+command line too (`--data.corpus FOLDER`), and `depthlab fit --help` explains each.
+
+Beside the subcommands below: {", ".join(f"`depthlab {name} --help`" for name in COMMANDS)}."""
 
 set_parsing_settings(
     omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files
@@ -123,6 +131,8 @@ class DepthlabCLI(LightningCLI):
     def after_fit(self) -> None:
         """Evaluate on the held-out documents, print the table and where everything lies."""
         run_dir = Path(self.config_init.fit.run_dir)
+        if self.trainer.is_global_zero:
+            self.datamodule.tokenizer.save_pretrained(run_dir / "tokenizer")
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
             return
@@ -135,11 +145,12 @@ class DepthlabCLI(LightningCLI):
         }
         if self.trainer.is_global_zero:
             (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-            self.datamodule.tokenizer.save_pretrained(run_dir / "tokenizer")
         self.after_validate()
         _say(
-            f"\nresults     {run_dir / 'results.json'}\ncheckpoint  {self.resumable.checkpoint}\n"
-            f"TensorBoard tensorboard --logdir {run_dir}"
+            f"\nwork         {self.throughput.savings(self.model.model.config.num_hidden_layers)}\n"
+            f"results      {run_dir / 'results.json'}\n"
+            f"checkpoint   {self.resumable.checkpoint}\n"
+            f"TensorBoard  tensorboard --logdir {run_dir}"
         )
 
     def after_validate(self) -> None:
@@ -214,9 +225,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: what follows `depthlab`; that of the process by default.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
     try:
         if arguments and arguments[0] in COMMANDS:
-            auto_cli(COMMANDS[arguments[0]], args=arguments[1:], prog=f"depthlab {arguments[0]}")
+            auto_cli(COMMANDS[arguments[0]], args=arguments[1:], prog=f"depthlab {arguments[0]}", as_positional=False)
             return
         arguments = _with_bases(arguments)
         task, data = TASKS[_task(arguments)]
@@ -231,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "prog": "depthlab",
                 "version": version("depthlab"),
                 "parser_mode": "omegaconf+",
-                "description": __doc__,
+                "description": DESCRIPTION,
                 **{name: {"parser_mode": "omegaconf+"} for name in DepthlabCLI.subcommands()},
             },
             auto_configure_optimizers=False,

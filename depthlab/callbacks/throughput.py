@@ -11,14 +11,16 @@ from torch import Tensor
 class ThroughputMonitor(Callback):
     """Logs `throughput/{tokens,token_iterations,steps}_per_second` of training, validation excluded, over all ranks.
 
-    A token-iteration is one application of the layer to one real token. The totals of the run are kept with its
-    checkpoints, so that they are right after resuming.
+    A token-iteration is one application of the layer to one real token. With several ranks, `throughput/imbalance` is
+    the most token-iterations of a rank over the mean of all ranks, per step: a step waits for its slowest rank. The
+    totals of the run are kept with its checkpoints, so that they hold after resuming.
     """
 
     def __init__(self) -> None:
         self.tokens = 0  # seen in training so far, all ranks
         self.token_iterations = 0
         self.seconds = 0.0
+        self._work: list[Tensor] = []  # tokens and token-iterations of each piece since the last time, [2]
 
     def state_dict(self) -> dict[str, Any]:
         """The totals."""
@@ -28,18 +30,29 @@ class ThroughputMonitor(Callback):
         """Go on from these totals."""
         self.__dict__.update(state_dict)
 
+    def savings(self, cap: int) -> str:
+        """What stopping early has saved against the model that takes all `cap` iterations, in one sentence."""
+        fixed = self.tokens * cap
+        if not fixed or not self.seconds:
+            return "no training step was counted"
+        saved = fixed - self.token_iterations
+        pace = self.token_iterations / self.seconds
+        return (
+            f"{self.token_iterations:,} token-iterations computed in {self.seconds:,.0f} s, {fixed:,} at fixed depth {cap}: "
+            f"{saved / fixed:.0%} saved, up to {saved / pace:,.0f} s at this pace (the rest of a step costs the same)"
+        )
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._begin(pl_module)
+        self._started_at = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
-        if trainer.training or trainer.validating:
-            self._paused_at = time.monotonic()
+        self._paused_at = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the validation's time out."""
-        if hasattr(self, "_started_at"):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._started_at += time.monotonic() - self._paused_at
 
     def on_train_batch_end(
@@ -47,23 +60,30 @@ class ThroughputMonitor(Callback):
     ) -> None:
         """Count on the device; read the counts at the task's pace."""
         depths = outputs["depths"]
-        self._window += torch.stack([(depths > 0).sum(), depths.sum()])
-        if not pl_module.is_logging_step(batch_idx):
-            return
-        tokens, token_iterations = trainer.strategy.reduce(self._window, reduce_op="sum").tolist()
+        self._work.append(torch.stack([(depths > 0).sum(), depths.sum()]))
+        if pl_module.is_logging_step(batch_idx):
+            pl_module.log_dict({f"throughput/{name}": value for name, value in self._collect(trainer).items()})
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the last steps into the totals."""
+        if self._work:
+            self._collect(trainer)
+
+    def _collect(self, trainer: Trainer) -> dict[str, float]:
+        """Add what was counted since the last time to the totals; its rates."""
+        pieces = trainer.strategy.all_gather(torch.stack(self._work)).view(trainer.world_size, len(self._work), 2)
         seconds = time.monotonic() - self._started_at
+        self._work, self._started_at = [], time.monotonic()
+        tokens, token_iterations = pieces.sum(dim=(0, 1)).tolist()
         self.tokens += tokens
         self.token_iterations += token_iterations
         self.seconds += seconds
+        per_step = pieces[..., 1].unflatten(1, (-1, trainer.accumulate_grad_batches)).sum(dim=2).double()
         rates = {
-            "tokens": tokens,
-            "token_iterations": token_iterations,
-            "steps": trainer.global_step - self._started_at_step,
+            "tokens_per_second": tokens / seconds,
+            "token_iterations_per_second": token_iterations / seconds,
+            "steps_per_second": per_step.shape[1] / seconds,
         }
-        pl_module.log_dict({f"throughput/{name}_per_second": value / seconds for name, value in rates.items()})
-        self._begin(pl_module)
-
-    def _begin(self, pl_module: LightningModule) -> None:
-        self._window = torch.zeros(2, dtype=torch.long, device=pl_module.device)
-        self._started_at = time.monotonic()
-        self._started_at_step = pl_module.global_step
+        if trainer.world_size > 1:
+            rates["imbalance"] = (per_step.amax(dim=0) / per_step.mean(dim=0)).mean().item()
+        return rates

@@ -82,8 +82,11 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset:
         UserError: The source is missing, empty or malformed; the message names the file and the line.
         datasets.exceptions.DatasetGenerationError: Caused by a UserError or OSError while the files were read.
     """
-    if (files := _files(source)) is None:
+    files = _files(source)
+    if files is None:
         return _load_hub_dataset(source).select_columns(source.text_field).rename_column(source.text_field, "text")
+    if next(_read_documents(source, files), None) is None:
+        raise UserError(f"data.corpus: {source.path} holds no document; point data.corpus to some text")
     return Dataset.from_generator(
         _read_documents,
         features=Features({"text": Value("large_string")}),

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import time
@@ -23,7 +22,13 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpus import CorpusSource, content_digest, load_documents, split_sentences
-from depthlab.data.tokenization import TRAINING_CHARACTERS, check_vocabulary, load_tokenizer, train_tokenizer
+from depthlab.data.tokenization import (
+    TRAINING_CHARACTERS,
+    check_vocabulary,
+    load_tokenizer,
+    special_ids,
+    train_tokenizer,
+)
 from depthlab.errors import UserError
 
 FORMAT = 1
@@ -32,8 +37,6 @@ DOCUMENTS_PER_TASK = 16
 """Documents in a worker's hands at a time, and chunks per Arrow record batch: both bound the memory."""
 CHUNKS_PER_RECORD_BATCH = 10_000
 SUMMARY = "summary.json"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,6 @@ def _write_chunks(
     """Chunks of one source into `scratch / "chunks"`, with their summary."""
     started = time.perf_counter()
     documents = load()
-    if len(documents) == 0:
-        raise UserError(f"data.corpus: {source.path} holds no document; point data.corpus to some text")
     id_type = "uint16" if len(tokenizer) <= 2**16 else "int32"
     chunks = documents.map(
         _chunk_documents,
@@ -178,7 +179,12 @@ def _write_chunks(
                 "validation": Value("bool"),
             }
         ),
-        fn_kwargs={"tokenizer": _plain_text_tokenizer(tokenizer), "settings": settings},
+        fn_kwargs={
+            "tokenizer": _plain_text_tokenizer(tokenizer),
+            "special_ids": special_ids(tokenizer),
+            "unknown_id": tokenizer.unk_token_id,
+            "settings": settings,
+        },
         cache_file_name=str(scratch / "map.arrow"),
         load_from_cache_file=False,
         new_fingerprint="chunks",
@@ -186,14 +192,13 @@ def _write_chunks(
     )
     if len(chunks) == 0:
         raise UserError(
-            f"data.corpus: {source.path} has only documents of a single sentence, and a sample takes two; "
+            f"data.corpus: {source.path} has no document of two sentences or more, which a sample takes; "
             "give longer documents"
         )
     chunks.save_to_disk(scratch / "chunks")
     summary = _count(chunks, len(documents))
     summary["seconds"] = time.perf_counter() - started
     (scratch / "chunks" / SUMMARY).write_text(json.dumps(summary))
-    log.info("prepared %s: %s", source.path, describe(summary))
 
 
 def summarise(folders: Sequence[Path]) -> dict[str, float]:
@@ -212,12 +217,17 @@ def describe(summary: dict[str, float]) -> str:
     return (
         f"{summary['documents']:,} documents ({summary['dropped']:,} too short), {summary['sentences']:,} sentences, "
         f"{summary['tokens']:,} tokens, {summary['chunks']:,} chunks, of which {summary['validation_chunks']:,} for "
-        f"validation; {summary['tokens'] / summary['seconds']:,.0f} tokens/s"
+        f"validation; prepared at {summary['tokens'] / summary['seconds']:,.0f} tokens/s"
     )
 
 
 def _chunk_documents(
-    batch: dict[str, list[str]], indices: list[int], tokenizer: Tokenizer, settings: ChunkSettings
+    batch: dict[str, list[str]],
+    indices: list[int],
+    tokenizer: Tokenizer,
+    special_ids: list[int],
+    unknown_id: int,
+    settings: ChunkSettings,
 ) -> dict[str, list[Any]]:
     rows: dict[str, list[Any]] = {"ids": [], "sentence_lengths": [], "document": [], "validation": []}
     for index, text in zip(indices, batch["text"], strict=True):
@@ -231,7 +241,9 @@ def _chunk_documents(
             lengths, settings.max_length - 3, settings.short_sequence_probability, np.random.default_rng(identity)
         )
         for start, end in chunks:
-            rows["ids"].append(np.concatenate(sentences[start:end]))
+            ids = np.concatenate(sentences[start:end])
+            ids[np.isin(ids, special_ids)] = unknown_id  # a text that has "<pad>" in it
+            rows["ids"].append(ids)
             rows["sentence_lengths"].append(lengths[start:end])
             rows["document"].append(index)
             rows["validation"].append(held_out)

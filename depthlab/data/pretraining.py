@@ -1,6 +1,5 @@
 """The Lightning data module of pre-training: which samples make which step, on which rank, in which micro-batch."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,18 +9,17 @@ import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets, load_from_disk
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpus import as_sources
 from depthlab.data.masking import IGNORED, MaskingRule, Sample, SampleRandom, make_sample
-from depthlab.data.preparation import ChunkSettings, Prepared, prepare, summarise
+from depthlab.data.preparation import ChunkSettings, Prepared, describe, prepare, summarise
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
-
-log = logging.getLogger(__name__)
 
 ORDER_STREAM, TRAIN_STREAM, VALIDATION_STREAM = range(3)
 """First number of every random seed after the user's, so that no two uses draw the same numbers."""
@@ -326,6 +324,7 @@ class PretrainingDataModule(LightningDataModule):
             self.cache_dir,
             self.prepare_workers,
         )
+        rank_zero_info(f"Corpus: {describe(summarise(self._prepared.chunks))}")
 
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared text, memory-mapped.

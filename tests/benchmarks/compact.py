@@ -125,7 +125,7 @@ def matmul_flops_per_second(dtype: torch.dtype) -> float:
 def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
     """Points 0 to 3: no straw man, efficiency, against HF with 12 layers, useful FLOP/s."""
     print(
-        "| lengths | model | pass | HF same cap / dense | efficiency | HF 12 layers / compact | useful / matmul FLOP/s |\n"
+        "| lengths | model | pass | HF same cap / dense | efficiency | HF 12 layers / compact | useful / matmul |\n"
         "|---|---|---|---:|---:|---:|---:|"
     )
     for name_of_lengths, lengths in (("128", full_lengths()), ("GLUE-like", glue_lengths())):
@@ -231,9 +231,7 @@ def bench_linearity(dtype: torch.dtype, rounds: int) -> None:
 
 def bench_memory() -> None:
     """Point 6: peak resident memory of a training step, in processes of their own."""
-    print(
-        "\n| peak resident memory of a step over that of the loaded model | dense MiB | compact MiB | ratio | mean / cap |"
-    )
+    print("\n| peak memory of a step, over the loaded model's | dense MiB | compact MiB | ratio | mean / cap |")
     print("|---|---:|---:|---:|---:|")
     for name, (cap, mean) in MODELS.items():
         used = {}

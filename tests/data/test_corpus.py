@@ -16,7 +16,7 @@ def texts(path: Path, scratch: Path, **settings) -> list[str]:
 
 def failure(path: Path, scratch: Path, **settings) -> str:
     """The message of the UserError, perhaps inside what HF datasets makes of it."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011, B017
+    with pytest.raises(Exception) as caught:
         texts(path, scratch, **settings)
     error = caught.value
     while not isinstance(error, UserError):
@@ -31,10 +31,10 @@ def test_text_files_and_jsonl(tmp_path):
     (folder / "a.txt").write_text("One. Two.\nThree.\n\n\n \nFour.\n", encoding="utf-8")
     (folder / "b.jsonl").write_text('{"text": "Five.\\n\\nSix."}\n\n{"text": "  "}\n', encoding="utf-8")
     with gzip.open(folder / "inner" / "c.jsonl.gz", "wt", encoding="utf-8") as file:
-        file.write(json.dumps({"text": "Sieben – ähm.", "id": 3}) + "\n")
+        file.write(json.dumps({"text": "Sieben, ähm.", "id": 3}) + "\n")
     (folder / "notes.md").write_text("not this")
     found = [text.strip() for text in texts(folder, tmp_path / "scratch")]
-    assert found == ["One. Two.\nThree.", "Four.", "Five.\n\nSix.", "Sieben – ähm."]
+    assert found == ["One. Two.\nThree.", "Four.", "Five.\n\nSix.", "Sieben, ähm."]
 
 
 def test_other_text_field(tmp_path):
@@ -81,14 +81,14 @@ def test_hub_dataset(tmp_path, monkeypatch):
     source = CorpusSource("wikimedia/wikipedia", name="20231101.en", split="train[:1%]", text_field="body")
     assert load_documents(source, tmp_path).to_dict() == {"text": ["One.", "Two."]}
     assert calls == [(("wikimedia/wikipedia", "20231101.en"), {"split": "train[:1%]"})]
-    with pytest.raises(UserError, match="no column 'text'.*body"):
+    with pytest.raises(UserError, match=r"no column 'text'.*body"):
         load_documents(CorpusSource("wikimedia/wikipedia"), tmp_path)
 
     def offline(*args, **kwargs):
         raise ConnectionError("Couldn't reach the hub\nmore")
 
     monkeypatch.setattr(corpus, "load_dataset", offline)
-    with pytest.raises(UserError, match="neither a file or folder here nor .*reach the hub") as caught:
+    with pytest.raises(UserError, match=r"neither a file or folder here nor .*reach the hub") as caught:
         load_documents(source, tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -130,10 +130,11 @@ def test_digest_follows_content(tmp_path):
     assert content_digest(CorpusSource(str(tmp_path / "a"), text_field="body")) != same
 
 
-def test_text_file_is_streamed(tmp_path):
+def test_text_file_is_streamed(tmp_path, monkeypatch):
     """A file without a single blank line comes in pieces that a fraction of its size in memory is enough for."""
+    monkeypatch.setattr(corpus, "LONGEST_DOCUMENT", 100_000)
     with (tmp_path / "big.txt").open("w") as file:
-        for number in range(200_000):
+        for number in range(40_000):
             file.write(f"This is sentence number {number} of a long book without a blank line, said he.\n")
     size = (tmp_path / "big.txt").stat().st_size
     tracemalloc.start()
@@ -141,8 +142,8 @@ def test_text_file_is_streamed(tmp_path):
     lines = sum(piece.count("\n") for piece in pieces)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert lines == 200_000
-    assert peak < size / 3
+    assert lines == 40_000
+    assert peak < size / 5
 
 
 def test_sentences():

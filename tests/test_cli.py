@@ -1,0 +1,165 @@
+"""The command line: every experiment parses, bad input gets one line, nothing is overwritten."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depthlab.cli import main
+from depthlab.models import AdaptiveAlbertConfig
+from tests.runs import REPOSITORY, arguments, write_corpus
+
+EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    write_corpus(tmp_path / "corpus.txt")
+    return tmp_path / "corpus.txt"
+
+
+def parsed(capsys, *command):
+    """The configuration that a command would run with."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *command, "--print_config"])
+    assert not exit_.value.code
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def error_of(capsys, command):
+    """The one line that a command fails with."""
+    with pytest.raises(SystemExit) as exit_:
+        main(command)
+    assert exit_.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_parses(capsys, path):
+    config = parsed(capsys, "--config", str(path))
+    assert "${" not in yaml.dump(config), "every interpolation is resolved"
+    model = AdaptiveAlbertConfig(**config["model"]["config"])
+    assert model.vocab_size == config["data"]["vocab_size"]
+    assert config["run_dir"].startswith("checkpoints/runs/")
+
+
+PAPER = {  # Table 1 and the protocol of PAPER.md
+    "tiny": {"num_hidden_layers": 6, "time_penalty": 1e-3},
+    "small": {"num_hidden_layers": 12, "time_penalty": 5e-4},
+    "base": {"num_hidden_layers": 24, "time_penalty": 2.5e-4},
+    "albert": {"num_hidden_layers": 12, "halting": "fixed", "num_hidden_groups": 1, "embedding_size": 128},
+    "bert": {"num_hidden_layers": 12, "halting": "fixed", "num_hidden_groups": 12, "embedding_size": 768},
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_models_have_the_papers_hyper_parameters(capsys, name):
+    config = parsed(capsys, "--config", str(REPOSITORY / f"experiments/pretrain/{name}.yaml"))
+    expected = {
+        "vocab_size": 30000,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_act": "gelu_new",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.02,
+        "act_epsilon": 0.01,
+        "act_cap": "truncate",
+        "act_update": "blend",
+        "halting_bias_init": 0.0,
+        **PAPER[name],
+    }
+    model, data, trainer = config["model"], config["data"], config["trainer"]
+    assert {key: model["config"][key] for key in expected} == expected
+    assert model["optimizer"]["class_path"] == "depthlab.optim.Lamb"
+    lamb = model["optimizer"]["init_args"]
+    assert (lamb["lr"], lamb["betas"], lamb["eps"], lamb["weight_decay"]) == (1.76e-3, [0.9, 0.999], 1e-6, 0.01)
+    assert (model["warmup_steps"], trainer["max_steps"], data["batch_size"]) == (3125, 112_500, 4096)
+    assert (model["time_penalty_warmup_steps"], model["fixed_depth_steps"]) == (0, 0)
+    assert (data["max_length"], data["mask_ratio"], data["max_predictions"]) == (128, 0.2, 20)
+    assert (trainer["gradient_clip_val"], data["short_sequence_probability"]) == (1.0, 0.1)
+
+
+def test_layers_interpolation_and_command_line_combine(capsys, tmp_path):
+    (tmp_path / "lower.yaml").write_text(
+        "data: {vocab_size: 500}\nmodel: {config: {vocab_size: '${data.vocab_size}', hidden_size: 24}}\n"
+    )
+    (tmp_path / "upper.yaml").write_text("base: lower.yaml\nmodel: {config: {num_hidden_layers: 3}}\n")
+    config = parsed(capsys, "--config", str(tmp_path / "upper.yaml"), "--data.vocab_size", "700")["model"]["config"]
+    assert (config["vocab_size"], config["hidden_size"], config["num_hidden_layers"]) == (700, 24, 3)
+
+
+def test_layers_that_lead_in_a_circle(capsys, tmp_path):
+    (tmp_path / "one.yaml").write_text("base: two.yaml\n")
+    (tmp_path / "two.yaml").write_text("base: one.yaml\n")
+    assert "one.yaml" in error_of(capsys, ["fit", "--config", str(tmp_path / "one.yaml")])
+
+
+@pytest.mark.parametrize("command", ["", "fit", "validate", "prepare", "export"])
+def test_help_reads_like_documentation(capsys, command):
+    with pytest.raises(SystemExit) as exit_:
+        main([*command.split(), "--help"])
+    assert not exit_.value.code
+    text = " ".join(capsys.readouterr().out.split())
+    expected = {
+        "": ["fit", "prepare", "export"],
+        "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
+        "validate": ["--ckpt_path"],
+        "prepare": ["ahead of time"],
+        "export": ["--checkpoint", "safetensors"],
+    }[command]
+    for phrase in expected:
+        assert phrase in text, phrase
+
+
+BAD_SETTINGS = {
+    "model.config.time_penalty": (-0.1, "time_penalty"),
+    "model.config.act_epsilon": (1.5, "act_epsilon"),
+    "model.config.act_epsilonn": (0.1, "act_epsilonn"),
+    "model.fixed_depth_steps": (-1, "fixed_depth_steps"),
+    "data.mask_ratio": (1.5, "mask_ratio"),
+    "data.corpus": ("no/such/folder", "no/such/folder"),
+    "data.batch_size": (0, "batch_size"),
+    "model.config.max_position_embeddings": (16, "max_position_embeddings"),
+    "model.config.vocab_size": (99, "vocab_size"),
+    "config": ("no/such.yaml", "no/such.yaml"),
+    "ckpt_path": ("last", "nothing to resume"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_a_bad_setting_gets_one_line(capsys, corpus, tmp_path, name):
+    value, expected = BAD_SETTINGS[name]
+    run_dir = tmp_path / "run"
+    assert expected in error_of(capsys, [*arguments(run_dir, corpus), f"--{name}={value}"])
+    assert not list(run_dir.rglob("*.ckpt"))
+
+
+def test_a_run_is_never_overwritten(capsys, corpus, tmp_path):
+    run_dir = tmp_path / "run"
+    (run_dir / "checkpoints").mkdir(parents=True)
+    (run_dir / "checkpoints/last.ckpt").write_bytes(b"precious")
+    assert "--ckpt_path last" in error_of(capsys, arguments(run_dir, corpus))
+    assert [path.name for path in run_dir.iterdir()] == ["checkpoints"]
+    assert (run_dir / "checkpoints/last.ckpt").read_bytes() == b"precious"
+
+
+def test_a_run_directory_that_cannot_be_written(capsys, corpus, tmp_path):
+    (tmp_path / "file").touch()
+    assert "--run_dir" in error_of(capsys, arguments(tmp_path / "file/run", corpus))
+
+
+@pytest.mark.parametrize("arguments_", [["--checkpoint", "no.ckpt", "--to", "out"], []])
+def test_export_refuses(capsys, arguments_):
+    assert "checkpoint" in error_of(capsys, ["export", *arguments_])
+
+
+def test_the_repository_names_no_machine():
+    """Paths of a machine have no place in settings."""
+    for path in EXPERIMENTS:
+        assert str(Path.home()) not in path.read_text() and os.getcwd() not in path.read_text()
