@@ -13,12 +13,12 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from depthlab.callbacks import PonderMonitor, Resumable, ThroughputMonitor
+from depthlab.callbacks import PonderMonitor, ProgressBar, Resumable, ThroughputMonitor
 from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
@@ -73,16 +73,8 @@ class DepthlabCLI(LightningCLI):
             help="Directory of the run: configuration, TensorBoard logs, checkpoints, results. A new run never "
             "overwrites another: go on with `--ckpt_path last`, or name another directory.",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.save_last": True,
-                "checkpoint.save_top_k": 0,
-                "checkpoint.every_n_train_steps": 500,
-                "checkpoint.enable_version_counter": False,
-            }
-        )
-        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_dir)
+        parser.add_lightning_class_args(Resumable, "checkpoint")
+        parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=lambda run_dir: f"{run_dir}/checkpoints")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
@@ -91,14 +83,13 @@ class DepthlabCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
         run_dir = self._get(self.config_init, "run_dir")
-        self.resumable = Resumable(_checkpoint_dir(run_dir))
+        self.resumable = self._get(self.config_init, "checkpoint")
         self.throughput = ThroughputMonitor()
         self.trainer_defaults["callbacks"] = [
             PonderMonitor(self.model.model.config.num_hidden_layers),
             self.throughput,
             LearningRateMonitor(logging_interval="step"),
-            RichProgressBar(leave=True),
-            self.resumable,
+            ProgressBar(leave=True),
         ]
         if self.subcommand == "fit":
             kwargs.setdefault("logger", TensorBoardLogger(run_dir, name="", version=""))
@@ -108,18 +99,14 @@ class DepthlabCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        """Refuse to overwrite a run, and to resume what is not there.
+        """Refuse to overwrite a run, or to resume what is not there.
 
         Raises:
             UserError: there is a run in the run directory, or none to resume; or the directory can't be written.
         """
         run_dir = Path(self.config_init.fit.run_dir)
-        last = Path(_checkpoint_dir(run_dir)) / "last.ckpt"
-        ckpt_path = self.config_init.fit.ckpt_path
-        if ckpt_path == "last":
-            if not last.exists():
-                raise UserError(f"nothing to resume: {last} does not exist; leave out --ckpt_path to start a new run")
-        elif ckpt_path is None and last.exists():
+        self.before_validate()
+        if self.config_init.fit.ckpt_path is None and self.resumable.path.exists():
             raise UserError(f"{run_dir} holds a run: go on with --ckpt_path last, or start another with --run_dir DIR")
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -127,6 +114,22 @@ class DepthlabCLI(LightningCLI):
             (run_dir / ".writable").unlink()
         except OSError as error:
             raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
+
+    def before_validate(self) -> None:
+        """Find the run's last checkpoint, where it is asked for.
+
+        Raises:
+            UserError: there is none.
+        """
+        options = self.config_init[self.subcommand]
+        if options.ckpt_path == "last":
+            options.ckpt_path = str(self.resumable.path)
+        if options.ckpt_path is not None and not Path(options.ckpt_path).exists():
+            raise UserError(
+                f"nothing to resume: {options.ckpt_path} does not exist; leave out --ckpt_path to start anew"
+            )
+
+    before_test = before_predict = before_validate
 
     def after_fit(self) -> None:
         """Evaluate on the held-out documents, print the table and where everything lies."""
@@ -149,17 +152,13 @@ class DepthlabCLI(LightningCLI):
         _say(
             f"\nwork         {self.throughput.savings(self.model.model.config.num_hidden_layers)}\n"
             f"results      {run_dir / 'results.json'}\n"
-            f"checkpoint   {self.resumable.checkpoint}\n"
+            f"checkpoint   {self.resumable.path}\n"
             f"TensorBoard  tensorboard --logdir {run_dir}"
         )
 
     def after_validate(self) -> None:
         """Print Table 1."""
         _say("\n" + table_1(self.trainer.callback_metrics))
-
-
-def _checkpoint_dir(run_dir: str | Path) -> str:
-    return str(Path(run_dir) / "checkpoints")
 
 
 @rank_zero_only

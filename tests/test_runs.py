@@ -2,14 +2,12 @@
 
 import json
 import math
-import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.runs import arguments, run, scalars, start, tags, write_corpus
+from tests.runs import arguments, run, scalars, tags, write_corpus
 
 GOLDEN = Path(__file__).parent / "golden/pretraining.json"
 COMPARED = (
@@ -105,26 +103,27 @@ def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
     assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
 
 
-def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path):
+@pytest.mark.parametrize(("batches", "accumulate"), [(9, 1), (12, 2)])
+def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
-    command = arguments(run_dir, corpus, data__num_workers=1, checkpoint__every_n_train_steps=2)
-    process = start(command)
-    while process.poll() is None and not (run_dir / "checkpoints/last.ckpt").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and "--ckpt_path last" in output, output
+    pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
+    command = arguments(run_dir, corpus, data__num_workers=1, **pieces)
+    interrupt = ["--trainer.callbacks+=tests.runs.InterruptAt", f"--trainer.callbacks.batches={batches}"]
+    assert "--ckpt_path last" in run([*command, *interrupt])
     checkpoint = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
-    assert 0 < checkpoint["global_step"] < 20, "interrupted too late to test anything"
+    assert checkpoint["global_step"] == math.ceil(batches / accumulate)
     output = run([*command, "--ckpt_path=last"])
     assert "MLM accuracy" in output
+    assert scalars(run_dir, "epoch") == scalars(reference[0], "epoch")
     assert_same_curves(curves(run_dir), curves(reference[0]))
     again, straight = (
         torch.load(directory / "checkpoints/last.ckpt", weights_only=True) for directory in (run_dir, reference[0])
     )
     assert again["global_step"] == 20
     for name, weight in straight["state_dict"].items():
-        torch.testing.assert_close(again["state_dict"][name], weight, rtol=1e-5, atol=1e-6, msg=name)
+        if name.endswith("key.bias"):
+            continue  # attention does not depend on it: its gradient is rounding, which the optimiser blows up
+        torch.testing.assert_close(again["state_dict"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):

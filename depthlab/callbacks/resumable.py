@@ -1,29 +1,42 @@
-"""Keeps a run resumable: an interrupt ends it between two optimiser steps, with everything saved."""
+"""Keeps a run resumable: saves between two optimiser steps, regularly, at an interrupt, and when training is done."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
+from depthlab.errors import UserError
 
-class Resumable(Callback):
-    """Saves `last.ckpt` when training ends, be it done or interrupted.
+
+class Resumable(Checkpoint):
+    """Saves `last.ckpt`, from which a run goes on as if it had never stopped.
 
     The first Ctrl-C (or SIGTERM) lets the optimiser step in progress finish, saves, and stops; a second one stops at
-    once, and what was last saved stands. Saving happens between two steps, so that a resumed run sees the next samples.
+    once, and what was last saved stands. Lightning's own ModelCheckpoint, which can be added under `trainer.callbacks`
+    to keep more than the last state, also saves where an epoch is cut short, and then counts it as a whole one.
 
     Args:
-        checkpoint_dir: where `last.ckpt` goes.
+        directory: where `last.ckpt` goes; in the run directory by default.
+        every_n_steps: optimiser steps between two saves.
+
+    Raises:
+        UserError: `every_n_steps` is not positive.
     """
 
-    def __init__(self, checkpoint_dir: str | Path) -> None:
-        self.checkpoint = Path(checkpoint_dir) / "last.ckpt"
+    def __init__(self, directory: str = "checkpoints/runs/default/checkpoints", every_n_steps: int = 500) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"checkpoint.every_n_steps must be positive, got {every_n_steps}")
+        self.path = Path(directory) / "last.ckpt"
+        self.every_n_steps = every_n_steps
         self.interrupted = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals for as long as training runs."""
+        self._process = os.getpid()
         self._previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -37,7 +50,7 @@ class Resumable(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop where a step has ended and it is time to."""
+        """Save, and stop, where a step has ended and it is time to."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         # One rank may see the signal a step earlier than another.
@@ -45,10 +58,13 @@ class Resumable(Callback):
         if self.interrupted:
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning would validate once more before it stops
-        if self.interrupted or trainer.global_step == trainer.max_steps:
-            trainer.save_checkpoint(self.checkpoint)
+        done = trainer.global_step == trainer.max_steps
+        if self.interrupted or done or trainer.global_step % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.path)
 
     def _interrupt(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._process:
+            return  # a worker that makes batches: its work is still wanted
         rank_zero_info("Finishing this step, then saving; interrupt again to stop at once.")
         self.interrupted = True
         self._restore()

@@ -38,7 +38,7 @@ class ThroughputMonitor(Callback):
         saved = fixed - self.token_iterations
         pace = self.token_iterations / self.seconds
         return (
-            f"{self.token_iterations:,} token-iterations computed in {self.seconds:,.0f} s, {fixed:,} at fixed depth {cap}: "
+            f"{self.token_iterations:,} token-iterations computed in {self.seconds:,.0f} s, {fixed:,} at depth {cap}: "
             f"{saved / fixed:.0%} saved, up to {saved / pace:,.0f} s at this pace (the rest of a step costs the same)"
         )
 
