@@ -101,6 +101,9 @@ def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
     """Same batches, ragged and with a short last one; whatever is logged is of the global batch."""
     run(arguments(tmp_path / "run", corpus, **changes))
     assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
+    if "trainer__devices" in changes:
+        imbalance = scalars(tmp_path / "run", "throughput/imbalance").values()
+        assert len(imbalance) == 20 and all(1 <= value < 2 for value in imbalance) and max(imbalance) > 1
 
 
 @pytest.mark.parametrize(("batches", "accumulate"), [(9, 1), (12, 2)])
