@@ -1,4 +1,4 @@
-"""Whole runs through the command line: the golden curve, ranks and accumulation, interrupting and resuming."""
+"""Whole runs through the command line: golden curve, ranks and accumulation, interrupting and resuming, export."""
 
 import json
 import math
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForPreTraining, AutoTokenizer
 
+import depthlab  # noqa: F401 (registers the model type)
 from tests.runs import arguments, run, scalars, tags, write_corpus
 
 GOLDEN = Path(__file__).parent / "golden/pretraining.json"
@@ -127,6 +129,21 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, t
         if name.endswith("key.bias"):
             continue  # attention does not depend on it: its gradient is rounding, which the optimiser blows up
         torch.testing.assert_close(again["state_dict"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_exported_run_loads_in_transformers(reference, tmp_path):
+    run_dir, output = reference
+    target = tmp_path / "exported"
+    run(["export", f"--checkpoint={run_dir}/checkpoints/last.ckpt", f"--to={target}"])
+    model, tokenizer = AutoModelForPreTraining.from_pretrained(target).eval(), AutoTokenizer.from_pretrained(target)
+    weights = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, weights[f"model.{name}"]), name
+    depths = model(**tokenizer("Bado kelu. Mi.", return_tensors="pt", return_token_type_ids=True)).depths
+    assert depths.min() >= 1 and depths.max() <= 5
+    card = (target / "README.md").read_text()
+    accuracy = next(line for line in output.splitlines() if line.startswith("| MLM accuracy"))
+    assert accuracy in card
 
 
 def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
