@@ -2,19 +2,21 @@
 
 import json
 import sys
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import auto_cli, set_parsing_settings
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -53,17 +55,34 @@ class DepthlabTrainer(Trainer):
         datamodule.prepare_data()
 
 
+class DepthlabParser(LightningArgumentParser):
+    """Lightning's parser, with errors of one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong, not how everything is used."""
+        raise UserError(f"{' '.join(message.split())} (see `{self.prog} --help`)")
+
+
+class SaveConfigAndTokenizer(SaveConfigCallback):
+    """What a run is described by goes into its directory before it starts: an interrupted run can be exported too."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the tokenizer; the configuration is saved by Lightning."""
+        trainer.datamodule.tokenizer.save_pretrained(Path(trainer.logger.save_dir) / "tokenizer")
+
+
 class DepthlabCLI(LightningCLI):
     """Lightning's CLI with a fixed run directory: logs, checkpoints and results of a run lie in one place."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's subcommands, and `prepare`."""
-        return {**LightningCLI.subcommands(), "prepare": {"model", "datamodule"}}
+        """Those of Lightning's that there is something to do for, and `prepare`."""
+        lightning = LightningCLI.subcommands()
+        return {"fit": lightning["fit"], "validate": lightning["validate"], "prepare": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to an experiment beside trainer, model and data."""
-        parser.add_argument("--task", default="pretraining", help=f"What a YAML's experiment is: {', '.join(TASKS)}.")
+        parser.add_argument("--task", type=Literal[*TASKS], default="pretraining", help="What a YAML's experiment is.")
         parser.add_argument(
             "--base", type=str | None, default=None, help="In a YAML: the file, beside it, that it builds upon."
         )
@@ -79,6 +98,9 @@ class DepthlabCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
         self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
@@ -105,37 +127,44 @@ class DepthlabCLI(LightningCLI):
             UserError: there is a run in the run directory, or none to resume; or the directory can't be written.
         """
         run_dir = Path(self.config_init.fit.run_dir)
-        self.before_validate()
-        if self.config_init.fit.ckpt_path is None and self.resumable.path.exists():
-            raise UserError(f"{run_dir} holds a run: go on with --ckpt_path last, or start another with --run_dir DIR")
+        checkpoint = self._find_checkpoint()
+        goes_on = checkpoint is not None and checkpoint.resolve() == self.resumable.path.resolve()
+        if not goes_on and ((run_dir / "config.yaml").exists() or self.resumable.path.exists()):
+            raise UserError(
+                f"{run_dir} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or remove it"
+            )
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / ".writable").touch()
-            (run_dir / ".writable").unlink()
+            tempfile.TemporaryFile(dir=run_dir).close()
         except OSError as error:
             raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
 
     def before_validate(self) -> None:
-        """Find the run's last checkpoint, where it is asked for.
+        """Take the run's last checkpoint unless another is named.
 
         Raises:
             UserError: there is none.
         """
+        self.config_init.validate.ckpt_path = self.config_init.validate.ckpt_path or "last"
+        self._find_checkpoint()
+
+    def _find_checkpoint(self) -> Path | None:
+        """What `--ckpt_path` names, "last" being that of this run directory; None where it names nothing."""
         options = self.config_init[self.subcommand]
+        if options.ckpt_path is None:
+            return None
         if options.ckpt_path == "last":
             options.ckpt_path = str(self.resumable.path)
-        if options.ckpt_path is not None and not Path(options.ckpt_path).exists():
-            raise UserError(
-                f"nothing to resume: {options.ckpt_path} does not exist; leave out --ckpt_path to start anew"
-            )
-
-    before_test = before_predict = before_validate
+        path = Path(options.ckpt_path)
+        if not path.exists():
+            raise UserError(f"nothing to go on from: {path} does not exist; name another --ckpt_path or --run_dir")
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"--ckpt_path {path} is not a checkpoint")
+        return path
 
     def after_fit(self) -> None:
         """Evaluate on the held-out documents, print the table and where everything lies."""
         run_dir = Path(self.config_init.fit.run_dir)
-        if self.trainer.is_global_zero:
-            self.datamodule.tokenizer.save_pretrained(run_dir / "tokenizer")
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
             return
@@ -179,7 +208,10 @@ def _with_bases(arguments: Sequence[str]) -> list[str]:
         if flag not in ("--config", "-c"):
             expanded.append(argument)
             continue
-        path = Path(value if separator else next(rest, ""))
+        value = value if separator else next(rest, None)
+        if value is None:
+            raise UserError("--config needs a file: --config experiments/pretrain.yaml")
+        path = Path(value)
         layers: list[Path] = []
         while True:
             if path in layers:
@@ -188,7 +220,7 @@ def _with_bases(arguments: Sequence[str]) -> list[str]:
             base = _read_yaml(path).get("base")
             if base is None:
                 break
-            path = path.parent / base
+            path = path.parent / str(base)
         for layer in layers:
             expanded += ["--config", str(layer)]
     return expanded
@@ -199,7 +231,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold settings, one `name: value` a line")
@@ -230,11 +262,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             auto_cli(COMMANDS[arguments[0]], args=arguments[1:], prog=f"depthlab {arguments[0]}", as_positional=False)
             return
         arguments = _with_bases(arguments)
+        if arguments and arguments[0] in DepthlabCLI.subcommands() and not {"--config", "-h", "--help"} & {*arguments}:
+            raise UserError(f"name an experiment: depthlab {arguments[0]} --config experiments/pretrain.yaml")
         task, data = TASKS[_task(arguments)]
         DepthlabCLI(
             task,
             data,
             trainer_class=DepthlabTrainer,
+            parser_class=DepthlabParser,
+            save_config_callback=SaveConfigAndTokenizer,
             trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
@@ -250,5 +286,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=arguments,
         )
     except (UserError, StrictDataclassError) as error:
-        print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
+        message = " ".join(str(error).split())
+        print("depthlab: error:", message.rpartition("ValueError: ")[2], file=sys.stderr)  # without what HF wraps it in
         sys.exit(2)

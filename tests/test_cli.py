@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from depthlab.cli import main
@@ -127,8 +128,14 @@ BAD_SETTINGS = {
     "data.batch_size": (0, "batch_size"),
     "model.config.max_position_embeddings": (16, "max_position_embeddings"),
     "model.config.vocab_size": (99, "vocab_size"),
+    "model.config.hidden_size": (-16, "hidden_size"),
+    "model.config.halting_bais_init": (0, "halting_bais_init"),
+    "data.batch_sice": (8, "batch_sice"),
+    "trainer.max_steps": ("many", "max_steps"),
+    "trainer.limit_train_batches": (3, "accumulate_grad_batches"),
+    "task": ("cooking", "cooking"),
     "config": ("no/such.yaml", "no/such.yaml"),
-    "ckpt_path": ("last", "nothing to resume"),
+    "ckpt_path": ("last", "does not exist"),
 }
 
 
@@ -136,7 +143,8 @@ BAD_SETTINGS = {
 def test_a_bad_setting_gets_one_line(capsys, corpus, tmp_path, name):
     value, expected = BAD_SETTINGS[name]
     run_dir = tmp_path / "run"
-    assert expected in error_of(capsys, [*arguments(run_dir, corpus), f"--{name}={value}"])
+    pieces = {"trainer__accumulate_grad_batches": 2}
+    assert expected in error_of(capsys, [*arguments(run_dir, corpus, **pieces), f"--{name}={value}"])
     assert not list(run_dir.rglob("*.ckpt"))
 
 
@@ -147,6 +155,24 @@ def test_a_run_is_never_overwritten(capsys, corpus, tmp_path):
     assert "--ckpt_path last" in error_of(capsys, arguments(run_dir, corpus))
     assert [path.name for path in run_dir.iterdir()] == ["checkpoints"]
     assert (run_dir / "checkpoints/last.ckpt").read_bytes() == b"precious"
+
+
+def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp_path):
+    (tmp_path / "other.ckpt").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").touch()
+    assert "not a checkpoint" in error_of(
+        capsys, [*arguments(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
+    )
+    torch.save({}, tmp_path / "other.ckpt")
+    assert "holds a run" in error_of(
+        capsys, [*arguments(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
+    )
+
+
+def test_an_experiment_must_be_named(capsys):
+    assert "--config" in error_of(capsys, ["fit"])
+    assert "--config" in error_of(capsys, ["fit", "--config"])
 
 
 def test_a_run_directory_that_cannot_be_written(capsys, corpus, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForPreTraining, AutoTokenizer
+from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer
 
 import depthlab  # noqa: F401 (registers the model type)
 from tests.runs import arguments, run, scalars, tags, write_corpus
@@ -108,6 +108,23 @@ def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
         assert len(imbalance) == 20 and all(1 <= value < 2 for value in imbalance) and max(imbalance) > 1
 
 
+def test_validate_takes_the_runs_own_checkpoint_and_configuration(corpus, reference):
+    run_dir, output = reference
+    validate = ["validate", *arguments(run_dir, corpus)[1:]]
+    table = [line for line in output.splitlines() if line.startswith("|")]
+    assert [line for line in run(validate).splitlines() if line.startswith("|")] == table
+    with pytest.raises(AssertionError, match=r"error: model\.config\.num_hidden_layers is 4"):
+        run([*validate, "--model.config.num_hidden_layers=4"])
+
+
+def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
+    ended = {"trainer__max_steps": -1, "trainer__max_epochs": 1, "trainer__log_every_n_steps": 5}
+    run(arguments(tmp_path / "run", corpus, **ended))
+    steps = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
+    run([*arguments(tmp_path / "run", corpus, **ended | {"trainer__max_epochs": 2}), "--ckpt_path=last"])
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2 * steps
+
+
 @pytest.mark.parametrize(("batches", "accumulate"), [(9, 1), (12, 2)])
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
@@ -155,6 +172,12 @@ def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
     run(arguments(tmp_path / "run", corpus, **changes))
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 5 for step in range(12)) and all(depth[step] < 5 for step in range(12, 20))
+    held = {"model__fixed_depth_steps": 99, "trainer__max_steps": 2}
+    run(arguments(tmp_path / "held", corpus, **held))
+    for name in ("run", "held"):
+        run(["export", f"--checkpoint={tmp_path}/{name}/checkpoints/last.ckpt", f"--to={tmp_path}/{name}/exported"])
+        config = AutoConfig.from_pretrained(tmp_path / name / "exported")
+        assert config.halting == ("act" if name == "run" else "fixed")
 
 
 @pytest.mark.full

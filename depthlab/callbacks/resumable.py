@@ -17,7 +17,7 @@ class Resumable(Checkpoint):
 
     The first Ctrl-C (or SIGTERM) lets the optimiser step in progress finish, saves, and stops; a second one stops at
     once, and what was last saved stands. Lightning's own ModelCheckpoint, which can be added under `trainer.callbacks`
-    to keep more than the last state, also saves where an epoch is cut short, and then counts it as a whole one.
+    to keep more than the last state, also saves after an epoch that was cut short, and then counts it as a whole one.
 
     Args:
         directory: where `last.ckpt` goes; in the run directory by default.
@@ -58,8 +58,10 @@ class Resumable(Checkpoint):
         if self.interrupted:
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning would validate once more before it stops
-        done = trainer.global_step == trainer.max_steps
-        if self.interrupted or done or trainer.global_step % self.every_n_steps == 0:
+        done = trainer.global_step == trainer.max_steps or (
+            trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        )
+        if trainer.should_stop or done or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path)
 
     def _interrupt(self, number: int, frame: Any) -> None:

@@ -78,12 +78,14 @@ class ThroughputMonitor(Callback):
         self.tokens += tokens
         self.token_iterations += token_iterations
         self.seconds += seconds
-        per_step = pieces[..., 1].unflatten(1, (-1, trainer.accumulate_grad_batches)).sum(dim=2).double()
+        accumulate = trainer.accumulate_grad_batches
+        whole_steps = pieces.shape[1] // accumulate  # Lightning may cut the last step of an epoch short
+        per_step = pieces[:, : whole_steps * accumulate, 1].unflatten(1, (whole_steps, accumulate)).sum(dim=2).double()
         rates = {
             "tokens_per_second": tokens / seconds,
             "token_iterations_per_second": token_iterations / seconds,
-            "steps_per_second": per_step.shape[1] / seconds,
+            "steps_per_second": pieces.shape[1] / accumulate / seconds,
         }
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and whole_steps:
             rates["imbalance"] = (per_step.amax(dim=0) / per_step.mean(dim=0)).mean().item()
         return rates

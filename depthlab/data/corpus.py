@@ -5,15 +5,17 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import sentencex
 from datasets import Dataset, Features, Value, load_dataset
 
+from depthlab.data.hub import announce, first_line, may_be_on_hub
 from depthlab.errors import UserError
 
 SAMPLE = "sample"
@@ -44,17 +46,27 @@ class CorpusSource:
     text_field: str = "text"
 
     def __post_init__(self) -> None:
-        if self.weight <= 0:
-            raise UserError(f"data.corpus: the weight of {self.path!r} is {self.weight}; it must be above 0")
+        for field in ("path", "name", "split", "text_field"):
+            value = getattr(self, field)
+            if not isinstance(value, str) and not (field == "name" and value is None):
+                raise UserError(f"data.corpus: `{field}` is {value!r}; it must be text")
+        if self.path in ("", "null"):  # what the command line makes of `data.corpus=null`
+            raise UserError("data.corpus is empty: name at least one source")
+        if type(self.weight) not in (int, float) or not 0 < self.weight < math.inf:
+            raise UserError(
+                f"data.corpus: the `weight` of {self.path!r} is {self.weight!r}; it must be a number above 0"
+            )
 
 
-def as_sources(corpus: str | Sequence[str | dict[str, Any] | CorpusSource]) -> list[CorpusSource]:
+def as_sources(
+    corpus: str | dict[str, Any] | CorpusSource | Sequence[str | dict[str, Any] | CorpusSource],
+) -> list[CorpusSource]:
     """Every way to write the setting `data.corpus`, as a list of sources.
 
     Raises:
-        UserError: No source at all, or a mapping with an unknown key or without `path`.
+        UserError: No source at all, a mapping with an unknown key or without `path`, or a value of the wrong type.
     """
-    entries = [corpus] if isinstance(corpus, str | dict | CorpusSource) else list(corpus)
+    entries = list(corpus) if isinstance(corpus, list | tuple) else [corpus]
     if not entries:
         raise UserError("data.corpus is empty: name at least one source")
     return [_as_source(entry) for entry in entries]
@@ -66,8 +78,8 @@ def _as_source(entry: str | dict[str, Any] | CorpusSource) -> CorpusSource:
     if isinstance(entry, str):
         return CorpusSource(entry)
     known = {field.name for field in fields(CorpusSource)}
-    if "path" not in entry or not known.issuperset(entry):
-        raise UserError(f"data.corpus: {dict(entry)} must have `path` and only keys of {sorted(known)}")
+    if not isinstance(entry, dict) or "path" not in entry or not known.issuperset(entry):
+        raise UserError(f"data.corpus: {entry!r} must be text, or have `path` and only keys of {sorted(known)}")
     return CorpusSource(**entry)
 
 
@@ -97,16 +109,24 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset:
 
 
 def content_digest(source: CorpusSource) -> str:
-    """SHA-256 (hexadecimal) of everything in a source that its documents depend on, read as a stream."""
+    """SHA-256 (hexadecimal) of everything in a source that its documents depend on, read as a stream.
+
+    Raises:
+        UserError: The source is missing or cannot be read.
+    """
     digest = hashlib.sha256(source.text_field.encode())
     if (files := _files(source)) is None:
-        digest.update(json.dumps(asdict(source)).encode())
+        announce(source.path)
+        digest.update(json.dumps([source.path, source.name, source.split]).encode())
         digest.update(_load_hub_dataset(source)._fingerprint.encode())
     else:
         for file in files:
             digest.update(f"\n{''.join(file.suffixes)}\n".encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+            except OSError as error:
+                raise _unreadable(file, error) from error
     return digest.hexdigest()
 
 
@@ -134,6 +154,14 @@ def _files(source: CorpusSource) -> list[Path] | None:
     if source.path == SAMPLE:
         return _sample_files()
     path = Path(source.path).expanduser()
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if may_be_on_hub(source.path):
+            return None
+        raise UserError(f"{path}: no such file or folder; correct data.corpus") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
         if not files:
@@ -141,23 +169,22 @@ def _files(source: CorpusSource) -> list[Path] | None:
                 f"{path}: no file ends in {', '.join(SUFFIXES)}; point data.corpus to a folder that has some"
             )
         return files
-    if path.exists():
-        if not path.name.endswith(SUFFIXES):
-            raise UserError(f"{path}: cannot read this kind of file; data.corpus takes {', '.join(SUFFIXES)}")
-        return [path]
-    if path.is_absolute() or source.path.startswith((".", "~")) or source.path.endswith(SUFFIXES):
-        raise UserError(f"{path}: no such file or folder; correct data.corpus")
-    return None
+    if not path.name.endswith(SUFFIXES):
+        raise UserError(f"{path}: cannot read this kind of file; data.corpus takes {', '.join(SUFFIXES)}")
+    return [path]
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable or correct data.corpus")
 
 
 def _load_hub_dataset(source: CorpusSource) -> Dataset:
     try:
         dataset = load_dataset(source.path, source.name, split=source.split)
     except Exception as error:  # the library raises anything from ConnectionError to ValueError here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"data.corpus: {source.path!r} is neither a file or folder here nor a Hugging Face dataset that loads "
-            f"({reason})"
+            f"({first_line(error)}); correct it or fetch the text yourself"
         ) from error
     if source.text_field not in dataset.column_names:
         raise UserError(
@@ -193,6 +220,8 @@ def _read_lines(file: Path) -> Iterator[tuple[int, str]]:
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{file}, after line {number}: broken gzip data ({error}); fetch the file again") from error
+    except OSError as error:
+        raise _unreadable(file, error) from error
 
 
 def _read_text(file: Path) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Documents to chunks of token ids on disk: parallel, in bounded memory, cached by content and settings."""
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -8,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +36,8 @@ DOCUMENTS_PER_TASK = 16
 """Documents in a worker's hands at a time, and chunks per Arrow record batch: both bound the memory."""
 CHUNKS_PER_RECORD_BATCH = 10_000
 SUMMARY = "summary.json"
+DOCUMENTS_LOOKED_AT = 1000
+"""Documents of a source, spread over it, of which one must have two sentences before any is tokenized."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,14 @@ def prepare(
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
     """
     digests = [content_digest(source) for source in sources]
+    if tokenizer_path is None:
+        given = None
+        key = _digest(*digests, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
+    else:
+        given = load_tokenizer(tokenizer_path)
+        check_vocabulary(given, vocab_size)
+        key = _digest(given.backend_tokenizer.to_str())
+    tokenizer_folder = cache_dir / f"tokenizer-{key}"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache_dir) as scratch_name:
@@ -85,29 +94,30 @@ def prepare(
 
             @functools.cache
             def documents(number: int) -> Dataset:
-                return load_documents(sources[number], scratch / f"documents-{number}")
+                loaded = load_documents(sources[number], scratch / f"documents-{number}")
+                _check_sentences(sources[number], loaded)
+                return loaded
 
-            tokenizer_folder = _tokenizer_folder(tokenizer_path, vocab_size, digests, cache_dir)
             if not tokenizer_folder.exists():
-                if tokenizer_path is None:
-                    tokenizer = train_tokenizer(
-                        _training_lines([documents(number) for number in range(len(sources))]), vocab_size
-                    )
-                else:
-                    tokenizer = load_tokenizer(tokenizer_path)
-                check_vocabulary(tokenizer, vocab_size)
+                tokenizer = given
+                if tokenizer is None:
+                    corpora = [documents(number) for number in range(len(sources))]
+                    tokenizer = train_tokenizer(_training_lines(corpora), vocab_size)
+                    check_vocabulary(tokenizer, vocab_size)
                 tokenizer.save_pretrained(scratch / "tokenizer")
                 _publish(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))
 
-            chunk_folders = []
-            for number, (source, digest) in enumerate(zip(sources, digests, strict=True)):
-                key = _digest(digest, tokenizer.backend_tokenizer.to_str(), settings, version("sentencex"))
-                folder = cache_dir / f"chunks-{key}"
-                if not folder.exists():
-                    _write_chunks(source, functools.partial(documents, number), tokenizer, settings, scratch, workers)
-                    _publish(scratch / "chunks", folder)
-                chunk_folders.append(folder)
+            backend = tokenizer.backend_tokenizer.to_str()
+            keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
+            chunk_folders = [cache_dir / f"chunks-{key}" for key in keys]
+            missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
+            for number in missing.values():
+                documents(number)  # all sources are looked at before hours go into the first
+            for folder, number in missing.items():
+                finished = scratch / folder.name
+                _write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
+                _publish(finished, folder)
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
     return Prepared(tokenizer_folder, chunk_folders)
@@ -153,15 +163,14 @@ def chunk_sentences(
 
 def _write_chunks(
     source: CorpusSource,
-    load: Callable[[], Dataset],
+    documents: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     settings: ChunkSettings,
-    scratch: Path,
+    folder: Path,
     workers: int,
 ) -> None:
-    """Chunks of one source into `scratch / "chunks"`, with their summary."""
+    """Chunks of one source into a folder, with their summary; scratch files beside it."""
     started = time.perf_counter()
-    documents = load()
     id_type = "uint16" if len(tokenizer) <= 2**16 else "int32"
     chunks = documents.map(
         _chunk_documents,
@@ -185,24 +194,36 @@ def _write_chunks(
             "unknown_id": tokenizer.unk_token_id,
             "settings": settings,
         },
-        cache_file_name=str(scratch / "map.arrow"),
+        cache_file_name=f"{folder}.arrow",
         load_from_cache_file=False,
         new_fingerprint="chunks",
         desc=f"Preparing {source.path}",
     )
     if len(chunks) == 0:
-        raise UserError(
-            f"data.corpus: {source.path} has no document of two sentences or more, which a sample takes; "
-            "give longer documents"
-        )
-    chunks.save_to_disk(scratch / "chunks")
+        raise _too_short(source, len(documents))
+    chunks.save_to_disk(folder)
     summary = _count(chunks, len(documents))
     summary["seconds"] = time.perf_counter() - started
-    (scratch / "chunks" / SUMMARY).write_text(json.dumps(summary))
+    (folder / SUMMARY).write_text(json.dumps(summary))
+
+
+def _check_sentences(source: CorpusSource, documents: Dataset) -> None:
+    """Raise UserError if a source holds a sentence a row, which only shows in the end otherwise."""
+    rows = np.linspace(0, len(documents) - 1, min(len(documents), DOCUMENTS_LOOKED_AT)).astype(int)
+    if not any(len(split_sentences(documents[int(row)]["text"])) >= 2 for row in rows):
+        raise _too_short(source, len(rows))
+
+
+def _too_short(source: CorpusSource, looked_at: int) -> UserError:
+    return UserError(
+        f"data.corpus: {source.path} has no document of two sentences or more among {looked_at:,}, and a sample takes "
+        "two; if a row is a sentence, join those of a book or article into one document (one line of .jsonl, or lines "
+        "of .txt up to a blank one)"
+    )
 
 
 def summarise(folders: Sequence[Path]) -> dict[str, float]:
-    """Counts of prepared text over all sources, and the seconds it took to prepare.
+    """Counts of prepared text over all sources, and the seconds it took to tokenize.
 
     Keys: documents, dropped, validation_documents, sentences, tokens, chunks, train_chunks, validation_chunks, seconds.
     """
@@ -217,7 +238,7 @@ def describe(summary: dict[str, float]) -> str:
     return (
         f"{summary['documents']:,} documents ({summary['dropped']:,} too short), {summary['sentences']:,} sentences, "
         f"{summary['tokens']:,} tokens, {summary['chunks']:,} chunks, of which {summary['validation_chunks']:,} for "
-        f"validation; prepared at {summary['tokens'] / summary['seconds']:,.0f} tokens/s"
+        f"validation; tokenized at {summary['tokens'] / summary['seconds']:,.0f} tokens/s"
     )
 
 
@@ -291,22 +312,17 @@ def _training_lines(corpora: Sequence[Dataset]) -> Iterator[str]:
                 break
 
 
-def _tokenizer_folder(path: str | None, vocab_size: int, digests: list[str], cache_dir: Path) -> Path:
-    if path is not None:
-        tokenizer = load_tokenizer(path)
-        check_vocabulary(tokenizer, vocab_size)
-        return cache_dir / f"tokenizer-{_digest(tokenizer.backend_tokenizer.to_str())}"
-    return cache_dir / f"tokenizer-{_digest(*digests, vocab_size, TRAINING_CHARACTERS, version('sentencepiece'))}"
-
-
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
 
 
 def _publish(finished: Path, folder: Path) -> None:
     """Give a finished folder its final name; another process may have been quicker with the same."""
-    with contextlib.suppress(FileExistsError):
+    try:
         os.rename(finished, folder)
+    except OSError:  # which one, depends on the file system
+        if not folder.exists():
+            raise
 
 
 def _user_error(error: BaseException, cache_dir: Path) -> Exception:

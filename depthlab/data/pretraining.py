@@ -241,10 +241,10 @@ class PretrainingDataModule(LightningDataModule):
 
     Args:
         corpus: "sample" (106 Wikipedia articles and the King James Bible), a folder or file of .txt (documents
-            separated by blank lines) or .jsonl(.gz), a Hugging Face dataset name, or a list of such or of sources with
-            `path`, `weight` (passes an epoch), `name`, `split`, `text_field`.
-        tokenizer: Hugging Face tokenizer folder, or a SentencePiece model such as ALBERT's; none trains a lower-cased
-            Unigram tokenizer on the corpus.
+            separated by blank lines) or .jsonl(.gz), a Hugging Face dataset name, a source with `path`, `weight`
+            (passes an epoch), `name`, `split`, `text_field`, or a list of any of these.
+        tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's; none trains a
+            lower-cased Unigram tokenizer on the corpus.
         vocab_size: Pieces of the tokenizer.
         max_length: Most tokens of a sequence, [CLS] and both [SEP] counted.
         short_sequence_probability: Share of the chunks of text that are gathered to a shorter length.
@@ -260,7 +260,8 @@ class PretrainingDataModule(LightningDataModule):
 
     def __init__(
         self,
-        corpus: str | list[str | dict[str, Any]] = "sample",  # a dataclass here would make the CLI read files
+        # CorpusSource itself would make the CLI read a file given here as settings.
+        corpus: str | dict[str, Any] | list[str | dict[str, Any]] = "sample",
         tokenizer: str | None = None,
         vocab_size: int = 30000,
         max_length: int = 128,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
+from huggingface_hub import snapshot_download
 from transformers import AlbertTokenizer, AutoTokenizer, PreTrainedTokenizerBase
 
+from depthlab.data.hub import announce, first_line, may_be_on_hub
 from depthlab.errors import UserError
 
 # Documents are tokenized by many processes at once; threads inside each would only fight over the cores, and the
@@ -20,24 +22,38 @@ ALBERT_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]  # noqa: RUF001
 """Pieces that ALBERT's vocabulary always keeps apart from their neighbours."""
 TRAINING_CHARACTERS = 10_000_000
 """Bound on the text that a vocabulary is trained on; half a minute on two cores."""
+HUB_FILES = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "vocab.txt",
+    "config.json",
+]
+"""Files of a repository that a tokenizer may need; config.json tells its class where tokenizer_config.json does not."""
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """A tokenizer from a Hugging Face directory, a SentencePiece `.model` file, or a directory with such a file.
+    """A tokenizer of ours or of ALBERT's kind.
+
+    Args:
+        path: A Hugging Face tokenizer's folder, a SentencePiece `.model` file, a folder with such a file, or, if
+            nothing here has that name, a repository on the Hugging Face hub.
 
     Raises:
         UserError: Nothing there, nothing readable, or no [CLS], [SEP], [MASK], padding or unknown token in it.
     """
     place = Path(path).expanduser()
-    if not place.exists():
-        raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
+    if not os.path.exists(place):  # unlike the method, never a PermissionError
+        if not may_be_on_hub(path):
+            raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
+        place = _download(path)
     models = sorted(place.glob("*.model")) if place.is_dir() else [place]
-    if place.is_dir() and ((place / "tokenizer.json").exists() or not models):
+    if place.is_dir() and (os.path.exists(place / "tokenizer.json") or not models):
         try:
             tokenizer = AutoTokenizer.from_pretrained(place)
         except (ValueError, OSError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{place}: no tokenizer can be loaded from this folder ({reason})") from error
+            raise UserError(f"{place}: no tokenizer can be loaded from this folder ({first_line(error)})") from error
     else:
         tokenizer = _from_sentencepiece(models[0])
     for name in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id", "unk_token_id"):
@@ -134,6 +150,24 @@ def word_start_table(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
         specials = special_ids(tokenizer)
     starts[specials] = True
     return starts
+
+
+def _download(name: str) -> Path:
+    """A repository's tokenizer files, in Hugging Face's own cache, to be loaded like any folder.
+
+    Not by `AutoTokenizer.from_pretrained(name)`: see `_from_model` for what that makes of a SentencePiece model.
+    """
+    announce(name)
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        if not folder.is_dir():
+            raise FileNotFoundError("it has no tokenizer files")
+    except Exception as error:  # the library raises anything from ConnectionError to ValueError here
+        raise UserError(
+            f"data.tokenizer: {name!r} is neither a file or folder here nor a tokenizer that can be had from the "
+            f"Hugging Face hub ({first_line(error)}); correct it or give a folder"
+        ) from error
+    return folder
 
 
 def _from_sentencepiece(file: Path) -> PreTrainedTokenizerBase:

@@ -97,8 +97,12 @@ class AdaptiveAlbertConfig(AlbertConfig):
             raise ValueError(f"act_epsilon must lie in (0, 1), got {self.act_epsilon}")
         if self.time_penalty < 0:
             raise ValueError(f"time_penalty must not be negative, got {self.time_penalty}")
-        if self.num_hidden_layers < 1:
-            raise ValueError(f"num_hidden_layers must be at least 1, got {self.num_hidden_layers}")
+        for name in (
+            *("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+            *("intermediate_size", "max_position_embeddings"),
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"

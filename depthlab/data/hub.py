@@ -1,0 +1,35 @@
+"""Which names to ask the Hugging Face hub for."""
+
+import re
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+FILE_SUFFIXES = (
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".model",
+    ".vocab",
+    ".gz",
+    ".bz2",
+    ".zip",
+    ".zst",
+)
+
+
+def may_be_on_hub(name: str) -> bool:
+    """Whether `name` or `org/name`, and not what can only be a mistyped path: the hub is tried for half a minute."""
+    return not name.endswith(FILE_SUFFIXES) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) is not None
+
+
+def announce(name: str) -> None:
+    """Say what the user waits for."""
+    rank_zero_info(f"{name} is no file or folder here; trying the Hugging Face hub")
+
+
+def first_line(error: Exception) -> str:
+    """What the hub's libraries give as the reason, without their advice."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
