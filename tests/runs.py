@@ -78,7 +78,7 @@ class InterruptAt(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def run(command: list[str]) -> str:
+def run(command: list[str], seconds: int = 300) -> str:
     """`depthlab` in a process of its own: what it prints; it must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "depthlab", *command],
@@ -86,7 +86,7 @@ def run(command: list[str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer
 
 import depthlab  # noqa: F401 (registers the model type)
-from tests.runs import arguments, run, scalars, tags, write_corpus
+from tests.runs import REPOSITORY, arguments, run, scalars, tags, write_corpus
 
 GOLDEN = Path(__file__).parent / "golden/pretraining.json"
 COMPARED = (
@@ -185,3 +185,12 @@ def test_two_ranks_and_accumulation_together(corpus, reference, tmp_path):
     changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "trainer__accumulate_grad_batches": 2}
     run(arguments(tmp_path / "run", corpus, trainer__val_check_interval=8, **changes))
     assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
+
+
+@pytest.mark.full
+def test_it_learns_on_the_sample_corpus(tmp_path):
+    """Held-out MLM loss ends clearly below what a predictor blind to the context can reach (`make pretrain`, shortened)."""
+    config = str(REPOSITORY / "experiments/pretrain.yaml")
+    run(["fit", "--config", config, f"--run_dir={tmp_path}/run", "--trainer.max_steps=1500"], seconds=1800)
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["val/loss/mlm"] < results["val/unigram_entropy"] - 0.2
