@@ -189,7 +189,7 @@ def test_two_ranks_and_accumulation_together(corpus, reference, tmp_path):
 
 @pytest.mark.full
 def test_it_learns_on_the_sample_corpus(tmp_path):
-    """Held-out MLM loss ends clearly below what a predictor blind to the context can reach (`make pretrain`, shortened)."""
+    """`make pretrain`, shortened: MLM loss ends clearly below what a predictor blind to the context can reach."""
     config = str(REPOSITORY / "experiments/pretrain.yaml")
     run(["fit", "--config", config, f"--run_dir={tmp_path}/run", "--trainer.max_steps=1500"], seconds=1800)
     results = json.loads((tmp_path / "run/results.json").read_text())
