@@ -1,4 +1,4 @@
-"""The `depthlab` command: Lightning's fit, validate, test and predict on layered YAML, and the small commands."""
+"""The `depthlab` command: fit and validate on layered YAML, `prepare` ahead of them, and the small commands."""
 
 import json
 import sys

@@ -23,18 +23,16 @@ class PonderMonitor(Callback):
     def __init__(self, max_depth: int) -> None:
         self.depths = {"train": DepthMetric(max_depth), "val": DepthMetric(max_depth)}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Move the counts to the device of the model."""
-        for metric in self.depths.values():
-            metric.to(pl_module.device)
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One chart for the depths of all kinds, so that it is there when TensorBoard opens."""
-        for metric in self.depths.values():
-            metric.to(pl_module.device)
+        self.depths["train"].to(pl_module.device)
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
             charts = {stage: ["Multiline", [f"{stage}/depth/{name}" for name in POOLS]] for stage in self.depths}
             trainer.logger.experiment.add_custom_scalars({"depth by kind of token": charts})
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count where the model is; at `setup` it has not been moved yet."""
+        self.depths["val"].to(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int

@@ -116,7 +116,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
 
 @dataclass
 class AdaptiveAlbertOutput(BaseModelOutputWithPooling):
-    """HF's fields, and what the halting did. N_t and R_t as in PonderNet's ancestors: Graves 2016, section 2."""
+    """HF's fields, and what the halting did; N_t and R_t as in Graves 2016, section 2."""
 
     depths: Tensor | None = None
     """N_t, [B, T] int64; 0 on padding."""
