@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -24,14 +25,19 @@ from depthlab.callbacks import PonderMonitor, ProgressBar, Resumable, Throughput
 from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
+from depthlab.models.checkpoint import find_tokenizer
+from depthlab.models.convert import convert
 from depthlab.reports.export import export
 from depthlab.reports.pretraining import table_1
-from depthlab.tasks import PretrainingTask
+from depthlab.tasks import PretrainingTask, RetrofitTask
 
-TASKS = {"pretraining": (PretrainingTask, PretrainingDataModule)}
+TASKS = {
+    "pretraining": (PretrainingTask, PretrainingDataModule),
+    "retrofit": (RetrofitTask, PretrainingDataModule),
+}
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 
-COMMANDS = {"export": export}
+COMMANDS = {"export": export, "convert": convert}
 """Commands that need no trainer."""
 
 DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, evaluate, look inside.
@@ -94,6 +100,8 @@ class DepthlabCLI(LightningCLI):
         )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=lambda run_dir: f"{run_dir}/checkpoints")
+        if "checkpoint" in signature(self._model_class).parameters:
+            parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
@@ -111,8 +119,9 @@ class DepthlabCLI(LightningCLI):
             PonderMonitor(self.model.model.config.num_hidden_layers),
             self.throughput,
             LearningRateMonitor(logging_interval="step"),
-            ProgressBar(leave=True),
         ]
+        if self._get(self.config_init, "trainer.enable_progress_bar") is not False:
+            self.trainer_defaults["callbacks"].append(ProgressBar(leave=True))
         if self.subcommand == "fit":
             kwargs.setdefault("logger", TensorBoardLogger(run_dir, name="", version=""))
         else:
@@ -259,7 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
     try:
         if arguments and arguments[0] in COMMANDS:
-            auto_cli(COMMANDS[arguments[0]], args=arguments[1:], prog=f"depthlab {arguments[0]}", as_positional=False)
+            auto_cli(
+                COMMANDS[arguments[0]],
+                args=arguments[1:],
+                prog=f"depthlab {arguments[0]}",
+                as_positional=arguments[0] == "convert",
+            )
             return
         arguments = _with_bases(arguments)
         if arguments and arguments[0] in DepthlabCLI.subcommands() and not {"--config", "-h", "--help"} & {*arguments}:

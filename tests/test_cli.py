@@ -42,8 +42,11 @@ def error_of(capsys, command):
 def test_every_experiment_parses(capsys, path):
     config = parsed(capsys, "--config", str(path))
     assert "${" not in yaml.dump(config), "every interpolation is resolved"
-    model = AdaptiveAlbertConfig(**config["model"]["config"])
-    assert model.vocab_size == config["data"]["vocab_size"]
+    if "config" in config["model"]:
+        model = AdaptiveAlbertConfig(**config["model"]["config"])
+        assert model.vocab_size == config["data"]["vocab_size"]
+    else:
+        assert config["model"]["checkpoint"] == config["data"]["tokenizer"]
     assert config["run_dir"].startswith("checkpoints/runs/")
 
 

@@ -223,7 +223,10 @@ def _refresh(buffer: Tensor | None, position: Tensor, rows: Tensor, size: int) -
     """The buffer [size, H] with the rows [N, H] at these positions written anew."""
     if len(position) == size:
         return rows
-    return _scatter(position, rows, size) if buffer is None else buffer.index_copy(0, position, rows)
+    if buffer is None:
+        return _scatter(position, rows, size)
+    # Attention keeps its keys and values for the backward pass; without one the old ones are nobody's.
+    return buffer.index_copy(0, position, rows) if torch.is_grad_enabled() else buffer.index_copy_(0, position, rows)
 
 
 def _slots(position: Tensor, counts: list[int], length: int) -> tuple[Tensor | None, int]:

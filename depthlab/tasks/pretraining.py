@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from depthlab.errors import UserError
 from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
+from depthlab.models.albert import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb, parameter_groups, warmup_polynomial_decay
 
 FREE_TO_CHANGE = {"execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"}
@@ -106,13 +107,13 @@ class PretrainingTask(LightningModule):
         """
         encoder = self.model.albert.encoder
         encoder.hold_depth = self.global_step < self.fixed_depth_steps
-        outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS})
+        outputs, sequence_losses = self._run_model(batch)
         _update(self.train_metrics, batch, outputs)
 
         totals = torch.stack([batch["window_predicted"], batch["window_sequences"]])
         predicted, sequences = self.trainer.strategy.reduce(totals, reduce_op="sum")
         loss = outputs.mlm_loss * len(outputs.prediction_logits) / predicted.clamp(min=1)
-        loss = loss + outputs.sop_loss * len(batch["input_ids"]) / sequences
+        loss = loss + sequence_losses / sequences
         if encoder.hold_depth:
             # DDP expects a gradient of every parameter; the halting unit's is dropped before the optimiser sees it.
             loss = loss + 0.0 * sum(parameter.sum() for parameter in self._halting_parameters())
@@ -120,6 +121,11 @@ class PretrainingTask(LightningModule):
             loss = loss + self.time_penalty * outputs.ponder_cost.sum() / sequences
         pieces = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return {"loss": loss * pieces, "depths": outputs.depths, "remainders": outputs.remainders.detach()}
+
+    def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
+        """The model's outputs, and the sum over sequences of what each of them is charged beside MLM and depth."""
+        outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS})
+        return outputs, outputs.sop_loss * len(batch["input_ids"])
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns depths and remainders, [B, T], for who watches."""

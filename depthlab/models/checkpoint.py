@@ -1,0 +1,136 @@
+"""Models from what was trained before: a run of depthlab, an exported directory, any ALBERT of Hugging Face."""
+
+import json
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from depthlab.errors import UserError
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertPreTrainedModel
+
+Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
+
+MAY_BE_NEW = ("classifier.", "predictions.", "sop_classifier.", "albert.pooler.", "albert.encoder.halting.")
+"""Weights that a checkpoint need not bring: heads, and the halting unit where depth was fixed."""
+
+
+@dataclass(kw_only=True)
+class DepthSettings:
+    """How deep a loaded model goes. What is null stays as the checkpoint has it.
+
+    Args:
+        num_hidden_layers: L, the cap: the most iterations a token can take.
+        halting: "act" (a token stops when its halting unit says so) or "fixed" (every token L times).
+        act_epsilon: slack of the halting threshold.
+        act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
+        act_update: "blend" or "accumulate".
+        halting_bias_init: bias of the halting unit, where the checkpoint brings none.
+        time_penalty: tau, weight of the mean ponder cost in the loss.
+        execution: "compact" or "dense".
+    """
+
+    num_hidden_layers: int | None = None
+    halting: Literal["act", "fixed"] | None = None
+    act_epsilon: float | None = None
+    act_cap: Literal["truncate", "remainder"] | None = None
+    act_update: Literal["blend", "accumulate"] | None = None
+    halting_bias_init: float | None = None
+    time_penalty: float | None = None
+    execution: Literal["compact", "dense"] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not null."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass
+class RunCheckpoint:
+    """What a run's `last.ckpt` holds of the model."""
+
+    config: AdaptiveAlbertConfig
+    weights: dict[str, Tensor]
+    steps: int
+
+
+def read_run(path: Path) -> RunCheckpoint:
+    """The model in a run's checkpoint; of halting="fixed" where the halting unit has not been trained yet.
+
+    Raises:
+        UserError: the file is missing or no checkpoint of depthlab's.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else {}
+    except (pickle.UnpicklingError, RuntimeError):
+        content = {}
+    if "model_config" not in content:
+        raise UserError(f"{path} is not a checkpoint of a depthlab run")
+    config = AdaptiveAlbertConfig.from_dict(content["model_config"])
+    prefix = "model."
+    weights = {name[len(prefix) :]: w for name, w in content["state_dict"].items() if name.startswith(prefix)}
+    if content.get("hold_depth"):
+        config.halting = "fixed"
+        weights = {name: weight for name, weight in weights.items() if ".halting." not in name}
+    return RunCheckpoint(config, weights, content["global_step"])
+
+
+def find_run(checkpoint: str) -> Path | None:
+    """The `last.ckpt` that a path names: itself, or that of a run directory; None where it names no run."""
+    path = Path(checkpoint)
+    last = path / "checkpoints" / "last.ckpt"
+    return path if path.is_file() else last if last.is_file() else None
+
+
+def find_tokenizer(checkpoint: str) -> str:
+    """Where the tokenizer of a checkpoint lies, for `load_tokenizer`."""
+    run = find_run(checkpoint)
+    return checkpoint if run is None else str(run.parent.parent / "tokenizer")
+
+
+def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[str, Any] | None = None) -> Model:
+    """A model with the weights of a checkpoint.
+
+    Args:
+        model_class: what to make of it; a head that the checkpoint has not is new.
+        checkpoint: a run's directory or its `last.ckpt`; a directory or hub name in Hugging Face's form, of type
+            `adaptive_albert` or `albert`.
+        settings: fields of the configuration that differ from the checkpoint's.
+
+    Raises:
+        UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
+    """
+    settings = settings or {}
+    run = find_run(checkpoint)
+    try:
+        if run is not None:
+            read = read_run(run)
+            config = AdaptiveAlbertConfig.from_dict(read.config.to_dict() | settings)
+            loaded = model_class.from_pretrained(None, config=config, state_dict=read.weights, output_loading_info=True)
+        else:
+            _check_kind(checkpoint)
+            loaded = model_class.from_pretrained(checkpoint, **settings, output_loading_info=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+    model, info = loaded
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
+    if missing:
+        raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
+    return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
+
+
+def _check_kind(checkpoint: str) -> None:
+    path = Path(checkpoint)
+    if not path.is_dir():
+        return  # a hub name, or nothing: Hugging Face will say
+    try:
+        kind = json.loads((path / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} holds neither a run nor a model (no readable config.json)") from error
+    if kind not in ("adaptive_albert", "albert"):
+        raise UserError(f"{path} holds a model of type {kind!r}: turn it into ours with `depthlab convert {path} OUT`")

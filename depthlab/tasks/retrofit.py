@@ -1,0 +1,107 @@
+"""Retrofit: a model that others trained, its layers tied by `depthlab convert`, learns to go as deep as it needs."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torchmetrics import MeanMetric
+from transformers import AutoModel, PreTrainedModel
+
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertForPreTraining
+from depthlab.models.albert import AdaptiveAlbertForPreTrainingOutput
+from depthlab.models.checkpoint import DepthSettings, load_checkpoint
+from depthlab.optim import Lamb
+from depthlab.tasks.pretraining import MODEL_INPUTS, PretrainingTask
+
+
+class RetrofitTask(PretrainingTask):
+    """Pre-train on from a checkpoint: at fixed depth first, then with the halting unit switched on.
+
+    Args:
+        checkpoint: what to start from: a directory that `depthlab convert` or `depthlab export` wrote, a run, or an
+            ALBERT of Hugging Face's.
+        depth: what of the checkpoint's configuration is to differ.
+        teacher: directory or hub name of the model that was converted. While depth is fixed, the iterations learn its
+            layers' states: it reads the text before masking, and iteration n of L learns layer n L_teacher / L.
+        distillation_weight: weight of that loss, the mean over layers and tokens of |h - h_teacher|^2 / |h_teacher|^2.
+        optimizer: as in `PretrainingTask`, like the following.
+        warmup_steps: see there.
+        time_penalty_warmup_steps: see there.
+        fixed_depth_steps: see there.
+
+    Raises:
+        UserError: the checkpoint can't be loaded; the teacher can't, or has another vocabulary or width.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        depth: DepthSettings | None = None,
+        teacher: str | None = None,
+        distillation_weight: float = 1.0,
+        optimizer: OptimizerCallable = Lamb,
+        warmup_steps: int = 100,
+        time_penalty_warmup_steps: int = 0,
+        fixed_depth_steps: int = 0,
+    ) -> None:
+        settings = {} if depth is None else depth.given()
+        model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
+        super().__init__(model.config, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
+        self.model = model
+        self.distillation_weight = distillation_weight
+        self.distillation = MeanMetric()
+        self._teacher = () if teacher is None else (self._load_teacher(teacher),)  # not one of our modules: not saved
+
+    def _load_teacher(self, name: str) -> PreTrainedModel:
+        try:
+            teacher = AutoModel.from_pretrained(name, add_pooling_layer=False).eval().requires_grad_(False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot load model.teacher {name}: {str(error).splitlines()[0]}") from error
+        for field in ("vocab_size", "hidden_size"):
+            theirs, ours = getattr(teacher.config, field), getattr(self.model.config, field)
+            if theirs != ours:
+                raise UserError(
+                    f"model.teacher {Path(name).name} has {field} {theirs}, the model {ours}: the teacher must be the "
+                    "model that was converted"
+                )
+        return teacher
+
+    def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
+        if not self._teacher or not self.model.albert.encoder.hold_depth:
+            return super()._run_model(batch)
+        outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
+        distillation = self._distillation(batch, outputs.hidden_states)
+        self.distillation.update(distillation.detach())
+        sequence_losses = outputs.sop_loss * len(batch["input_ids"]) + self.distillation_weight * distillation.sum()
+        return outputs, sequence_losses
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """As in pre-training, and the distillation's loss while there is one."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.is_logging_step(batch_idx) and self.distillation.update_called:
+            # `self.log` would repeat the last value until the epoch ends.
+            self.logger.log_metrics({"train/loss/distillation": self.distillation.compute()}, self.global_step - 1)
+            self.distillation.reset()
+
+    def _distillation(self, batch: dict[str, Tensor], states: tuple[Tensor, ...]) -> Tensor:
+        """[B], relative squared distance of the states, L + 1 x [B, T, H], from the teacher's."""
+        teacher = self._teacher[0].to(self.device)
+        unmasked = torch.where(batch["labels"] == -100, batch["input_ids"], batch["labels"])
+        mask = batch["attention_mask"]
+        with torch.no_grad():
+            targets = teacher(
+                unmasked,
+                attention_mask=mask,
+                token_type_ids=batch["token_type_ids"],
+                output_hidden_states=True,
+            ).hidden_states
+        layers, cap = len(targets) - 1, len(states) - 1
+        distance = torch.zeros_like(mask, dtype=torch.float32)
+        for layer in range(1, layers + 1):
+            target = targets[layer].float()
+            difference = states[round(layer * cap / layers)].float() - target
+            distance = distance + difference.square().sum(-1) / target.square().sum(-1)
+        return (distance * mask).sum(dim=1) / mask.sum(dim=1) / layers

@@ -1,0 +1,143 @@
+"""From a BERT to an adaptive ALBERT through the command line: convert, up-train with a teacher, switch halting on."""
+
+import json
+import string
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+
+from depthlab.cli import main
+from depthlab.data.tokenization import word_start_table
+from depthlab.models.checkpoint import DepthSettings
+from depthlab.tasks import RetrofitTask
+from tests.runs import REPOSITORY, run, scalars, write_corpus
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A small BERT as Hugging Face saves one, with a WordPiece vocabulary of single letters."""
+    folder = tmp_path_factory.mktemp("bert")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *string.ascii_lowercase]
+    pieces += [f"##{letter}" for letter in string.ascii_lowercase]
+    tokenizer = BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 4}
+    config = BertConfig(**sizes, vocab_size=len(pieces), max_position_embeddings=32, initializer_range=0.2)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(bert):
+    main(["convert", str(bert), str(bert / "converted"), "--from", "bert", "--mean_depth", "3"])
+    return bert / "converted"
+
+
+def settings(bert, run_dir, **changes):
+    corpus = bert / "corpus.txt"
+    write_corpus(corpus)
+    values = {
+        "run_dir": run_dir,
+        "model.checkpoint": bert / "converted",
+        "model.teacher": bert,
+        "model.depth.num_hidden_layers": 8,
+        "model.warmup_steps": 2,
+        "model.fixed_depth_steps": 6,
+        "model.time_penalty_warmup_steps": 2,
+        "data.corpus": corpus,
+        "data.cache_dir": bert / "cache",
+        "data.vocab_size": 58,
+        "data.max_length": 32,
+        "data.batch_size": 8,
+        "data.num_workers": 0,
+        "data.validation_fraction": 0.2,
+        "trainer.max_steps": 12,
+        "trainer.log_every_n_steps": 1,
+        "trainer.val_check_interval": 12,
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    config = str(REPOSITORY / "experiments/retrofit.yaml")
+    return ["fit", "--config", config, *(f"--{name}={value}" for name, value in values.items())]
+
+
+def test_bert_becomes_adaptive(bert, converted, tmp_path):
+    """Distilled at fixed depth, which teaches; then adaptive, without a teacher; what leaves loads as a checkpoint."""
+    run(settings(bert, tmp_path / "run"))
+    depth = scalars(tmp_path / "run", "train/depth/all")
+    assert all(depth[step] == 8 for step in range(6))
+    assert any(depth[step] < 8 for step in range(6, 12))
+    distillation = scalars(tmp_path / "run", "train/loss/distillation")
+    assert set(distillation) == set(range(6))
+    assert distillation[5] < distillation[0]
+    penalty = scalars(tmp_path / "run", "train/time_penalty")
+    assert penalty[5] == 0 and penalty[11] == pytest.approx(1e-3)
+    assert "val/depth/all" in json.loads((tmp_path / "run/results.json").read_text())
+
+    again = settings(bert, tmp_path / "again", model__checkpoint=tmp_path / "run", trainer__max_steps=1)
+    run([argument for argument in again if "teacher" not in argument])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "again/tokenizer")
+    assert [piece[:2] == "##" for piece in tokenizer.tokenize("abc d.")] == [False, True, True, False, False]
+    assert word_start_table(tokenizer).sum() == 5 + 1 + 26
+
+
+def test_distillation_is_the_stated_distance(bert, converted):
+    task = RetrofitTask(str(converted), DepthSettings(num_hidden_layers=8), teacher=str(bert)).double()
+    teacher = BertModel.from_pretrained(bert).double().eval()
+    task._teacher = (teacher,)
+    original = torch.randint(5, 58, (2, 7))
+    masked = original.clone()
+    masked[:, 2] = 4
+    labels = torch.full_like(original, -100)
+    labels[:, 2] = original[:, 2]
+    mask = torch.ones_like(original)
+    mask[1, 4:] = 0
+    batch = {"input_ids": masked, "labels": labels, "attention_mask": mask, "token_type_ids": torch.zeros_like(mask)}
+    states = tuple(torch.randn(2, 7, 16, dtype=torch.float64) for _ in range(9))
+
+    with torch.no_grad():
+        targets = teacher(original, attention_mask=mask, output_hidden_states=True).hidden_states
+    expected = []
+    for sequence, length in enumerate((7, 4)):
+        distances = [
+            ((states[2 * layer][sequence, t] - targets[layer][sequence, t]) ** 2).sum()
+            / (targets[layer][sequence, t] ** 2).sum()
+            for layer in (1, 2, 3, 4)
+            for t in range(length)
+        ]
+        expected.append(sum(distances) / len(distances))
+    torch.testing.assert_close(task._distillation(batch, states).double(), torch.stack(expected), rtol=1e-5, atol=0)
+
+
+def test_the_teacher_is_not_saved(bert, converted):
+    with_teacher = RetrofitTask(str(converted), teacher=str(bert)).state_dict()
+    assert with_teacher.keys() == RetrofitTask(str(converted)).state_dict().keys()
+
+
+BAD_SETTINGS = {
+    "model.checkpoint": ("{bert}", "depthlab convert"),
+    "model.checkpoint ": ("{bert}/cache", "config.json"),
+    "model.checkpoint  ": ("no/such/place", "no/such/place"),
+    "model.teacher": ("no/such/teacher", "model.teacher"),
+    "model.teacher ": ("{narrow}", "hidden_size"),
+    "data.vocab_size": ("57", "vocab_size"),
+    "model.depth.act_cap": ("cut", "act_cap"),
+    "model.depth.act_epsilon": ("2.0", "act_epsilon"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_a_bad_setting_gets_one_line(bert, converted, tmp_path, capsys, name):
+    value, expected = BAD_SETTINGS[name]
+    (bert / "cache").mkdir(exist_ok=True)
+    narrow = BertConfig(vocab_size=58, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_hidden_layers=1)
+    BertModel(narrow).save_pretrained(tmp_path / "narrow")
+    value = value.format(bert=bert, narrow=tmp_path / "narrow")
+    with pytest.raises(SystemExit) as exit_:
+        main([*settings(bert, tmp_path / "run"), f"--{name.strip()}={value}"])
+    assert exit_.value.code == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    message = [line for line in printed if line.startswith("depthlab: error")]
+    assert len(message) == 1 and expected in message[0], printed
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
