@@ -1,0 +1,147 @@
+"""Batches of labelled texts of similar length, so that they carry little padding."""
+
+from collections.abc import Callable, Iterator
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+from depthlab.data.pretraining import MicroBatches, TrainingMicroBatches
+from depthlab.errors import UserError
+
+BATCHES_SORTED_TOGETHER = 50
+"""As in transformers' `LengthGroupedSampler`: more leaves less padding, and less chance in what makes a batch."""
+ORDER_STREAM = 1
+"""Second number of every random seed of the order, so that no other use draws the same numbers."""
+
+
+class LabelledBatch(TypedDict):
+    """B examples padded to T tokens, the longest of them. All tensors are int64, but for the labels of a regression."""
+
+    input_ids: Tensor  # [B, T]
+    attention_mask: Tensor  # [B, T], 1 = real
+    token_type_ids: Tensor  # [B, T], 1 = second text
+    labels: NotRequired[Tensor]  # [B], fp32 for a regression; absent where the split has none
+    index: Tensor  # [B], row within the split, rows that were skipped not counted
+    window_sequences: Tensor  # [], examples of this rank's share of the optimiser step
+
+
+class BucketSampler:
+    """Optimiser steps of one epoch after the other: the rows of each micro-batch of this rank.
+
+    An epoch is shuffled, then each `BATCHES_SORTED_TOGETHER` batches of it are sorted by length and cut again, and the
+    batches shuffled; it depends on seed and epoch only. What does not divide by batch_size makes all batches a little
+    smaller, not one of them small. A batch is cut into world_size * accumulate pieces, so neither number changes what
+    a step sees.
+
+    Args:
+        rows: To sample.
+        lengths: Of every row there is.
+        batch_size: Examples of a step over all ranks at most, unless a piece would be left empty.
+        seed: Of the order.
+        world_size: Ranks.
+        rank: This one.
+        accumulate: Micro-batches of a step on a rank.
+        steps_done: Called when an iteration begins: steps of the epoch that an interrupted run has made.
+
+    Raises:
+        UserError: There are fewer examples than pieces of a step.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        accumulate: int = 1,
+        steps_done: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.rows = rows
+        self.lengths = lengths
+        self.seed = seed
+        self.pieces = world_size * accumulate
+        self.mine = slice(rank * accumulate, (rank + 1) * accumulate)
+        self.steps_done = steps_done
+        self.epoch = 0
+        self.steps = min(-(-len(rows) // batch_size), len(rows) // self.pieces)
+        if self.steps == 0:
+            raise UserError(
+                f"the {len(rows)} training examples are fewer than the {self.pieces} pieces of a step (ranks x "
+                "accumulate_grad_batches); lower trainer.accumulate_grad_batches"
+            )
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch."""
+        return self.steps
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of an epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        random = np.random.default_rng([self.seed, ORDER_STREAM, self.epoch])
+        drawn = np.array_split(random.permutation(self.rows), self.steps)
+        batches: list[np.ndarray] = []
+        for first in range(0, self.steps, BATCHES_SORTED_TOGETHER):
+            together = drawn[first : first + BATCHES_SORTED_TOGETHER]
+            batches += np.array_split(sort_by_length(np.concatenate(together), self.lengths), len(together))
+        for step in random.permutation(self.steps)[self.steps_done() :]:
+            yield np.array_split(batches[step], self.pieces)[self.mine]
+
+
+def sort_by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The rows from the shortest to the longest; among equals the order stays.
+
+    Args:
+        rows: Some rows.
+        lengths: Of every row there is.
+    """
+    return rows[np.argsort(lengths[rows], kind="stable")]
+
+
+def token_counts(examples: Dataset) -> np.ndarray:
+    """Tokens of each example."""
+    return pc.list_value_length(examples.data.column("input_ids")).to_numpy()
+
+
+class LabelledDataset(torch.utils.data.Dataset):
+    """Pads the micro-batches of a step; runs in the workers.
+
+    Args:
+        examples: Tokenized split.
+        tokenizer: Whose padding to use.
+    """
+
+    def __init__(self, examples: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.examples = examples
+        self.collate = DataCollatorWithPadding(tokenizer, return_tensors="np")
+
+    def __getitem__(self, window: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        sequences = sum(len(rows) for rows in window)
+        return [self._collate(rows) | {"window_sequences": np.int64(sequences)} for rows in window]
+
+    def _collate(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(self.collate(self.examples[rows])) | {"index": rows}
+
+
+class LabelledBatches(MicroBatches):
+    """Micro-batches whose labels may be fractions."""
+
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        for window in self.loader:
+            for batch in window:
+                yield {
+                    name: torch.as_tensor(array, dtype=torch.float32 if array.dtype.kind == "f" else torch.int64)
+                    for name, array in batch.items()
+                }
+
+
+class TrainingLabelledBatches(LabelledBatches, TrainingMicroBatches):
+    """The same, beginning where Lightning's progress stands."""

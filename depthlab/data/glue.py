@@ -1,0 +1,299 @@
+"""The Lightning data module of fine-tuning on GLUE: which examples, tokenized once, make which step and batch."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from datasets import Dataset, Features, List, Value, load_dataset
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.utils.data import DataLoader
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from depthlab.data.buckets import (
+    ORDER_STREAM,
+    BucketSampler,
+    LabelledBatches,
+    LabelledDataset,
+    TrainingLabelledBatches,
+    sort_by_length,
+    token_counts,
+)
+from depthlab.data.glue_tasks import TASKS, Examples, GlueTask, read_split
+from depthlab.data.hub import announce, first_line
+from depthlab.data.pretraining import PretrainingDataModule, unchanged
+from depthlab.data.tokenization import load_tokenizer
+from depthlab.errors import UserError
+
+HUB = "nyu-mll/glue"
+FORMAT = 1
+"""Part of every cache key: raise it when the code below changes what is stored."""
+SUBSET_STREAM = ORDER_STREAM + 1
+
+
+class Tokenized(NamedTuple):
+    """Tokenized splits: their Arrow files, and counts of examples and of what was skipped."""
+
+    files: dict[str, Path]
+    summary: dict[str, int]
+
+
+class GlueDataModule(LightningDataModule):
+    """One of GLUE's tasks, batches for fine-tuning and evaluation (see `LabelledBatch`).
+
+    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
+    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
+    Evaluation takes every example once, on any number of ranks.
+
+    Args:
+        task: Which task.
+        root: Folder with the tasks' folders (`CoLA/train.tsv`, ...): GLUE's own files, plain, gzipped or in numbered
+            pieces; null takes them from the Hugging Face hub.
+        tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
+        max_length: Most tokens of an example, [CLS] and every [SEP] counted; the longer of two texts is cut first.
+        batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
+        train_examples: Train on that many examples at most, drawn by the seed; null for all.
+        num_workers: Processes that make batches, on each rank.
+        cache_dir: Folder for tokenized examples.
+        seed: Of the order of the examples, and of which of them to train on.
+    """
+
+    def __init__(
+        self,
+        task: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "sst2",
+        root: str | None = None,
+        tokenizer: str | None = None,
+        max_length: int = 128,
+        batch_size: int = 32,
+        train_examples: int | None = None,
+        num_workers: int = 2,
+        cache_dir: str = "~/.cache/depthlab",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, valid, bounds in (
+            ("task", task, task in TASKS, f"one of {', '.join(TASKS)}"),
+            ("max_length", max_length, max_length >= 5, "5 or more"),
+            ("batch_size", batch_size, batch_size > 0, "above 0"),
+            ("train_examples", train_examples, train_examples is None or train_examples > 0, "above 0, or null"),
+            ("num_workers", num_workers, num_workers >= 0, "0 or more"),
+            ("seed", seed, seed >= 0, "0 or more"),
+        ):
+            if not valid:
+                raise UserError(f"data.{name} is {value}; it must be {bounds}")
+        self.task: GlueTask = TASKS[task]
+        self.root = root
+        self.tokenizer_path = tokenizer
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.train_examples = train_examples
+        self.num_workers = num_workers
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.seed = seed
+        self.tokenizer: PreTrainedTokenizerBase
+        self.summary: dict[str, int]
+        self._tokenized: Tokenized | None = None
+
+    def prepare_data(self) -> None:
+        """Read all splits that there are and tokenize them, unless the cache has them.
+
+        Raises:
+            UserError: No tokenizer, bad files (see `read_task`), or the cache cannot be written.
+        """
+        if self.tokenizer_path is None:
+            raise UserError("data.tokenizer is not set; give the folder, file or hub name of the model's tokenizer")
+        tokenizer = load_tokenizer(self.tokenizer_path)
+        settings = repr((FORMAT, self.max_length, tokenizer.backend_tokenizer.to_str()))
+        files, summary = {}, {}
+        for split, examples in read_task(self.task, self.root).items():
+            digest = hashlib.sha256(repr((settings, examples.texts, examples.labels)).encode()).hexdigest()[:32]
+            files[split] = self.cache_dir / f"glue-{self.task.name}-{split}-{digest}.arrow"
+            summary[split] = len(examples.texts[0])
+            if examples.skipped:
+                summary[f"{split}_skipped"] = examples.skipped
+            if not files[split].exists():
+                self._tokenize(examples, tokenizer, files[split])
+        self._tokenized = Tokenized(files, summary)
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in summary.items())
+        rank_zero_info(f"GLUE {self.task.folder}: {counts}")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the tokenized splits, memory-mapped.
+
+        Raises:
+            UserError: There is no split such as the stage needs.
+        """
+        tokenized = self._tokenized
+        if self.trainer is not None:  # only one rank has prepared
+            tokenized = self.trainer.strategy.broadcast(tokenized)
+        if tokenized is None:
+            raise RuntimeError("GlueDataModule.setup() comes after prepare_data()")
+        self.summary = tokenized.summary
+        self.tokenizer = load_tokenizer(self.tokenizer_path)
+        self._splits = {split: Dataset.from_file(str(file)) for split, file in tokenized.files.items()}
+        needed = {
+            "fit": [("train",), self.task.dev[:1]],
+            "validate": [self.task.dev],
+            "test": [tuple(split for split in self.task.submissions if split != "ax")],
+            "predict": [tuple(self.task.submissions)],
+        }
+        for splits in needed.get(stage, []):
+            if not self._present(splits):
+                raise UserError(
+                    f"{self.root or HUB} has no {' or '.join(splits)} of {self.task.folder}, which {stage} needs, only "
+                    f"{', '.join(self._splits)}; fetch it or correct data.root"
+                )
+
+    @property
+    def val_splits(self) -> list[str]:
+        """The split of each validation dataloader."""
+        return self._present(self.task.dev)
+
+    @property
+    def test_splits(self) -> list[str]:
+        """The split of each test dataloader."""
+        return [split for split in self.predict_splits if split != "ax"]
+
+    @property
+    def predict_splits(self) -> list[str]:
+        """The split of each prediction dataloader: the test splits, and the diagnostic set with MNLI."""
+        return self._present(self.task.submissions)
+
+    def train_dataloader(self) -> TrainingLabelledBatches:
+        """Micro-batches of the rest of the epoch.
+
+        Raises:
+            UserError: batch_size cannot be cut into equal pieces, or there are fewer examples than pieces.
+        """
+        world_size, rank, accumulate = self._split()
+        if self.trainer is not None and self.trainer.fit_loop.is_resuming:
+            self._rewind_to_whole_steps(accumulate)
+        examples = self._splits["train"]
+        rows = np.random.default_rng([self.seed, SUBSET_STREAM]).permutation(len(examples))[: self.train_examples]
+        sampler = BucketSampler(
+            rows,
+            token_counts(examples),
+            self.batch_size,
+            self.seed,
+            world_size,
+            rank,
+            accumulate,
+            lambda: self._steps_done(accumulate),
+        )
+        return TrainingLabelledBatches(self._loader(examples, sampler), len(sampler) * accumulate)
+
+    def val_dataloader(self) -> list[LabelledBatches]:
+        """One of each of `val_splits`."""
+        return [self._evaluation(split) for split in self.val_splits]
+
+    def test_dataloader(self) -> list[LabelledBatches]:
+        """One of each of `test_splits`."""
+        return [self._evaluation(split) for split in self.test_splits]
+
+    def predict_dataloader(self) -> list[LabelledBatches]:
+        """One of each of `predict_splits`."""
+        return [self._evaluation(split) for split in self.predict_splits]
+
+    # Where a step is cut, and where a resumed epoch begins, is the same as in pre-training.
+    _split = PretrainingDataModule._split
+    _steps_done = PretrainingDataModule._steps_done
+    _rewind_to_whole_steps = PretrainingDataModule._rewind_to_whole_steps
+
+    def _present(self, splits: Iterable[str]) -> list[str]:
+        return [split for split in splits if split in self._splits]
+
+    def _evaluation(self, split: str) -> LabelledBatches:
+        """All examples once, sorted by length, in as many batches on every rank."""
+        world_size, rank, accumulate = self._split()
+        examples = self._splits[split]
+        if len(examples) < world_size:
+            raise UserError(f"the {len(examples)} examples of {split} cannot feed {world_size} ranks; take fewer")
+        micro_batch = self.batch_size // (world_size * accumulate)
+        batches = min(-(-len(examples) // (micro_batch * world_size)), len(examples) // world_size)
+        rows = sort_by_length(np.arange(len(examples)), token_counts(examples))
+        windows = [[piece] for piece in np.array_split(rows, batches * world_size)[rank::world_size]]
+        return LabelledBatches(self._loader(examples, windows), len(windows))
+
+    def _loader(self, examples: Dataset, windows: Any) -> DataLoader:
+        return DataLoader(
+            LabelledDataset(examples, self.tokenizer),
+            batch_size=None,
+            sampler=windows,
+            collate_fn=unchanged,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+        """Tokenize a split into an Arrow file, which appears only when it is complete."""
+        columns = dict(zip(("text", "text_pair"), examples.texts, strict=False))
+        features = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
+        if examples.labels is not None:
+            columns["label"] = examples.labels
+            features["label"] = Value("float32" if self.task.is_regression else "int64")
+
+        def tokenize(rows: dict[str, list[str]]) -> BatchEncoding:
+            return tokenizer(
+                rows["text"],
+                rows.get("text_pair"),
+                truncation="longest_first",
+                max_length=self.max_length,
+                return_token_type_ids=True,
+                return_attention_mask=False,
+            )
+
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            Dataset.from_dict(columns).map(
+                tokenize,
+                batched=True,
+                remove_columns=["text", "text_pair"][: len(examples.texts)],
+                features=Features(features),
+                cache_file_name=str(file),
+                new_fingerprint=file.stem,
+                desc=f"Tokenizing {file.stem.rpartition('-')[0]}",
+            )
+        except OSError as error:
+            raise UserError(
+                f"{self.cache_dir}: cannot write tokenized examples ({error.strerror or error}); free some space there "
+                "or set data.cache_dir to another folder"
+            ) from error
+
+
+def read_task(task: GlueTask, root: str | None) -> dict[str, Examples]:
+    """All splits that there are, in the order of `GlueTask.splits`.
+
+    Args:
+        task: Which task.
+        root: Folder with the tasks' folders; None for the hub.
+
+    Raises:
+        UserError: There is none, or one cannot be read (see `read_split`) or be had from the hub.
+    """
+    if root is None:
+        announce(HUB)
+        return {split: _load_hub_split(task, split) for split in task.splits}
+    folder = Path(root).expanduser() / task.folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; set data.root to the folder that holds {task.folder}")
+    splits = {split: read_split(task, folder.parent, split) for split in task.splits}
+    found = {split: examples for split, examples in splits.items() if examples is not None}
+    if not found:
+        raise UserError(f"{folder}: none of {', '.join(f'{split}.tsv' for split in splits)} is there; fetch them")
+    return found
+
+
+def _load_hub_split(task: GlueTask, split: str) -> Examples:
+    name, hub_split = ("ax", "test") if split == "ax" else (task.name, split.replace("dev", "validation"))
+    try:
+        rows = load_dataset(HUB, name, split=hub_split)
+    except Exception as error:  # the library raises anything from ConnectionError to ValueError here
+        raise UserError(
+            f"data.root is not set, and {HUB} cannot be had from the Hugging Face hub ({first_line(error)}); set "
+            "data.root to a folder with GLUE's files"
+        ) from error
+    columns = [column for column in rows.column_names if column not in ("label", "idx")]
+    texts, labels = [[text.strip() for text in rows[column]] for column in columns], list(rows["label"])
+    return Examples(texts, None if -1 in labels else labels, skipped=0)

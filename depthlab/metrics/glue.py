@@ -1,0 +1,125 @@
+"""GLUE's metrics: Matthews correlation, accuracy, F1, Pearson and Spearman correlation, over a whole split.
+
+Shapes: B examples of a batch, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional import pearson_corrcoef
+from torchmetrics.functional.classification import binary_f1_score, binary_matthews_corrcoef
+from torchmetrics.utilities import dim_zero_cat
+
+from depthlab.metrics.pretraining import SUM_DTYPE
+
+
+def _accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
+    return (predictions == labels).double().mean()
+
+
+def _spearman(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Not torchmetrics', whose constant against division by zero costs 4e-6 of a correlation of two pairs."""
+    return pearson_corrcoef(_ranks(predictions), _ranks(labels))
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks from 1, [N] fp64; equal values share the mean of theirs."""
+    _, group, sizes = values.unique(return_inverse=True, return_counts=True)
+    return (sizes.cumsum(0) - (sizes.double() - 1) / 2)[group]
+
+
+def _or_zero(correlation: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A correlation that is 0, as in GLUE, where it is undefined: one side has a single value."""
+
+    def compute(predictions: Tensor, labels: Tensor) -> Tensor:
+        if len(predictions.unique()) < 2 or len(labels.unique()) < 2:
+            return torch.zeros(())
+        return correlation(predictions, labels)
+
+    return compute
+
+
+METRICS = {
+    "matthews_corrcoef": _or_zero(binary_matthews_corrcoef),
+    "accuracy": _accuracy,
+    "f1": binary_f1_score,  # of label 1; 0 where it is undefined
+    "pearson": _or_zero(pearson_corrcoef),
+    "spearman": _or_zero(_spearman),
+}
+"""By name: functions of predictions and labels, [N] each on the CPU, fp64 for the correlations of numbers."""
+
+
+class GlueMetrics(Metric):
+    """Metrics of a task over all examples seen since the last reset, on all ranks.
+
+    Predictions are kept and every metric is computed from all of them, so batches and ranks cannot change it. An
+    example that a sampler gives twice counts once. Every rank must have seen a batch.
+
+    Args:
+        names: Metrics, the one that is the score first.
+        is_regression: Whether labels are numbers, and the model has one output.
+
+    Raises:
+        ValueError: There is no name, or an unknown one.
+
+    Example:
+        >>> metric = GlueMetrics(["f1", "accuracy"])
+        >>> logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> metric.update(logits, labels=torch.tensor([1, 0, 0, 0]), index=torch.tensor([2, 0, 1, 1]))
+        >>> {name: round(value.item(), 4) for name, value in metric.compute().items()}
+        {'f1': 0.6667, 'accuracy': 0.6667, 'score': 0.6667, 'glue_score': 0.6667}
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    predictions: list[Tensor]
+    labels: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self, names: Sequence[str], is_regression: bool = False) -> None:
+        super().__init__()
+        if not names or not METRICS.keys() >= set(names):
+            raise ValueError(f"names must be some of {', '.join(METRICS)}, got {names}")
+        self.names = tuple(names)
+        self.is_regression = is_regression
+        for state in ("predictions", "labels", "index"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            logits: [B, C], or [B, 1] of a regression.
+            labels: [B], classes, or numbers of a regression.
+            index: [B] integer, which example of the split each is.
+
+        Raises:
+            ValueError: The shapes do not fit together.
+        """
+        batch_size = len(logits)
+        if logits.ndim != 2 or (logits.shape[1] == 1) != self.is_regression:
+            raise ValueError(
+                f"logits are {tuple(logits.shape)}, expected [B, {'1' if self.is_regression else 'C > 1'}]"
+            )
+        for name, values in (("labels", labels), ("index", index)):
+            if values.shape != (batch_size,):
+                raise ValueError(f"{name} is {tuple(values.shape)}, expected {(batch_size,)}")
+        self.predictions.append(logits.detach().squeeze(1).float() if self.is_regression else logits.argmax(dim=1))
+        self.labels.append(labels)
+        self.index.append(index)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Each metric by its name, a scalar, and two more.
+
+        Returns:
+            The metrics; ``score``, the first of them, which is the paper's; ``glue_score``, GLUE's own: their mean.
+        """
+        _, kept = np.unique(dim_zero_cat(self.index).cpu(), return_index=True)
+        predictions, labels = (dim_zero_cat(state).cpu()[kept] for state in (self.predictions, self.labels))
+        if self.is_regression:
+            predictions, labels = predictions.double(), labels.double()
+        values = {name: METRICS[name](predictions, labels).to(self.device, SUM_DTYPE) for name in self.names}
+        return values | {"score": values[self.names[0]], "glue_score": torch.stack(list(values.values())).mean()}

@@ -1,0 +1,153 @@
+"""GLUE's metrics against scikit-learn and SciPy, in one process and in two."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from torch import distributed
+from torch.multiprocessing import spawn
+
+from depthlab.metrics.glue import GlueMetrics
+
+CLASSIFICATION = ("matthews_corrcoef", "accuracy", "f1")
+REGRESSION = ("spearman", "pearson")
+
+
+def examples(seed, count=50, classes=2, is_regression=False):
+    """Logits [N, C] and labels [N]: related, with ties among the labels; sometimes a side has one value only."""
+    random = np.random.default_rng(seed)
+    if is_regression:
+        labels = random.integers(0, random.integers(1, 12), count) / 2
+        logits = (labels + random.normal(0, random.choice([0.0, 0.3, 3.0]), count))[:, None]
+        if seed % 7 == 0:
+            logits[:] = logits.mean()
+        return torch.as_tensor(logits, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.float32)
+    labels = random.integers(0, random.integers(1, classes + 1), count)
+    logits = random.normal(0, 1, (count, classes)) + 2 * np.eye(classes)[labels]
+    logits[:, random.integers(classes)] += random.choice([0, 0, 20])
+    return torch.as_tensor(logits), torch.as_tensor(labels)
+
+
+def reference(logits, labels, names):
+    labels = labels.numpy()
+    predictions = logits[:, 0].numpy() if logits.shape[1] == 1 else logits.numpy().argmax(1)
+    functions = {
+        "matthews_corrcoef": lambda: matthews_corrcoef(labels, predictions),
+        "accuracy": lambda: accuracy_score(labels, predictions),
+        "f1": lambda: f1_score(labels, predictions, zero_division=0),
+        "pearson": lambda: np.nan_to_num(pearsonr(predictions.astype(float), labels.astype(float)).statistic),
+        "spearman": lambda: np.nan_to_num(spearmanr(predictions, labels).statistic),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what is undefined
+        values = {name: float(functions[name]()) for name in names}
+    return values | {"score": values[names[0]], "glue_score": np.mean([values[name] for name in names])}
+
+
+def measure(parts, names, is_regression=False):
+    metric = GlueMetrics(names, is_regression)
+    for part in parts:
+        metric.update(*part)
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+@given(seed=st.integers(0, 2**16), count=st.integers(2, 80), cuts=st.lists(st.integers(1, 79), max_size=3))
+def test_equal_to_scikit_learn(seed, count, cuts):
+    logits, labels = examples(seed, count)
+    parts = zip(*(values.tensor_split(sorted(cuts)) for values in (logits, labels, torch.arange(count))), strict=True)
+    assert measure(parts, CLASSIFICATION) == pytest.approx(reference(logits, labels, CLASSIFICATION), abs=1e-6)
+
+
+@given(seed=st.integers(0, 2**16), count=st.integers(2, 80), cuts=st.lists(st.integers(1, 79), max_size=3))
+def test_equal_to_scipy(seed, count, cuts):
+    logits, labels = examples(seed, count, is_regression=True)
+    parts = zip(*(values.tensor_split(sorted(cuts)) for values in (logits, labels, torch.arange(count))), strict=True)
+    assert measure(parts, REGRESSION, True) == pytest.approx(reference(logits, labels, REGRESSION), abs=1e-6)
+
+
+@given(seed=st.integers(0, 2**16))
+def test_accuracy_of_three_classes(seed):
+    logits, labels = examples(seed, classes=3)
+    assert measure([(logits, labels, torch.arange(50))], ["accuracy"]) == pytest.approx(
+        reference(logits, labels, ["accuracy"])
+    )
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+@pytest.mark.parametrize("label", [0, 1])
+def test_undefined_is_zero(predicted, label):
+    """torchmetrics alone calls the Matthews correlation 1 when everything is of one class."""
+    logits = torch.eye(2)[[predicted] * 5]
+    values = measure([(logits, torch.full((5,), label), torch.arange(5))], CLASSIFICATION)
+    assert values["matthews_corrcoef"] == 0
+    assert values["f1"] == (predicted == label == 1)
+    numbers = measure([(logits[:, :1], torch.arange(5.0), torch.arange(5))], REGRESSION, True)
+    assert set(numbers.values()) == {0}
+
+
+def test_duplicates_count_once():
+    logits, labels = examples(3, 21)
+    rows = torch.cat([torch.randperm(21), torch.tensor([0, 4, 4])])
+    values = measure([(logits[part], labels[part], part) for part in rows.split(8)], CLASSIFICATION)
+    assert values == pytest.approx(reference(logits, labels, CLASSIFICATION), abs=1e-6)
+
+
+def test_reset_in_inference_mode_and_used_outside():
+    metric = GlueMetrics(["f1", "accuracy"])
+    with torch.inference_mode():
+        metric.update(*examples(0), torch.arange(50))
+        metric.reset()
+    logits, labels = examples(1)
+    metric.update(logits, labels, torch.arange(50))
+    values = {name: value.item() for name, value in metric.compute().items()}
+    assert values == pytest.approx(reference(logits, labels, ["f1", "accuracy"]), abs=1e-6)
+
+
+TASKS = (("f1", "accuracy"), ("matthews_corrcoef",), REGRESSION)
+COUNT, SEED = 21, 17
+
+
+def shares(seed, is_regression, rank=None):
+    """Batches of 4 as a distributed sampler gives them: the ranks take turns, and the first example pads the last."""
+    logits, labels = examples(seed, COUNT, is_regression=is_regression)
+    rows = torch.arange(COUNT) if rank is None else torch.cat([torch.arange(COUNT), torch.tensor([0])])[rank::2]
+    return [(logits[part], labels[part], part) for part in rows.split(4)]
+
+
+def run_rank(rank, folder):
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    values = [measure(shares(SEED, names == REGRESSION, rank), names, names == REGRESSION) for names in TASKS]
+    torch.save(values, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    spawn(run_rank, args=(tmp_path,), nprocs=2)
+    for number, names in enumerate(TASKS):
+        is_regression = names == REGRESSION
+        expected = reference(*examples(SEED, COUNT, is_regression=is_regression), names)
+        assert measure(shares(SEED, is_regression), names, is_regression) == pytest.approx(expected, abs=1e-6)
+        for rank in range(2):
+            assert torch.load(tmp_path / f"{rank}.pt")[number] == pytest.approx(expected, abs=1e-6)
+        assert 0 < abs(expected["score"]) < 1
+
+
+def test_rejects():
+    with pytest.raises(ValueError, match="names must be some of matthews_corrcoef, accuracy"):
+        GlueMetrics(["recall"])
+    with pytest.raises(ValueError, match="names"):
+        GlueMetrics([])
+    logits, labels, index = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), torch.arange(3)
+    with pytest.raises(ValueError, match=r"logits are \(3, 1\), expected \[B, C > 1\]"):
+        GlueMetrics(["f1"]).update(logits[:, :1], labels, index)
+    with pytest.raises(ValueError, match=r"logits are \(3, 2\), expected \[B, 1\]"):
+        GlueMetrics(["pearson"], is_regression=True).update(logits, labels, index)
+    with pytest.raises(ValueError, match=r"labels is \(2,\)"):
+        GlueMetrics(["f1"]).update(logits, labels[:2], index)
+    with pytest.raises(ValueError, match=r"index is \(2,\)"):
+        GlueMetrics(["f1"]).update(logits, labels, index[:2])
