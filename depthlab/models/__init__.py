@@ -1,22 +1,34 @@
 """Batches in, states and depths out. Knows nothing of Lightning."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
-from depthlab.models.albert import (
-    AdaptiveAlbertConfig,
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
+from depthlab.models.heads import (
+    AdaptiveAlbertForMaskedLM,
     AdaptiveAlbertForPreTraining,
     AdaptiveAlbertForSequenceClassification,
-    AdaptiveAlbertModel,
+    AdaptiveAlbertForTokenClassification,
 )
 
 AutoConfig.register("adaptive_albert", AdaptiveAlbertConfig)
 AutoModel.register(AdaptiveAlbertConfig, AdaptiveAlbertModel)
+AutoModelForMaskedLM.register(AdaptiveAlbertConfig, AdaptiveAlbertForMaskedLM)
 AutoModelForPreTraining.register(AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining)
 AutoModelForSequenceClassification.register(AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification)
+AutoModelForTokenClassification.register(AdaptiveAlbertConfig, AdaptiveAlbertForTokenClassification)
 
 __all__ = [
     "AdaptiveAlbertConfig",
+    "AdaptiveAlbertForMaskedLM",
     "AdaptiveAlbertForPreTraining",
     "AdaptiveAlbertForSequenceClassification",
+    "AdaptiveAlbertForTokenClassification",
     "AdaptiveAlbertModel",
 ]

@@ -1,31 +1,24 @@
-"""ALBERT with adaptive depth, in Hugging Face's terms: configuration, model, heads.
+"""ALBERT with adaptive depth, in Hugging Face's terms: configuration and base model; heads are in heads.py.
 
 Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.{weight,bias}`, so that
 `from_pretrained` takes any HF ALBERT checkpoint as it is.
 """
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AlbertConfig
 from transformers import initialization as init
 from transformers.generation import GenerationConfig
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
-from transformers.models.albert.modeling_albert import (
-    AlbertAttention,
-    AlbertEmbeddings,
-    AlbertMLMHead,
-    AlbertPreTrainedModel,
-    AlbertSOPHead,
-)
-from transformers.utils import ModelOutput
-from transformers.utils.generic import can_return_tuple
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.albert.modeling_albert import AlbertAttention, AlbertEmbeddings, AlbertPreTrainedModel
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from depthlab.errors import UserError
@@ -60,6 +53,10 @@ class AdaptiveAlbertConfig(AlbertConfig):
     """
 
     model_type = "adaptive_albert"
+    keys_to_ignore_at_inference = [  # noqa: RUF012 (HF's form): what its Trainer does not gather as predictions,
+        *("depths", "remainders", "ponder_cost", "mlm_loss", "sop_loss"),
+        "prediction_logits",  # a row a predicted position; Trainer wants a row a sequence
+    ]
 
     hidden_size: int = 768
     num_attention_heads: int = 12
@@ -115,8 +112,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
 
 
 @dataclass
-class AdaptiveAlbertOutput(BaseModelOutputWithPooling):
-    """HF's fields, and what the halting did; N_t and R_t as in Graves 2016, section 2."""
+class DepthFields:
+    """What the halting did; N_t and R_t as in Graves 2016, section 2. Every output ends in these."""
 
     depths: Tensor | None = None
     """N_t, [B, T] int64; 0 on padding."""
@@ -127,34 +124,8 @@ class AdaptiveAlbertOutput(BaseModelOutputWithPooling):
 
 
 @dataclass
-class AdaptiveAlbertForPreTrainingOutput(ModelOutput):
-    """Losses and logits of pre-training; P predicted positions, in row-major order."""
-
-    loss: Tensor | None = None
-    """mlm + sop + time_penalty * mean ponder cost, of what labels are given."""
-    prediction_logits: Tensor | None = None
-    """[P, V] with labels, [B, T, V] without."""
-    sop_logits: Tensor | None = None
-    """[B, 2]"""
-    mlm_loss: Tensor | None = None
-    """Mean cross entropy over the P predicted positions, in nats; 0 where P is 0."""
-    sop_loss: Tensor | None = None
-    """Mean cross entropy over the sequences, in nats."""
-    last_hidden_state: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-    depths: Tensor | None = None
-    remainders: Tensor | None = None
-    ponder_cost: Tensor | None = None
-
-
-@dataclass
-class AdaptiveSequenceClassifierOutput(SequenceClassifierOutput):
-    """HF's fields, and those of `AdaptiveAlbertOutput`."""
-
-    depths: Tensor | None = None
-    remainders: Tensor | None = None
-    ponder_cost: Tensor | None = None
+class AdaptiveAlbertOutput(DepthFields, BaseModelOutputWithPooling):
+    """Of the base model."""
 
 
 class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
@@ -163,11 +134,14 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     config_class = AdaptiveAlbertConfig
     config: AdaptiveAlbertConfig
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # losses are means: HF's Trainer divides by the accumulated pieces itself
     _supports_flash_attn = False
     _supports_flex_attn = False
     _can_record_outputs = {"attentions": OutputRecorder(AlbertAttention, index=1)}  # noqa: RUF012 (HF's form)
-    # An adaptive checkpoint may be loaded at fixed depth.
-    _keys_to_ignore_on_load_unexpected = [r"encoder\.halting\."]  # noqa: RUF012 (HF's form)
+    # A checkpoint may be loaded at fixed depth and with another head. What is missing is always reported.
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 (HF's form)
+        *(r"encoder\.halting\.", r"^(albert\.)?pooler\.", r"^predictions\.", r"^sop_classifier\.", r"^classifier\."),
+    ]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -208,27 +182,35 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> AdaptiveAlbertOutput:
         """Run the iteration.
 
+        The pooler reads the first real token of a sequence, from which positions are counted, too: padding may be on
+        the left.
+
         Args:
             input_ids: [B, T].
             attention_mask: [B, T], 0 on padding; everything is real without it.
             token_type_ids: [B, T], the segment of each token; zeros without it.
-            position_ids: [B, T] or [1, T]; 0..T-1 without it.
+            position_ids: [B, T] or [1, T]; without it 0, 1, ... from the first real token on.
             inputs_embeds: [B, T, E] in place of `input_ids`.
+            output_attentions: return the attention weights [B, A, T, T] of each iteration that the batch took: L of
+                them at fixed depth, else as many as its deepest token needed. All tokens are computed for it, by the
+                eager implementation whatever the model's.
             output_hidden_states: return h^0..h^L.
             kwargs: what HF's attention functions take.
 
         Raises:
             ValueError: neither or both of input_ids and inputs_embeds; a sequence longer than the position embeddings;
-                an attention mask of another shape.
+                an attention mask of another shape; attention weights of an sdpa model under gradient checkpointing.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        shape = input_ids.shape if inputs_embeds is None else inputs_embeds.shape[:2]
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        shape = given.shape[:2]
         if shape[1] > self.config.max_position_embeddings:
             raise UserError(
                 f"sequences of {shape[1]} tokens do not fit the model's {self.config.max_position_embeddings} "
@@ -237,24 +219,38 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         if attention_mask is not None and attention_mask.shape != shape:
             raise ValueError(f"attention_mask must be [B, T] = {list(shape)}, got {list(attention_mask.shape)}")
 
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        eager = self.config._attn_implementation == "eager"
+        if output_attentions and not eager and self.training and self.encoder.gradient_checkpointing:
+            raise ValueError('output_attentions under gradient checkpointing needs attn_implementation="eager"')
+
+        real, first = torch.ones(shape, dtype=torch.bool, device=given.device), None
+        if attention_mask is not None:
+            real = attention_mask.bool()
+            first = real.byte().argmax(dim=1)  # [B], where the first real token stands
+            if position_ids is None:
+                position_ids = (torch.arange(shape[1], device=real.device) - first[:, None]).clamp(min=0)
         embeddings = self.embeddings(
             input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
-        real = torch.ones(shape, dtype=torch.bool, device=embeddings.device)
-        if attention_mask is not None:
-            real = attention_mask.bool()
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        encoded = self.encoder(
-            embeddings,
-            real,
-            create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask),
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
-        pooled = None if self.pooler is None else torch.tanh(self.pooler(encoded.last_hidden_state[:, 0]))
+        with self._eager_attention() if output_attentions and not eager else nullcontext():
+            encoded = self.encoder(
+                embeddings,
+                real,
+                create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask),
+                output_attentions=output_attentions,
+                output_hidden_states=output_hidden_states,
+                **kwargs,
+            )
+        states, pooled = encoded.last_hidden_state, None
+        if self.pooler is not None:
+            cls = states[:, 0] if first is None else states[torch.arange(shape[0], device=first.device), first]
+            pooled = torch.tanh(self.pooler(cls))
         return AdaptiveAlbertOutput(
-            last_hidden_state=encoded.last_hidden_state,
+            last_hidden_state=states,
             pooler_output=pooled,
             hidden_states=encoded.hidden_states,
             depths=encoded.depths,
@@ -262,152 +258,12 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
             ponder_cost=(encoded.depths + encoded.remainders).sum(dim=1),
         )
 
-
-class AdaptiveAlbertForPreTraining(AdaptiveAlbertPreTrainedModel):
-    """Masked language modelling and sentence order prediction, with the ponder cost in the loss."""
-
-    _tied_weights_keys = {  # noqa: RUF012 (HF's form)
-        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-        "predictions.decoder.bias": "predictions.bias",
-    }
-
-    def __init__(self, config: AdaptiveAlbertConfig) -> None:
-        super().__init__(config)
-        self.albert = AdaptiveAlbertModel(config)
-        self.predictions = AlbertMLMHead(config)
-        self.sop_classifier = AlbertSOPHead(config)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        """The vocabulary projection."""
-        return self.predictions.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the vocabulary projection."""
-        self.predictions.decoder = new_embeddings
-        self.predictions.bias = new_embeddings.bias
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        sentence_order_label: Tensor | None = None,
-        **kwargs: Any,
-    ) -> AdaptiveAlbertForPreTrainingOutput:
-        """Predict masked tokens and sentence order.
-
-        Args:
-            input_ids: and the next four, as in `AdaptiveAlbertModel`.
-            attention_mask: see there.
-            token_type_ids: see there.
-            position_ids: see there.
-            inputs_embeds: see there.
-            labels: [B, T], the original token where one is predicted, -100 elsewhere. With it the vocabulary projection
-                is computed at the predicted positions only.
-            sentence_order_label: [B], 1 where the two segments are swapped.
-            kwargs: see there.
-        """
-        encoded = self.albert(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        states = encoded.last_hidden_state
-        sop_logits = self.sop_classifier(encoded.pooler_output)
-        losses = []
-        mlm_loss = sop_loss = None
-        if labels is None:
-            prediction_logits = self.predictions(states)
-        else:
-            predicted = labels != -100
-            prediction_logits = self.predictions(states[predicted])
-            # A batch may hold no predicted token: its loss is 0, not the 0/0 of a mean.
-            summed = F.cross_entropy(prediction_logits.float(), labels[predicted], reduction="sum")
-            mlm_loss = summed / predicted.sum().clamp(min=1)
-            losses.append(mlm_loss)
-        if sentence_order_label is not None:
-            sop_loss = F.cross_entropy(sop_logits.float(), sentence_order_label)
-            losses.append(sop_loss)
-        return AdaptiveAlbertForPreTrainingOutput(
-            loss=self.add_time_penalty(sum(losses), encoded.ponder_cost) if losses else None,
-            prediction_logits=prediction_logits,
-            sop_logits=sop_logits,
-            mlm_loss=mlm_loss,
-            sop_loss=sop_loss,
-            last_hidden_state=states,
-            hidden_states=encoded.hidden_states,
-            attentions=encoded.attentions,
-            depths=encoded.depths,
-            remainders=encoded.remainders,
-            ponder_cost=encoded.ponder_cost,
-        )
-
-
-class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
-    """A classifier (a regression when `num_labels` is 1) on the pooled [CLS] state; the ponder cost is in the loss."""
-
-    def __init__(self, config: AdaptiveAlbertConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.albert = AdaptiveAlbertModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> AdaptiveSequenceClassifierOutput:
-        """Classify.
-
-        Args:
-            input_ids: and the next four, as in `AdaptiveAlbertModel`.
-            attention_mask: see there.
-            token_type_ids: see there.
-            position_ids: see there.
-            inputs_embeds: see there.
-            labels: [B], classes, or values when `num_labels` is 1.
-            kwargs: see there.
-        """
-        encoded = self.albert(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        logits = self.classifier(self.dropout(encoded.pooler_output))
-        loss = None
-        if labels is not None:
-            if self.num_labels == 1:
-                loss = F.mse_loss(logits.squeeze(-1).float(), labels.float())
-            else:
-                loss = F.cross_entropy(logits.float(), labels)
-            loss = self.add_time_penalty(loss, encoded.ponder_cost)
-        return AdaptiveSequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=encoded.hidden_states,
-            attentions=encoded.attentions,
-            depths=encoded.depths,
-            remainders=encoded.remainders,
-            ponder_cost=encoded.ponder_cost,
-        )
+    @contextmanager
+    def _eager_attention(self) -> Iterator[None]:
+        """Attention that returns its weights; that of torch keeps them to itself."""
+        usual = self.config._attn_implementation
+        self.config._attn_implementation = "eager"
+        try:
+            yield
+        finally:
+            self.config._attn_implementation = usual

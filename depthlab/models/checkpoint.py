@@ -114,7 +114,9 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
             loaded = model_class.from_pretrained(None, config=config, state_dict=read.weights, output_loading_info=True)
         else:
             _check_kind(checkpoint)
-            loaded = model_class.from_pretrained(checkpoint, **settings, output_loading_info=True)
+            config = AdaptiveAlbertConfig.from_pretrained(checkpoint)
+            config = AdaptiveAlbertConfig.from_dict(config.to_dict() | settings)
+            loaded = model_class.from_pretrained(checkpoint, config=config, output_loading_info=True)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
     model, info = loaded

@@ -2,7 +2,8 @@
 
 Two executions of the same equations: `dense` computes every token until the last one has halted, as the paper does;
 `compact` computes the running tokens only. With tied weights and a frozen state a halted token's key and value cannot
-change any more, so leaving it out is exact, forward and backward.
+change any more, so leaving it out is exact, forward and backward. Where every iteration has a layer of its own (the
+untied baseline), keys and values of the halted are computed by each of them, and nothing else is.
 
 Shapes: B batch, T length, H hidden, A heads, D head size, L cap; N real tokens of the batch, R of them still running.
 Packed tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.albert.modeling_albert import AlbertLayer, AlbertTransformer
+from transformers.models.albert.modeling_albert import AlbertLayer, AlbertLayerGroup, AlbertTransformer
 
 from depthlab.models.halting import HaltingUnit, halting_step
 
@@ -81,13 +82,17 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
             return self._gradient_checkpointing_func(function, *args, **kwargs)
         return function(*args, **kwargs)
 
+    def _layers_of(self, n: int) -> AlbertLayerGroup:
+        """The group of layers that iteration n = 1..L applies."""
+        return self.albert_layer_groups[(n - 1) * self.config.num_hidden_groups // self.config.num_hidden_layers]
+
     def _fixed(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
         """Plain ALBERT: L iterations for every token."""
-        cap, groups = self.config.num_hidden_layers, self.config.num_hidden_groups
+        cap = self.config.num_hidden_layers
         state = self._project(embeddings)
         hidden_states = [state]
-        for n in range(cap):
-            state = self._call(self.albert_layer_groups[n * groups // cap], state, attention_mask, **attention_kwargs)
+        for n in range(1, cap + 1):
+            state = self._call(self._layers_of(n), state, attention_mask, **attention_kwargs)
             hidden_states.append(state)
         padding = ~real[..., None]
         return EncoderOutput(
@@ -108,7 +113,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         hidden_states = [state]
 
         for n in range(1, cap + 1):
-            new = self._call(self.albert_layer_groups[0], state, attention_mask, **attention_kwargs)  # s^n
+            new = self._call(self._layers_of(n), state, attention_mask, **attention_kwargs)  # s^n
             probability = self.halting(new)
             step = halting_step(
                 probability, accumulated, at_cap=n == cap, epsilon=config.act_epsilon, act_cap=config.act_cap
@@ -146,7 +151,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         config = self.config
         blend, cap = config.act_update == "blend", config.num_hidden_layers
         batch, length = real.shape
-        layer = self.albert_layer_groups[0].albert_layers[0]
+        tied = config.num_hidden_groups == 1
         key_mask = None
 
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
@@ -155,7 +160,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
             key_mask = real[:, None, None, :]
         state = self._project(embeddings.flatten(0, 1)[position])  # h^{n-1} of the running tokens, [R, H]
         changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
-        keys = values = None  # [B * T, H]
+        states = keys = values = None  # of all tokens, [B * T, H]
         accumulated = torch.zeros(
             len(position), dtype=torch.promote_types(state.dtype, torch.float32), device=real.device
         )
@@ -164,8 +169,13 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         hidden_states = [_scatter(position, state, batch * length)] if output_hidden_states else []
 
         for n in range(1, cap + 1):
-            keys = _refresh(keys, changed, layer.attention.key(moved), batch * length)
-            values = _refresh(values, changed, layer.attention.value(moved), batch * length)
+            layer = self._layers_of(n).albert_layers[0]
+            if tied:
+                keys = _refresh(keys, changed, layer.attention.key(moved), batch * length)
+                values = _refresh(values, changed, layer.attention.value(moved), batch * length)
+            else:
+                states = _refresh(states, changed, moved, batch * length)
+                keys, values = layer.attention.key(states), layer.attention.value(states)
             slot, longest = _slots(position, counts, length)
             new = self._call(_iterate, layer, state, keys, values, key_mask, slot, (batch, length, longest))  # s^n
             probability = self.halting(new)

@@ -1,75 +1,183 @@
-"""A run's checkpoint as a Hugging Face directory."""
+"""A run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, the run's settings."""
 
 import json
-import zipfile
+import os
+import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+import yaml
 from transformers import AutoTokenizer
 
 from depthlab.errors import UserError
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
+from depthlab.models import (
+    AdaptiveAlbertConfig,
+    AdaptiveAlbertForMaskedLM,
+    AdaptiveAlbertForPreTraining,
+    AdaptiveAlbertForSequenceClassification,
+    AdaptiveAlbertForTokenClassification,
+)
+from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
+from depthlab.models.checkpoint import RunCheckpoint, find_run, read_run
 from depthlab.reports.pretraining import table_1
 
+Dtype = Literal["float32", "float16", "bfloat16"]
 
-def export(checkpoint: str, to: str) -> None:
-    """Write a run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card.
+HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
+    AdaptiveAlbertForPreTraining: ("predictions.bias", "sop_classifier.classifier.weight"),
+    AdaptiveAlbertForMaskedLM: ("predictions.bias",),
+    AdaptiveAlbertForSequenceClassification: ("classifier.weight", "albert.pooler.weight"),
+    AdaptiveAlbertForTokenClassification: ("classifier.weight",),
+}
+"""Weights that tell whose a checkpoint is; the first class that finds all of its own takes it."""
+
+SETTINGS = "training.yaml"
+"""The file of the exported directory with which `depthlab fit --config` trains such a model again."""
+
+
+def export(checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
+    """Write a run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, settings.
 
     Args:
-        checkpoint: a `last.ckpt` of a run directory.
-        to: the directory to write; it must not hold a model yet.
+        checkpoint: a run's directory, or the `last.ckpt` in it.
+        to: the directory to write; it must not exist yet, or be empty.
+        dtype: precision of the weights. Halting is decided in float32 whatever they are.
 
     Raises:
-        UserError: the checkpoint is missing or not one of depthlab's; the directory holds a model or can't be written.
+        UserError: the checkpoint is missing or not one of depthlab's; the directory is not empty or can't be written.
     """
-    source, target = Path(checkpoint), Path(to)
-    run_dir = source.parent.parent
-    if not source.is_file():
-        raise UserError(f"--checkpoint {source} does not exist")
-    if not zipfile.is_zipfile(source):
-        raise UserError(f"--checkpoint {source} is not a checkpoint")
+    target = Path(to)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"--to {target} exists already: name another directory or remove it")
+    write_export(find_run(checkpoint) or Path(checkpoint), target, dtype)
+
+
+def write_export(checkpoint: Path, target: Path, dtype: Dtype = "float32") -> int:
+    """As `export`; a directory that is there is replaced once the new one is complete.
+
+    Returns:
+        How many steps the checkpoint was trained for.
+    """
+    run_dir = checkpoint.parent.parent
+    run = read_run(checkpoint)
     if not (run_dir / "tokenizer").is_dir():
         raise UserError(f"{run_dir / 'tokenizer'} is missing: export a checkpoint from where its run has left it")
-    if (target / "config.json").exists():
-        raise UserError(f"--to {target} holds a model already: name another directory or remove it")
-    content = torch.load(source, map_location="cpu", weights_only=True)
-    if "model_config" not in content:
-        raise UserError(f"--checkpoint {source} is not a checkpoint of a depthlab run")
-    config = AdaptiveAlbertConfig.from_dict(content["model_config"])
-    weights = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
-    if content["hold_depth"]:  # the halting unit has not been trained yet
-        config.halting = "fixed"
-        weights = {name: value for name, value in weights.items() if ".halting." not in name}
-    model = AdaptiveAlbertForPreTraining(config)
-    model.load_state_dict(weights)
+    model = _model_of(run).to(getattr(torch, dtype))
+    unfinished, replaced = (
+        target.with_name(f".{target.name}.{state}-{os.getpid()}") for state in ("unfinished", "replaced")
+    )
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(target)
-        AutoTokenizer.from_pretrained(run_dir / "tokenizer").save_pretrained(target)
-        (target / "README.md").write_text(_model_card(run_dir, content["global_step"]))
+        unfinished.mkdir(parents=True)
+        try:
+            model.save_pretrained(unfinished)
+            # What Hugging Face's tools need to know: that segments matter, and where to truncate.
+            tokenizer = AutoTokenizer.from_pretrained(
+                run_dir / "tokenizer",
+                model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+                model_max_length=run.config.max_position_embeddings,
+            )
+            tokenizer.save_pretrained(unfinished)
+            _write_settings(run_dir, unfinished)
+            write_card(run_dir, unfinished, run.steps)
+            if target.exists():
+                target.rename(replaced)
+            unfinished.rename(target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"cannot write to --to {target}: {error.strerror or error}") from None
+        raise UserError(f"cannot write the model to {target}: {error.strerror or error}") from None
+    return run.steps
 
 
-def _model_card(run_dir: Path, steps: int) -> str:
-    results_file = run_dir / "results.json"
+def _model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
+    """The model with the head that the checkpoint has."""
+    for model_class, own in HEADS.items():
+        if run.weights.keys() >= set(own):
+            model = model_class(run.config)
+            model.load_state_dict(run.weights)
+            return model
+    raise UserError("the checkpoint has no head of depthlab's: it can't be exported")
+
+
+def _write_settings(run_dir: Path, directory: Path) -> None:
+    """The run's configuration, less what says where it lay and went on from."""
+    settings = run_dir / "config.yaml"
+    if settings.exists():
+        content = yaml.safe_load(settings.read_text())
+        for name in ("base", "run_dir", "ckpt_path"):
+            content.pop(name, None)
+        (directory / SETTINGS).write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def write_card(run_dir: Path, directory: Path, steps: int) -> None:
+    """Write the model card of an exported directory.
+
+    Args:
+        run_dir: the run, whose `results.json` the card is filled from.
+        directory: the exported model.
+        steps: how long it was trained; results of another step are not this model's, and are left out.
+    """
+    config = AdaptiveAlbertConfig.from_pretrained(directory)
+    results_file, settings_file = run_dir / "results.json", directory / SETTINGS
     results = json.loads(results_file.read_text()) if results_file.exists() else {}
-    seen = "The run has not been evaluated."
-    if results:
-        data = results["data"]
-        seen = (
-            f"It has seen {results['tokens']:,} tokens in {results['token_iterations']:,} token-iterations and "
-            f"{results['seconds']:,.0f} s of training, out of a corpus of {data['documents']:,} documents and "
-            f"{data['tokens']:,} tokens, {data['validation_documents']} documents of it held out."
+    results = results if results.get("steps") == steps else {}
+    settings = yaml.safe_load(settings_file.read_text()) if settings_file.exists() else {}
+    parts = [
+        "---\nlibrary_name: transformers\ntags: [adaptive-depth, albert, depthlab]\n---",
+        f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",
+        f"`{config.architectures[0]}`, weights in {str(config.dtype).removeprefix('torch.')}; {_depth(config)}. After "
+        "`import depthlab`, Hugging Face's `AutoModel` and its kin take this directory, and `pipeline` does.",
+        f"## Data\n\n{_data(results, settings)}",
+        f"## Results\n\n{_scores(results)}",
+    ]
+    if settings:
+        parts.append(
+            f"## Command\n\n`{SETTINGS}`, beside this card, holds every setting of the run; its paths are the run's "
+            f"own.\n\n```sh\ndepthlab fit --config {SETTINGS} --run_dir checkpoints/runs/again\n```"
         )
-    return f"""---
-library_name: transformers
-tags: [adaptive-depth, albert, depthlab]
----
+    (directory / "README.md").write_text("\n\n".join(parts) + "\n")
 
-# An adaptive-depth ALBERT, pre-trained by depthlab for {steps:,} steps
 
-{seen} After `import depthlab`, `AutoModel.from_pretrained` takes this directory.
+def _depth(config: AdaptiveAlbertConfig) -> str:
+    if config.halting == "fixed":
+        return f"{config.num_hidden_layers} iterations for every token"
+    return (
+        f"at most {config.num_hidden_layers} iterations a token (`{config.act_update}`, `{config.act_cap}`, time "
+        f"penalty {config.time_penalty:g})"
+    )
 
-{table_1(results)}
-"""
+
+def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
+    lines = []
+    corpus = settings.get("data", {}).get("corpus")
+    if corpus is not None:
+        sources = [source if isinstance(source, dict) else {"path": source} for source in _as_list(corpus)]
+        lines.append(f"Corpus: {', '.join(Path(source['path']).name for source in sources)}.")
+    data = results.get("data", {})
+    if {"documents", "tokens", "validation_documents"} <= data.keys():
+        lines.append(
+            f"{data['documents']:,} documents and {data['tokens']:,} tokens, {data['validation_documents']} documents "
+            "of it held out."
+        )
+    if "tokens" in results:
+        lines.append(
+            f"Seen in training: {results['tokens']:,} tokens in {results['token_iterations']:,} token-iterations and "
+            f"{results['seconds']:,.0f} s."
+        )
+    return " ".join(lines) or "Not known."
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _scores(results: dict[str, Any]) -> str:
+    scores = {name: value for name, value in results.items() if name.startswith("val/")}
+    if not scores:
+        return "The run has not been evaluated at this step."
+    if "val/accuracy/mlm" in scores:
+        return table_1(scores)
+    lines = [f"| {name.removeprefix('val/')} | {value:.4f} |" for name, value in sorted(scores.items())]
+    return "\n".join(["| held out | this run |", "|---|---:|", *lines])

@@ -13,6 +13,7 @@ from depthlab.models import (
     AdaptiveAlbertModel,
 )
 from tests.models.conftest import ragged_inputs
+from tests.models.variants import loaded
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
@@ -106,9 +107,9 @@ def test_round_trip_through_auto_classes(tmp_path, sizes):
     config = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(config, AdaptiveAlbertConfig) and (config.act_update, config.act_epsilon) == ("accumulate", 0.2)
     inputs = ragged_inputs([6, 2])
-    again = AutoModelForPreTraining.from_pretrained(tmp_path).eval()
+    again = loaded(AutoModelForPreTraining.from_pretrained(tmp_path))
     assert torch.equal(again(**inputs).prediction_logits, model(**inputs).prediction_logits)
-    base = AutoModel.from_pretrained(tmp_path).eval()
+    base = loaded(AutoModel.from_pretrained(tmp_path))
     assert isinstance(base, AdaptiveAlbertModel)
     assert torch.equal(base(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
 

@@ -25,7 +25,8 @@ from transformers import (
 from depthlab.cli import main
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
-from depthlab.models.convert import convert, factorise, halting_bias
+from depthlab.models.convert import convert, halting_bias
+from depthlab.models.tying import factorise
 from tests.models.conftest import SIZES, ragged_inputs
 
 LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0."

@@ -1,0 +1,37 @@
+"""Exports a run as a Hugging Face directory when its training is done."""
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from depthlab.callbacks.resumable import Resumable
+from depthlab.reports.export import write_card, write_export
+
+
+class ExportAtEnd(Callback):
+    """Writes `<run_dir>/model` from the run's best or last checkpoint at the end of a fit that was not interrupted.
+
+    Args:
+        run_dir: directory of the run. A run that goes on replaces what it exported before.
+        best: the checkpoint to take in place of the last, where it exists.
+    """
+
+    def __init__(self, run_dir: Path, best: Path | None = None) -> None:
+        self.run_dir = run_dir
+        self.best = best
+        self.directory = run_dir / "model"
+        self.steps: int | None = None
+        """How long the exported model was trained; None until there is one, and on other ranks."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export."""
+        checkpoints = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Resumable)]
+        for saved in checkpoints:
+            if trainer.is_global_zero and not saved.interrupted and saved.path.exists():
+                path = self.best if self.best is not None and self.best.exists() else saved.path
+                self.steps = write_export(path, self.directory)
+
+    def update_card(self) -> None:
+        """Fill the model card from the results, which come after the fit."""
+        if self.steps is not None:
+            write_card(self.run_dir, self.directory, self.steps)

@@ -1,0 +1,306 @@
+"""What an adaptive ALBERT is trained for: pre-training, masked language modelling, classes of sequences and tokens.
+
+Parameters and forward arguments carry the names of Hugging Face's ALBERT heads. Every loss has the ponder cost in it.
+
+Shapes: B batch, T length, P predicted positions, V vocabulary, C labels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import MaskedLMOutput, SequenceClassifierOutput, TokenClassifierOutput
+from transformers.models.albert.modeling_albert import AlbertMLMHead, AlbertSOPHead
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from depthlab.models.albert import (
+    AdaptiveAlbertConfig,
+    AdaptiveAlbertModel,
+    AdaptiveAlbertOutput,
+    AdaptiveAlbertPreTrainedModel,
+    DepthFields,
+)
+
+
+@dataclass
+class PreTrainingFields(ModelOutput):
+    """Losses and logits of pre-training; P predicted positions, in row-major order."""
+
+    loss: Tensor | None = None
+    """mlm + sop + time_penalty * mean ponder cost, of what labels are given."""
+    prediction_logits: Tensor | None = None
+    """[P, V] with labels, [B, T, V] without."""
+    sop_logits: Tensor | None = None
+    """[B, 2]"""
+    mlm_loss: Tensor | None = None
+    """Mean cross entropy over the P predicted positions, in nats; 0 where P is 0."""
+    sop_loss: Tensor | None = None
+    """Mean cross entropy over the sequences, in nats."""
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class AdaptiveAlbertForPreTrainingOutput(DepthFields, PreTrainingFields):
+    """Of `AdaptiveAlbertForPreTraining`."""
+
+
+@dataclass
+class AdaptiveMaskedLMOutput(DepthFields, MaskedLMOutput):
+    """Of `AdaptiveAlbertForMaskedLM`; logits are [B, T, V]."""
+
+
+@dataclass
+class AdaptiveSequenceClassifierOutput(DepthFields, SequenceClassifierOutput):
+    """Of `AdaptiveAlbertForSequenceClassification`; logits are [B, num_labels]."""
+
+
+@dataclass
+class AdaptiveTokenClassifierOutput(DepthFields, TokenClassifierOutput):
+    """Of `AdaptiveAlbertForTokenClassification`; logits are [B, T, num_labels]."""
+
+
+class _VocabularyHead(AdaptiveAlbertPreTrainedModel):
+    """A model with ALBERT's `predictions`, whose projection is the word embeddings."""
+
+    _tied_weights_keys = {  # noqa: RUF012 (HF's form)
+        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
+    }
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The vocabulary projection."""
+        return self.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the vocabulary projection."""
+        self.predictions.decoder = new_embeddings
+        self.predictions.bias = new_embeddings.bias
+
+
+class AdaptiveAlbertForPreTraining(_VocabularyHead):
+    """Masked language modelling and sentence order prediction, with the ponder cost in the loss."""
+
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self.albert = AdaptiveAlbertModel(config)
+        self.predictions = AlbertMLMHead(config)
+        self.sop_classifier = AlbertSOPHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        sentence_order_label: Tensor | None = None,
+        **kwargs: Any,
+    ) -> AdaptiveAlbertForPreTrainingOutput:
+        """Predict masked tokens and sentence order.
+
+        Args:
+            input_ids: and the next four, as in `AdaptiveAlbertModel`.
+            attention_mask: see there.
+            token_type_ids: see there.
+            position_ids: see there.
+            inputs_embeds: see there.
+            labels: [B, T], the original token where one is predicted, -100 elsewhere. With it the vocabulary projection
+                is computed at the predicted positions only.
+            sentence_order_label: [B], 1 where the segments are swapped.
+            kwargs: see there.
+        """
+        encoded = self.albert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
+        states = encoded.last_hidden_state
+        sop_logits = self.sop_classifier(encoded.pooler_output)
+        losses = []
+        mlm_loss = sop_loss = None
+        if labels is None:
+            prediction_logits = self.predictions(states)
+        else:
+            predicted = labels != -100
+            prediction_logits = self.predictions(states[predicted])
+            mlm_loss = _mean_cross_entropy(prediction_logits, labels[predicted])
+            losses.append(mlm_loss)
+        if sentence_order_label is not None:
+            sop_loss = F.cross_entropy(sop_logits.float(), sentence_order_label)
+            losses.append(sop_loss)
+        return AdaptiveAlbertForPreTrainingOutput(
+            loss=self.add_time_penalty(sum(losses), encoded.ponder_cost) if losses else None,
+            prediction_logits=prediction_logits,
+            sop_logits=sop_logits,
+            mlm_loss=mlm_loss,
+            sop_loss=sop_loss,
+            last_hidden_state=states,
+            **_passed_on(encoded),
+        )
+
+
+class AdaptiveAlbertForMaskedLM(_VocabularyHead):
+    """Masked language modelling as Hugging Face's tools know it: logits of every position, with labels or without.
+
+    `AdaptiveAlbertForPreTraining` computes less when it trains; its checkpoints load here, without pooler and SOP.
+    """
+
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self.albert = AdaptiveAlbertModel(config, add_pooling_layer=False)
+        self.predictions = AlbertMLMHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> AdaptiveMaskedLMOutput:
+        """Predict tokens.
+
+        Args:
+            input_ids: and the next four, as in `AdaptiveAlbertModel`.
+            attention_mask: see there.
+            token_type_ids: see there.
+            position_ids: see there.
+            inputs_embeds: see there.
+            labels: [B, T], the original token where one is predicted, -100 elsewhere.
+            kwargs: see there.
+        """
+        encoded = self.albert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
+        logits = self.predictions(encoded.last_hidden_state)
+        loss = None
+        if labels is not None:
+            predicted = labels != -100
+            loss = _mean_cross_entropy(logits[predicted], labels[predicted])
+            loss = self.add_time_penalty(loss, encoded.ponder_cost)
+        return AdaptiveMaskedLMOutput(loss=loss, logits=logits, **_passed_on(encoded))
+
+
+class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
+    """A classifier (a regression when `num_labels` is 1) on the pooled [CLS] state; the ponder cost is in the loss."""
+
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.albert = AdaptiveAlbertModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> AdaptiveSequenceClassifierOutput:
+        """Classify.
+
+        Args:
+            input_ids: and the next four, as in `AdaptiveAlbertModel`.
+            attention_mask: see there.
+            token_type_ids: see there.
+            position_ids: see there.
+            inputs_embeds: see there.
+            labels: [B] classes; [B, C] zeros and ones for several classes at once; [B] or [B, C] values for a
+                regression. Which of them is `config.problem_type`; where that is None, HF's rule decides: a regression
+                when C is 1, else classes when the labels are integers, else several classes.
+            kwargs: see there.
+        """
+        encoded = self.albert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
+        logits = self.classifier(self.dropout(encoded.pooler_output))
+        loss = None
+        if labels is not None:
+            loss = self.add_time_penalty(self._task_loss(logits.float(), labels), encoded.ponder_cost)
+        return AdaptiveSequenceClassifierOutput(loss=loss, logits=logits, **_passed_on(encoded))
+
+    def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.problem_type is None:  # kept, as HF does: what loads the model later reads it there
+            self.config.problem_type = (
+                "regression"
+                if self.num_labels == 1
+                else "multi_label_classification"
+                if labels.is_floating_point()
+                else "single_label_classification"
+            )
+        if self.config.problem_type == "regression":
+            return F.mse_loss(logits, labels.float().view_as(logits))
+        if self.config.problem_type == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits, labels.float())
+        return F.cross_entropy(logits, labels.flatten())
+
+
+class AdaptiveAlbertForTokenClassification(AdaptiveAlbertPreTrainedModel):
+    """A classifier of every token; the ponder cost is in the loss."""
+
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.albert = AdaptiveAlbertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.classifier_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> AdaptiveTokenClassifierOutput:
+        """Classify every token.
+
+        Args:
+            input_ids: and the next four, as in `AdaptiveAlbertModel`.
+            attention_mask: see there.
+            token_type_ids: see there.
+            position_ids: see there.
+            inputs_embeds: see there.
+            labels: [B, T], the class, -100 where there is none.
+            kwargs: see there.
+        """
+        encoded = self.albert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
+        logits = self.classifier(self.dropout(encoded.last_hidden_state))
+        loss = None
+        if labels is not None:
+            labelled = labels != -100
+            loss = _mean_cross_entropy(logits[labelled], labels[labelled])
+            loss = self.add_time_penalty(loss, encoded.ponder_cost)
+        return AdaptiveTokenClassifierOutput(loss=loss, logits=logits, **_passed_on(encoded))
+
+
+def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of logits [P, C] and labels [P]; a batch may hold no label: its loss is 0, not the 0/0 of a mean."""
+    return F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, len(labels))
+
+
+def _passed_on(encoded: AdaptiveAlbertOutput) -> dict[str, Any]:
+    """What every head hands on from the encoder."""
+    names = ("hidden_states", "attentions", "depths", "remainders", "ponder_cost")
+    return {name: getattr(encoded, name) for name in names}
