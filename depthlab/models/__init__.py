@@ -16,6 +16,12 @@ from depthlab.models.heads import (
     AdaptiveAlbertForSequenceClassification,
     AdaptiveAlbertForTokenClassification,
 )
+from depthlab.models.untied import (
+    AdaptiveBertConfig,
+    AdaptiveBertForPreTraining,
+    AdaptiveBertForSequenceClassification,
+    AdaptiveBertModel,
+)
 
 AutoConfig.register("adaptive_albert", AdaptiveAlbertConfig)
 AutoModel.register(AdaptiveAlbertConfig, AdaptiveAlbertModel)
@@ -24,6 +30,11 @@ AutoModelForPreTraining.register(AdaptiveAlbertConfig, AdaptiveAlbertForPreTrain
 AutoModelForSequenceClassification.register(AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification)
 AutoModelForTokenClassification.register(AdaptiveAlbertConfig, AdaptiveAlbertForTokenClassification)
 
+AutoConfig.register("adaptive_bert", AdaptiveBertConfig)
+AutoModel.register(AdaptiveBertConfig, AdaptiveBertModel)
+AutoModelForPreTraining.register(AdaptiveBertConfig, AdaptiveBertForPreTraining)
+AutoModelForSequenceClassification.register(AdaptiveBertConfig, AdaptiveBertForSequenceClassification)
+
 __all__ = [
     "AdaptiveAlbertConfig",
     "AdaptiveAlbertForMaskedLM",
@@ -31,4 +42,8 @@ __all__ = [
     "AdaptiveAlbertForSequenceClassification",
     "AdaptiveAlbertForTokenClassification",
     "AdaptiveAlbertModel",
+    "AdaptiveBertConfig",
+    "AdaptiveBertForPreTraining",
+    "AdaptiveBertForSequenceClassification",
+    "AdaptiveBertModel",
 ]

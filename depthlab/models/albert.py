@@ -104,6 +104,9 @@ class AdaptiveAlbertConfig(AlbertConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
+        self._check_layers()
+
+    def _check_layers(self) -> None:
         if self.halting == "act" and (self.num_hidden_groups, self.inner_group_num) != (1, 1):
             raise ValueError(
                 'halting="act" needs num_hidden_groups = inner_group_num = 1: a halted token can be left out only '

@@ -9,9 +9,11 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
+from transformers import AutoConfig
 
 from depthlab.errors import UserError
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertPreTrainedModel
+from depthlab.models.untied import AdaptiveBertConfig
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
@@ -71,7 +73,7 @@ def read_run(path: Path) -> RunCheckpoint:
         content = {}
     if "model_config" not in content:
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
-    config = AdaptiveAlbertConfig.from_dict(content["model_config"])
+    config = _configure(content["model_config"], {})
     prefix = "model."
     weights = {name[len(prefix) :]: w for name, w in content["state_dict"].items() if name.startswith(prefix)}
     if content.get("hold_depth"):
@@ -99,7 +101,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     Args:
         model_class: what to make of it; a head that the checkpoint has not is new.
         checkpoint: a run's directory or its `last.ckpt`; a directory or hub name in Hugging Face's form, of type
-            `adaptive_albert` or `albert`.
+            `adaptive_albert`, `adaptive_bert` or `albert`.
         settings: fields of the configuration that differ from the checkpoint's.
 
     Raises:
@@ -110,12 +112,11 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     try:
         if run is not None:
             read = read_run(run)
-            config = AdaptiveAlbertConfig.from_dict(read.config.to_dict() | settings)
+            config = _configure(read.config.to_dict(), settings)
             loaded = model_class.from_pretrained(None, config=config, state_dict=read.weights, output_loading_info=True)
         else:
             _check_kind(checkpoint)
-            config = AdaptiveAlbertConfig.from_pretrained(checkpoint)
-            config = AdaptiveAlbertConfig.from_dict(config.to_dict() | settings)
+            config = _configure(AutoConfig.from_pretrained(checkpoint).to_dict(), settings)
             loaded = model_class.from_pretrained(checkpoint, config=config, output_loading_info=True)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
@@ -126,6 +127,12 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
 
 
+def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
+    """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings."""
+    config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
+    return config_class.from_dict(config_class.from_dict(content).to_dict() | settings)
+
+
 def _check_kind(checkpoint: str) -> None:
     path = Path(checkpoint)
     if not path.is_dir():
@@ -134,5 +141,5 @@ def _check_kind(checkpoint: str) -> None:
         kind = json.loads((path / "config.json").read_text()).get("model_type")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds neither a run nor a model (no readable config.json)") from error
-    if kind not in ("adaptive_albert", "albert"):
+    if kind not in ("adaptive_albert", "adaptive_bert", "albert"):
         raise UserError(f"{path} holds a model of type {kind!r}: turn it into ours with `depthlab convert {path} OUT`")

@@ -17,7 +17,12 @@ from transformers import AlbertConfig, AlbertForPreTraining, AutoTokenizer, PreT
 from transformers.utils import cached_file
 
 from depthlab.errors import UserError
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
+from depthlab.models import (
+    AdaptiveAlbertConfig,
+    AdaptiveAlbertForPreTraining,
+    AdaptiveBertConfig,
+    AdaptiveBertForPreTraining,
+)
 from depthlab.models.foreign import HALTING, TIED, Kind, Source, Weights, albert_sizes, read_source
 from depthlab.models.halting import ActCap
 from depthlab.models.tying import Tie, bert_to_albert
@@ -51,8 +56,8 @@ def convert(
     Args:
         source: a directory in Hugging Face's form, tokenizer included, or a name on its hub.
         out: the directory to write; it must not exist yet, or be empty.
-        tie: bert: which of its layers becomes the shared one: their average (the default), the first, the last, or
-            the layer of that number, counted from 1.
+        tie: bert: which of its layers becomes the shared one: the average of all (the default), the first, the last,
+            or the layer of that number, counted from 1; or "none", which keeps them all: the untied study baseline.
         embedding_size: bert: E. By default its hidden size, which is exact; a smaller one factorises the embeddings.
         num_hidden_layers: L, the cap; SOURCE's number of layers by default.
         halting: "act", or "fixed": without a halting unit, every token L times. "act" unless SOURCE is fixed already.
@@ -82,7 +87,10 @@ def convert(
     else:
         weights, sizes = read.weights, albert_sizes(read.config)
     settings = {"halting": halting, "act_update": act_update, "act_cap": act_cap}
-    config = _configure(read, sizes, settings | {"num_hidden_layers": num_hidden_layers})
+    config_class = AdaptiveBertConfig if tie == "none" else AdaptiveAlbertConfig
+    if tie == "none" and (as_albert or num_hidden_layers is not None):
+        raise UserError("--tie none keeps BERT's layers as they are: leave --as and --num_hidden_layers out")
+    config = _configure(config_class, read, sizes, settings | {"num_hidden_layers": num_hidden_layers})
     if as_albert and config.halting == "act":
         raise UserError(
             "--as albert needs a fixed depth: `--halting fixed` drops the halting unit, and every token then takes all "
@@ -97,7 +105,8 @@ def convert(
     if config.halting == "act" and not brings_unit:
         config.halting_bias_init = halting_bias(config, config.num_hidden_layers if mean_depth is None else mean_depth)
 
-    model = _build(AlbertForPreTraining if as_albert else AdaptiveAlbertForPreTraining, config, weights, read)
+    model_class = AdaptiveBertForPreTraining if tie == "none" else AdaptiveAlbertForPreTraining
+    model = _build(AlbertForPreTraining if as_albert else model_class, config, weights, read)
     _write(model, source, target)
     depth = f"{config.act_update}, {config.act_cap}" if config.halting == "act" else "every token L times"
     summary = [
@@ -138,15 +147,17 @@ def halting_bias(config: AdaptiveAlbertConfig, mean_depth: int | float) -> float
     return torch.logit(torch.tensor(probability, dtype=torch.float64)).item()
 
 
-def _configure(source: Source, sizes: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
+def _configure(
+    config_class: type[AdaptiveAlbertConfig], source: Source, sizes: dict[str, Any], settings: dict[str, Any]
+) -> AdaptiveAlbertConfig:
     """The configuration of what is written, fields given by the user last."""
     if source.kind in ("bert", "albert"):
         sizes = sizes | {"act_update": "accumulate", "act_cap": "remainder", "halting": "act"}
     sizes = sizes | {"tie_word_embeddings": True}  # which `_check` has seen to
     given = {name: value for name, value in settings.items() if value is not None}
-    known = {key.name for key in fields(AdaptiveAlbertConfig)}
+    known = {key.name for key in fields(config_class)}
     try:
-        config = AdaptiveAlbertConfig(**{name: value for name, value in (sizes | given).items() if name in known})
+        config = config_class(**{name: value for name, value in (sizes | given).items() if name in known})
     except StrictDataclassError as error:
         raise UserError(" ".join(str(error).split()).rpartition("ValueError: ")[2]) from None
     return config

@@ -29,7 +29,7 @@ from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 Kind = Literal["bert", "albert", "albert-act", "adaptive_albert"]
 Weights = dict[str, Tensor]
 
-LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0."
+LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.0."
 PROJECTION = "albert.encoder.embedding_hidden_mapping_in."
 HALTING = "albert.encoder.halting."
 
@@ -167,8 +167,8 @@ def _rename_albert_act(weights: Weights) -> Weights:
     renamed = {}
     for name, weight in _with_prefix("albert.", weights).items():
         name = re.sub(r"^albert\.encoder\.albert_layer\.act\.dense\.", HALTING, name)
-        name = re.sub(r"^albert\.encoder\.albert_layer\.LayerNorm\.", f"{LAYER}attention.LayerNorm.", name)
-        renamed[re.sub(r"^albert\.encoder\.albert_layer\.", LAYER, name)] = weight
+        name = re.sub(r"^albert\.encoder\.albert_layer\.LayerNorm\.", f"{LAYER.format(0)}attention.LayerNorm.", name)
+        renamed[re.sub(r"^albert\.encoder\.albert_layer\.", LAYER.format(0), name)] = weight
     return renamed
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from depthlab.errors import UserError
 from depthlab.models.foreign import LAYER, PROJECTION, Source, Weights
 
-Tie = Literal["average", "first", "last"] | int
+Tie = Literal["average", "first", "last", "none"] | int
 
 
 def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tuple[Weights, dict[str, Any]]:
@@ -32,9 +32,8 @@ def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tupl
         **tie_layers(weights, config.num_hidden_layers, tie),
         **{f"al{name}": weight for name, weight in weights.items() if name.startswith("bert.embeddings.")},
     }
-    source.notes.append(
-        f"tied         {tie if isinstance(tie, str) else f'layer {tie}'} of {config.num_hidden_layers} layers"
-    )
+    which = tie if isinstance(tie, str) else f"layer {tie}"
+    source.notes.append(f"tied         {which} of {config.num_hidden_layers} layers")
     if "bert.pooler.dense.weight" in weights:
         for leaf in ("weight", "bias"):
             renamed[f"albert.pooler.{leaf}"] = weights[f"bert.pooler.dense.{leaf}"]
@@ -67,10 +66,11 @@ def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tupl
 
 
 def tie_layers(weights: Weights, layers: int, tie: Tie) -> Weights:
-    """The shared layer, out of BERT's layers."""
+    """The shared layer, out of BERT's layers; or, with "none", all of them, a group each."""
     if isinstance(tie, int) and not 1 <= tie <= layers:
         raise UserError(f"--tie {tie}: SOURCE has the layers 1 to {layers}")
-    chosen = {"average": range(layers), "first": [0], "last": [layers - 1]}.get(tie) or [int(tie) - 1]
+    everyone = list(range(layers))
+    groups = {"average": [everyone], "first": [[0]], "last": [[layers - 1]], "none": [[n] for n in everyone]}
     modules = {
         "attention.self.query": "attention.query",
         "attention.self.key": "attention.key",
@@ -81,12 +81,13 @@ def tie_layers(weights: Weights, layers: int, tie: Tie) -> Weights:
         "output.dense": "ffn_output",
         "output.LayerNorm": "full_layer_layer_norm",
     }
-    shared = {}
-    for theirs, ours in modules.items():
-        for leaf in ("weight", "bias"):
-            untied = torch.stack([weights[f"bert.encoder.layer.{n}.{theirs}.{leaf}"] for n in chosen])
-            shared[f"{LAYER}{ours}.{leaf}"] = untied.double().mean(dim=0).to(untied.dtype)
-    return shared
+    tied = {}
+    for group, members in enumerate(groups.get(tie) or [[int(tie) - 1]]):
+        for theirs, ours in modules.items():
+            for leaf in ("weight", "bias"):
+                untied = torch.stack([weights[f"bert.encoder.layer.{n}.{theirs}.{leaf}"] for n in members])
+                tied[f"{LAYER.format(group)}{ours}.{leaf}"] = untied.double().mean(dim=0).to(untied.dtype)
+    return tied
 
 
 def factorise(

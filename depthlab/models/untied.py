@@ -1,0 +1,53 @@
+"""The study baseline: adaptive depth over the untied layers of a BERT, one an iteration.
+
+A halted token is still attended to, by layers that differ: each of them computes the keys and values of all tokens.
+Queries, feed-forward network and norms are computed for the running tokens only, so it saves less than a shared layer.
+"""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
+from depthlab.models.heads import AdaptiveAlbertForPreTraining, AdaptiveAlbertForSequenceClassification
+
+
+@strict
+class AdaptiveBertConfig(AdaptiveAlbertConfig):
+    """As `AdaptiveAlbertConfig`, but iteration n applies layer n: the cap is the number of layers.
+
+    Raises:
+        ValueError: for a number of groups that is not that of the layers.
+    """
+
+    model_type = "adaptive_bert"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.num_hidden_groups == 1:  # ALBERT's default
+            self.num_hidden_groups = self.num_hidden_layers
+        super().__post_init__(**kwargs)
+
+    def _check_layers(self) -> None:
+        if (self.num_hidden_groups, self.inner_group_num) != (self.num_hidden_layers, 1):
+            raise ValueError(
+                f"an untied model has a layer for each of its {self.num_hidden_layers} iterations; got "
+                f"{self.num_hidden_groups} groups of {self.inner_group_num}"
+            )
+
+
+class AdaptiveBertModel(AdaptiveAlbertModel):
+    """The encoder with its embeddings and pooler."""
+
+    config_class = AdaptiveBertConfig
+
+
+class AdaptiveBertForPreTraining(AdaptiveAlbertForPreTraining):
+    """Masked language modelling and sentence order prediction."""
+
+    config_class = AdaptiveBertConfig
+
+
+class AdaptiveBertForSequenceClassification(AdaptiveAlbertForSequenceClassification):
+    """Classes of sequences."""
+
+    config_class = AdaptiveBertConfig

@@ -1,0 +1,107 @@
+"""Adaptive depth over untied layers: compact equals dense, and computes what it says."""
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+
+from depthlab.models import AdaptiveBertConfig, AdaptiveBertModel
+from depthlab.models.checkpoint import load_checkpoint
+from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.imposed import ImposedHalting
+from tests.models.test_encoder import assert_same, run
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    layers=st.integers(1, 5),
+    bias=st.floats(-3, 2),
+    act_cap=st.sampled_from(["truncate", "remainder"]),
+    act_update=st.sampled_from(["blend", "accumulate"]),
+    seed=st.integers(0, 2**16),
+)
+def test_compact_equals_dense(lengths, layers, bias, act_cap, act_update, seed):
+    torch.manual_seed(seed)
+    config = AdaptiveBertConfig(
+        **SIZES,
+        num_hidden_layers=layers,
+        act_cap=act_cap,
+        act_update=act_update,
+        halting_bias_init=bias,
+        initializer_range=0.4,
+    )
+    model = AdaptiveBertModel(config, add_pooling_layer=False).double()
+    inputs = ragged_inputs(lengths, extra_padding=1)
+    dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
+    if compact[0].depths.max() < layers:  # layers that nobody reached have no gradient in either
+        assert any(gradient is None for gradient in compact[1].values())
+    assert_same(dense, compact, 1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).last_hidden_state, dense[0].last_hidden_state)
+
+
+def test_iteration_n_applies_layer_n():
+    """Against Hugging Face's BERT: tokens that all halt at N mix the states of its layers 1 to N."""
+    sizes = {name: SIZES[name] for name in SIZES if name != "embedding_size"}
+    bert = BertModel(BertConfig(**sizes, num_hidden_layers=4, initializer_range=0.4), add_pooling_layer=False).eval()
+    config = AdaptiveBertConfig(
+        **sizes, embedding_size=16, num_hidden_layers=4, hidden_act="gelu", act_update="accumulate"
+    )
+    model = AdaptiveBertModel(config, add_pooling_layer=False).eval()
+    names = {  # BERT's to ALBERT's
+        **{"attention.self.": "attention.", "attention.output.": "attention.", "intermediate.dense": "ffn"},
+        **{"output.dense": "ffn_output", "output.LayerNorm": "full_layer_layer_norm"},
+    }
+    weights = {"encoder.embedding_hidden_mapping_in.weight": torch.eye(16)}
+    weights["encoder.embedding_hidden_mapping_in.bias"] = torch.zeros(16)
+    for name, weight in bert.state_dict().items():
+        if name.startswith("encoder.layer."):
+            _, _, layer, rest = name.split(".", 3)
+            old, new = next(pair for pair in names.items() if rest.startswith(pair[0]))
+            name = f"encoder.albert_layer_groups.{layer}.albert_layers.0.{new}{rest.removeprefix(old)}"
+        weights[name] = weight
+    missing = model.load_state_dict(weights, strict=False).missing_keys
+    assert all("halting" in name for name in missing)
+    inputs = ragged_inputs([6, 4])
+    wanted = bert(**inputs, output_hidden_states=True).hidden_states
+    real = inputs["attention_mask"].bool()
+    for depth in (1, 2, 4):
+        model.encoder.halting = ImposedHalting(torch.full((2, 6), depth) * real)
+        early = 0.9 / 64  # the imposed probability before the last iteration
+        expected = early * sum(wanted[1:depth]) + (1 - early * (depth - 1)) * wanted[depth]
+        torch.testing.assert_close(model(**inputs).last_hidden_state[real], expected[real], rtol=1e-4, atol=1e-5)
+
+
+def test_halted_tokens_cost_only_their_keys_and_values():
+    hidden, wide = SIZES["hidden_size"], SIZES["intermediate_size"]
+    depths = torch.tensor([[4, 1, 2], [1, 3, 0]])
+    model = AdaptiveBertModel(AdaptiveBertConfig(**SIZES, num_hidden_layers=4), add_pooling_layer=False)
+    model.encoder.halting = ImposedHalting(depths)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**ragged_inputs([3, 2]))
+    counted = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
+    running = int(depths.sum()) * (2 * hidden * hidden + 2 * hidden * wide)
+    everyone = depths.numel() * 4 * 2 * hidden * hidden  # keys and values of the whole [B, T], in each iteration
+    assert counted == 2 * (running + everyone + 5 * SIZES["embedding_size"] * hidden)
+
+
+def test_save_and_load(tmp_path):
+    config = AdaptiveBertConfig(**SIZES, num_hidden_layers=3, initializer_range=0.4)
+    model = AdaptiveBertModel(config).eval()
+    model.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).num_hidden_groups == 3
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(loaded, AdaptiveBertModel)
+    inputs = ragged_inputs([6, 4])
+    torch.testing.assert_close(loaded(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
+    again = load_checkpoint(AdaptiveBertModel, str(tmp_path), {"time_penalty": 0.1})
+    assert isinstance(again.config, AdaptiveBertConfig) and again.config.time_penalty == 0.1
+
+
+def test_the_cap_is_the_number_of_layers():
+    with pytest.raises(StrictDataclassError, match="a layer for each of its 3 iterations"):
+        AdaptiveBertConfig(**SIZES, num_hidden_layers=3, num_hidden_groups=2)
