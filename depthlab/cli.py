@@ -1,4 +1,4 @@
-"""The `depthlab` command: fit and validate on layered YAML, `prepare` ahead of them, and the small commands."""
+"""The `depthlab` command: fit, validate, test, predict on layered YAML, `prepare` before, and the small commands."""
 
 import json
 import sys
@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -21,19 +20,29 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from depthlab.callbacks import PonderMonitor, ProgressBar, Resumable, ThroughputMonitor
+from depthlab.callbacks import (
+    BestCheckpoint,
+    ExportAtEnd,
+    PonderMonitor,
+    PredictionWriter,
+    ProgressBar,
+    Resumable,
+    ThroughputMonitor,
+)
+from depthlab.data.glue import GlueDataModule
 from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.errors import UserError
+from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.models.convert import convert
 from depthlab.reports.export import export
-from depthlab.reports.pretraining import table_1
-from depthlab.tasks import PretrainingTask, RetrofitTask
+from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask
 
 TASKS = {
     "pretraining": (PretrainingTask, PretrainingDataModule),
     "retrofit": (RetrofitTask, PretrainingDataModule),
+    "glue": (ClassificationTask, GlueDataModule),
 }
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 
@@ -82,9 +91,8 @@ class DepthlabCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Those of Lightning's that there is something to do for, and `prepare`."""
-        lightning = LightningCLI.subcommands()
-        return {"fit": lightning["fit"], "validate": lightning["validate"], "prepare": {"model", "datamodule"}}
+        """Lightning's, and `prepare`."""
+        return {**LightningCLI.subcommands(), "prepare": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to an experiment beside trainer, model and data."""
@@ -96,12 +104,17 @@ class DepthlabCLI(LightningCLI):
             "--run_dir",
             default="checkpoints/runs/default",
             help="Directory of the run: configuration, TensorBoard logs, checkpoints, results. A new run never "
-            "overwrites another: go on with `--ckpt_path last`, or name another directory.",
+            "overwrites another: go on with `--ckpt_path last`, or name another directory. Without a `--ckpt_path`, "
+            "validate, test and predict take its best checkpoint, or the last where the task has no best.",
         )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=lambda run_dir: f"{run_dir}/checkpoints")
-        if "checkpoint" in signature(self._model_class).parameters:
+        parameters = signature(self._model_class).parameters
+        if "checkpoint" in parameters:
             parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
+        if "labels" in parameters:
+            for source, target in (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics")):
+                parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
@@ -115,14 +128,26 @@ class DepthlabCLI(LightningCLI):
         run_dir = self._get(self.config_init, "run_dir")
         self.resumable = self._get(self.config_init, "checkpoint")
         self.throughput = ThroughputMonitor()
-        self.trainer_defaults["callbacks"] = [
-            PonderMonitor(self.model.model.config.num_hidden_layers),
+        callbacks = self.trainer_defaults["callbacks"] = [
             self.throughput,
             LearningRateMonitor(logging_interval="step"),
         ]
+        if self.model.cap is not None:
+            callbacks.insert(0, PonderMonitor(self.model.cap))
+        self.best = None
+        if self.model.monitor is not None:
+            last = self.resumable.path
+            self.best = BestCheckpoint(last.with_name("best.ckpt"), last, self.model.monitor)
+            callbacks.append(self.best)
         if self._get(self.config_init, "trainer.enable_progress_bar") is not False:
-            self.trainer_defaults["callbacks"].append(ProgressBar(leave=True))
+            callbacks.append(ProgressBar(leave=True))
+        if self.subcommand == "predict":
+            self.writer = PredictionWriter(Path(run_dir) / "predictions")
+            callbacks.append(self.writer)
         if self.subcommand == "fit":
+            self.exporter = ExportAtEnd(Path(run_dir), None if self.best is None else self.best.path)
+            if self.model.cap is not None:  # it knows models of ours only
+                callbacks.append(self.exporter)
             kwargs.setdefault("logger", TensorBoardLogger(run_dir, name="", version=""))
         else:
             kwargs.setdefault("logger", False)
@@ -138,7 +163,8 @@ class DepthlabCLI(LightningCLI):
         run_dir = Path(self.config_init.fit.run_dir)
         checkpoint = self._find_checkpoint()
         goes_on = checkpoint is not None and checkpoint.resolve() == self.resumable.path.resolve()
-        if not goes_on and ((run_dir / "config.yaml").exists() or self.resumable.path.exists()):
+        traces = (run_dir / "config.yaml", self.resumable.path, self.exporter.directory)
+        if not goes_on and any(path.exists() for path in traces):
             raise UserError(
                 f"{run_dir} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or remove it"
             )
@@ -149,21 +175,27 @@ class DepthlabCLI(LightningCLI):
             raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
 
     def before_validate(self) -> None:
-        """Take the run's last checkpoint unless another is named.
+        """Take the run's best checkpoint, or the last where the task has no best, unless another is named.
 
         Raises:
             UserError: there is none.
         """
-        self.config_init.validate.ckpt_path = self.config_init.validate.ckpt_path or "last"
+        options = self.config_init[self.subcommand]
+        if options.ckpt_path is None:
+            options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
         self._find_checkpoint()
 
+    before_test = before_predict = before_validate
+
     def _find_checkpoint(self) -> Path | None:
-        """What `--ckpt_path` names, "last" being that of this run directory; None where it names nothing."""
+        """What `--ckpt_path` names, "last" and "best" being in this run directory; None where it names nothing."""
         options = self.config_init[self.subcommand]
         if options.ckpt_path is None:
             return None
         if options.ckpt_path == "last":
             options.ckpt_path = str(self.resumable.path)
+        elif options.ckpt_path == "best" and self.best is not None:
+            options.ckpt_path = str(self.best.path)
         path = Path(options.ckpt_path)
         if not path.exists():
             raise UserError(f"nothing to go on from: {path} does not exist; name another --ckpt_path or --run_dir")
@@ -172,31 +204,48 @@ class DepthlabCLI(LightningCLI):
         return path
 
     def after_fit(self) -> None:
-        """Evaluate on the held-out documents, print the table and where everything lies."""
+        """Evaluate what has not been, print the table and where everything lies."""
         run_dir = Path(self.config_init.fit.run_dir)
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
             return
-        self.trainer.validate(self.model, self.datamodule, verbose=False)
+        if self.best is None or not self.best.validated(self.trainer.global_step):
+            self.trainer.validate(self.model, self.datamodule, verbose=False)
         results = {
             "steps": self.trainer.global_step,
             **self.throughput.state_dict(),
             "data": self.datamodule.summary,
+            "seed": self.config_init.fit.seed_everything,
+            **self.model.facts(),
             **{name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")},
+            **({} if self.best is None else self.best.results()),
         }
         if self.trainer.is_global_zero:
             (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        self.after_validate()
-        _say(
-            f"\nwork         {self.throughput.savings(self.model.model.config.num_hidden_layers)}\n"
-            f"results      {run_dir / 'results.json'}\n"
-            f"checkpoint   {self.resumable.path}\n"
-            f"TensorBoard  tensorboard --logdir {run_dir}"
-        )
+            self.exporter.update_card()
+        _say("\n" + self.model.table(results))
+        places = {
+            "work": self.throughput.savings(self.model.cap),
+            "results": run_dir / "results.json",
+            "checkpoint": self.resumable.path,
+            "best": None if self.best is None else self.best.path,
+            "model": self.exporter.directory,
+            "TensorBoard": f"tensorboard --logdir {run_dir}",
+        }
+        shown = (f"{name:13}{place}" for name, place in places.items() if not isinstance(place, Path) or place.exists())
+        _say("\n" + "\n".join(shown))
 
     def after_validate(self) -> None:
-        """Print Table 1."""
-        _say("\n" + table_1(self.trainer.callback_metrics))
+        """Print the task's table."""
+        _say("\n" + self.model.table(self.trainer.callback_metrics))
+
+    def after_test(self) -> None:
+        """Print the task's table."""
+        _say("\n" + self.model.table(self.trainer.callback_metrics, "test"))
+
+    def after_predict(self) -> None:
+        """Say what was written."""
+        _say("".join(f"predictions  {file}\n" for file in self.writer.files))
 
 
 @rank_zero_only
@@ -204,55 +253,12 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _with_bases(arguments: Sequence[str]) -> list[str]:
-    """Put before every `--config FILE` the files that it builds upon (its `base`), the lowest first.
-
-    Raises:
-        UserError: a file is missing, is not YAML, or builds upon itself.
-    """
-    expanded: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        flag, separator, value = argument.partition("=")
-        if flag not in ("--config", "-c"):
-            expanded.append(argument)
-            continue
-        value = value if separator else next(rest, None)
-        if value is None:
-            raise UserError("--config needs a file: --config experiments/pretrain.yaml")
-        path = Path(value)
-        layers: list[Path] = []
-        while True:
-            if path in layers:
-                raise UserError(f"{path}: its `base` leads back to itself")
-            layers.insert(0, path)
-            base = _read_yaml(path).get("base")
-            if base is None:
-                break
-            path = path.parent / str(base)
-        for layer in layers:
-            expanded += ["--config", str(layer)]
-    return expanded
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise UserError(f"cannot read --config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold settings, one `name: value` a line")
-    return content
-
-
 def _task(arguments: Sequence[str]) -> str:
     """The experiment's kind: the `task` of the last configuration that names one."""
     task = "pretraining"
     for flag, value in pairwise(arguments):
         if flag == "--config":
-            task = _read_yaml(Path(value)).get("task", task)
+            task = read_yaml(Path(value)).get("task", task)
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     return task
@@ -275,10 +281,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 as_positional=arguments[0] == "convert",
             )
             return
-        arguments = _with_bases(arguments)
+        arguments = with_bases(arguments)
         if arguments and arguments[0] in DepthlabCLI.subcommands() and not {"--config", "-h", "--help"} & {*arguments}:
             raise UserError(f"name an experiment: depthlab {arguments[0]} --config experiments/pretrain.yaml")
-        task, data = TASKS[_task(arguments)]
+        name = _task(arguments)
+        task, data = TASKS[name]
+        step = f"{arguments[0]}_step" if arguments else ""
+        if step in ("test_step", "predict_step") and "--config" in arguments and step not in vars(task):
+            raise UserError(f"there is nothing to {arguments[0]} in {name}: `depthlab validate` measures it")
         DepthlabCLI(
             task,
             data,

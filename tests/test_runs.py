@@ -73,6 +73,7 @@ def test_prints_table_1_and_where_things_lie(reference):
     results = json.loads((run_dir / "results.json").read_text())
     assert results["steps"] == 20 and results["tokens"] > 0
     assert results["tokens"] < results["token_iterations"] < 5 * results["tokens"]
+    assert str(run_dir / "model") in output
     assert results["val/depth/all"] == pytest.approx(scalars(run_dir, "val/depth/all")[20], rel=1e-5)
     assert 0 < results["val/unigram_entropy"] < math.log(120)
 
@@ -121,7 +122,9 @@ def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
     ended = {"trainer__max_steps": -1, "trainer__max_epochs": 1, "trainer__log_every_n_steps": 5}
     run(arguments(tmp_path / "run", corpus, **ended))
     steps = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert f"{steps} steps" in (tmp_path / "run/model/README.md").read_text()
     run([*arguments(tmp_path / "run", corpus, **ended | {"trainer__max_epochs": 2}), "--ckpt_path=last"])
+    assert f"{2 * steps} steps" in (tmp_path / "run/model/README.md").read_text()
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2 * steps
 
 
@@ -132,6 +135,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, t
     command = arguments(run_dir, corpus, data__num_workers=1, **pieces)
     interrupt = ["--trainer.callbacks+=tests.runs.InterruptAt", f"--trainer.callbacks.batches={batches}"]
     assert "--ckpt_path last" in run([*command, *interrupt])
+    assert not (run_dir / "model").exists()
     checkpoint = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == math.ceil(batches / accumulate)
     output = run([*command, "--ckpt_path=last"])
@@ -161,6 +165,8 @@ def test_exported_run_loads_in_transformers(reference, tmp_path):
     card = (target / "README.md").read_text()
     accuracy = next(line for line in output.splitlines() if line.startswith("| MLM accuracy"))
     assert accuracy in card
+    for file in target.iterdir():  # what the fit has exported by itself
+        assert (run_dir / "model" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):

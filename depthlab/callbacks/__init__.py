@@ -1,8 +1,19 @@
 """What is watched, and kept, while a run goes on."""
 
+from depthlab.callbacks.best import BestCheckpoint
+from depthlab.callbacks.export import ExportAtEnd
 from depthlab.callbacks.ponder import PonderMonitor
+from depthlab.callbacks.predictions import PredictionWriter
 from depthlab.callbacks.progress import ProgressBar
 from depthlab.callbacks.resumable import Resumable
 from depthlab.callbacks.throughput import ThroughputMonitor
 
-__all__ = ["PonderMonitor", "ProgressBar", "Resumable", "ThroughputMonitor"]
+__all__ = [
+    "BestCheckpoint",
+    "ExportAtEnd",
+    "PonderMonitor",
+    "PredictionWriter",
+    "ProgressBar",
+    "Resumable",
+    "ThroughputMonitor",
+]

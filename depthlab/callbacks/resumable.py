@@ -57,12 +57,22 @@ class Resumable(Checkpoint):
         self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
         if self.interrupted:
             trainer.should_stop = True
-            trainer.limit_val_batches = 0  # Lightning would validate once more before it stops
+            if not self._validates(trainer, batch_idx):
+                trainer.limit_val_batches = 0  # Lightning would validate once more before it stops
         done = trainer.global_step == trainer.max_steps or (
             trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
         )
         if trainer.should_stop or done or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path)
+
+    def _validates(self, trainer: Trainer, batch_idx: int) -> bool:
+        """Whether validation, where it goes by epochs, is due after this batch: a resumed run would not make up."""
+        epochs = trainer.check_val_every_n_epoch
+        return (
+            epochs is not None
+            and (trainer.current_epoch + 1) % epochs == 0
+            and (batch_idx + 1) % trainer.val_check_batch == 0
+        )
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if os.getpid() != self._process:

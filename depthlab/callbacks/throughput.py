@@ -11,30 +11,38 @@ from torch import Tensor
 class ThroughputMonitor(Callback):
     """Logs `throughput/{tokens,token_iterations,steps}_per_second` of training, validation excluded, over all ranks.
 
-    A token-iteration is one application of the layer to one real token. With several ranks, `throughput/imbalance` is
-    the most token-iterations of a rank over the mean of all ranks, per step: a step waits for its slowest rank. The
-    totals of the run are kept with its checkpoints, so that they hold after resuming.
+    A token-iteration is one application of the layer to one real token; a model whose tokens have no depth has none.
+    With several ranks, `throughput/imbalance` is the most token-iterations (or tokens) of a rank over the mean of all
+    ranks, per step: a step waits for its slowest rank. The totals of the run are kept with its checkpoints, so that
+    they hold after resuming.
     """
 
     def __init__(self) -> None:
         self.tokens = 0  # seen in training so far, all ranks
         self.token_iterations = 0
         self.seconds = 0.0
-        self._work: list[Tensor] = []  # tokens and token-iterations of each piece since the last time, [2]
+        self._work: list[Tensor] = []  # tokens, and token-iterations, of each piece since the last time: [2] or [1]
 
     def state_dict(self) -> dict[str, Any]:
         """The totals."""
-        return {"tokens": self.tokens, "token_iterations": self.token_iterations, "seconds": self.seconds}
+        iterations = {"token_iterations": self.token_iterations} if self.token_iterations else {}
+        return {"tokens": self.tokens, **iterations, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from these totals."""
         self.__dict__.update(state_dict)
 
-    def savings(self, cap: int) -> str:
-        """What stopping early has saved against the model that takes all `cap` iterations, in one sentence."""
-        fixed = self.tokens * cap
-        if not fixed or not self.seconds:
+    def savings(self, cap: int | None) -> str:
+        """What stopping early has saved against the model that takes all `cap` iterations, in one sentence.
+
+        Args:
+            cap: L; None for a model whose tokens have no depth, which saves nothing.
+        """
+        if not self.tokens or not self.seconds:
             return "no training step was counted"
+        if cap is None:
+            return f"{self.tokens:,} tokens in {self.seconds:,.0f} s"
+        fixed = self.tokens * cap
         saved = fixed - self.token_iterations
         pace = self.token_iterations / self.seconds
         return (
@@ -59,8 +67,10 @@ class ThroughputMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
         """Count on the device; read the counts at the task's pace."""
-        depths = outputs["depths"]
-        self._work.append(torch.stack([(depths > 0).sum(), depths.sum()]))
+        work = [batch["attention_mask"].sum()]
+        if "depths" in outputs:
+            work.append(outputs["depths"].sum())
+        self._work.append(torch.stack(work))
         if pl_module.is_logging_step(batch_idx):
             pl_module.log_dict({f"throughput/{name}": value for name, value in self._collect(trainer).items()})
 
@@ -71,19 +81,18 @@ class ThroughputMonitor(Callback):
 
     def _collect(self, trainer: Trainer) -> dict[str, float]:
         """Add what was counted since the last time to the totals; its rates."""
-        pieces = trainer.strategy.all_gather(torch.stack(self._work)).view(trainer.world_size, len(self._work), 2)
+        pieces = trainer.strategy.all_gather(torch.stack(self._work)).view(trainer.world_size, len(self._work), -1)
         seconds = time.monotonic() - self._started_at
         self._work, self._started_at = [], time.monotonic()
-        tokens, token_iterations = pieces.sum(dim=(0, 1)).tolist()
-        self.tokens += tokens
-        self.token_iterations += token_iterations
+        totals = dict(zip(("tokens", "token_iterations"), pieces.sum(dim=(0, 1)).tolist(), strict=False))
+        self.tokens += totals["tokens"]
+        self.token_iterations += totals.get("token_iterations", 0)
         self.seconds += seconds
         accumulate = trainer.accumulate_grad_batches
         whole_steps = pieces.shape[1] // accumulate  # Lightning may cut the last step of an epoch short
-        per_step = pieces[:, : whole_steps * accumulate, 1].unflatten(1, (whole_steps, accumulate)).sum(dim=2).double()
+        per_step = pieces[:, : whole_steps * accumulate, -1].unflatten(1, (whole_steps, accumulate)).sum(dim=2).double()
         rates = {
-            "tokens_per_second": tokens / seconds,
-            "token_iterations_per_second": token_iterations / seconds,
+            **{f"{name}_per_second": total / seconds for name, total in totals.items()},
             "steps_per_second": pieces.shape[1] / accumulate / seconds,
         }
         if trainer.world_size > 1 and whole_steps:

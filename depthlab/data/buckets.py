@@ -10,8 +10,8 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from depthlab.data.pretraining import MicroBatches, TrainingMicroBatches
 from depthlab.errors import UserError
+from depthlab.kinds import TokenKind
 
 BATCHES_SORTED_TOGETHER = 50
 """As in transformers' `LengthGroupedSampler`: more leaves less padding, and less chance in what makes a batch."""
@@ -25,6 +25,7 @@ class LabelledBatch(TypedDict):
     input_ids: Tensor  # [B, T]
     attention_mask: Tensor  # [B, T], 1 = real
     token_type_ids: Tensor  # [B, T], 1 = second text
+    kinds: Tensor  # [B, T], TokenKind: CLS, SEP, PLAIN, PAD
     labels: NotRequired[Tensor]  # [B], fp32 for a regression; absent where the split has none
     index: Tensor  # [B], row within the split, rows that were skipped not counted
     window_sequences: Tensor  # [], examples of this rank's share of the optimiser step
@@ -121,27 +122,16 @@ class LabelledDataset(torch.utils.data.Dataset):
 
     def __init__(self, examples: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         self.examples = examples
-        self.collate = DataCollatorWithPadding(tokenizer, return_tensors="np")
+        self.pad = DataCollatorWithPadding(tokenizer, return_tensors="np")
+        self.kinds = {tokenizer.cls_token_id: TokenKind.CLS, tokenizer.sep_token_id: TokenKind.SEP}
 
     def __getitem__(self, window: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
         sequences = sum(len(rows) for rows in window)
         return [self._collate(rows) | {"window_sequences": np.int64(sequences)} for rows in window]
 
     def _collate(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(self.collate(self.examples[rows])) | {"index": rows}
-
-
-class LabelledBatches(MicroBatches):
-    """Micro-batches whose labels may be fractions."""
-
-    def __iter__(self) -> Iterator[LabelledBatch]:
-        for window in self.loader:
-            for batch in window:
-                yield {
-                    name: torch.as_tensor(array, dtype=torch.float32 if array.dtype.kind == "f" else torch.int64)
-                    for name, array in batch.items()
-                }
-
-
-class TrainingLabelledBatches(LabelledBatches, TrainingMicroBatches):
-    """The same, beginning where Lightning's progress stands."""
+        batch = dict(self.pad(self.examples[rows]))
+        kinds = np.where(batch["attention_mask"], TokenKind.PLAIN, TokenKind.PAD)
+        for piece, kind in self.kinds.items():
+            kinds[(batch["input_ids"] == piece) & (kinds != TokenKind.PAD)] = kind
+        return batch | {"kinds": kinds, "index": rows}

@@ -207,7 +207,7 @@ def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[st
                 yield {"text": document}
 
 
-def _read_lines(file: Path) -> Iterator[tuple[int, str]]:
+def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines of a plain or gzipped file."""
     number = 0
     try:
@@ -227,7 +227,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, str]]:
 def _read_text(file: Path) -> Iterator[str]:
     lines: list[str] = []
     size = 0
-    for _, line in _read_lines(file):
+    for _, line in read_lines(file):
         lines.append(line)
         size += len(line)
         if not line.strip() or size >= LONGEST_DOCUMENT:
@@ -237,7 +237,7 @@ def _read_text(file: Path) -> Iterator[str]:
 
 
 def _read_jsonl(file: Path, text_field: str) -> Iterator[str]:
-    for number, line in _read_lines(file):
+    for number, line in read_lines(file):
         if not line.strip():
             continue
         try:
@@ -285,6 +285,6 @@ def _read_wikipedia(file: Path) -> Iterator[str]:
 
 def _read_bible(file: Path) -> Iterator[str]:
     """One document a chapter, one verse a line."""
-    verses = (json.loads(line) for _, line in _read_lines(file))
+    verses = (json.loads(line) for _, line in read_lines(file))
     for _, chapter in itertools.groupby(verses, key=lambda verse: (verse["book"], verse["chapter"])):
         yield "\n".join(verse["text"] for verse in chapter)

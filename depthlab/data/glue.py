@@ -3,27 +3,18 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, List, Value, load_dataset
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from depthlab.data.buckets import (
-    ORDER_STREAM,
-    BucketSampler,
-    LabelledBatches,
-    LabelledDataset,
-    TrainingLabelledBatches,
-    sort_by_length,
-    token_counts,
-)
+from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, sort_by_length, token_counts
 from depthlab.data.glue_tasks import TASKS, Examples, GlueTask, read_split
 from depthlab.data.hub import announce, first_line
-from depthlab.data.pretraining import PretrainingDataModule, unchanged
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 
@@ -40,7 +31,7 @@ class Tokenized(NamedTuple):
     summary: dict[str, int]
 
 
-class GlueDataModule(LightningDataModule):
+class GlueDataModule(StepDataModule):
     """One of GLUE's tasks, batches for fine-tuning and evaluation (see `LabelledBatch`).
 
     What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
@@ -72,26 +63,21 @@ class GlueDataModule(LightningDataModule):
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers, seed)
         for name, value, valid, bounds in (
             ("task", task, task in TASKS, f"one of {', '.join(TASKS)}"),
             ("max_length", max_length, max_length >= 5, "5 or more"),
-            ("batch_size", batch_size, batch_size > 0, "above 0"),
             ("train_examples", train_examples, train_examples is None or train_examples > 0, "above 0, or null"),
-            ("num_workers", num_workers, num_workers >= 0, "0 or more"),
-            ("seed", seed, seed >= 0, "0 or more"),
         ):
             if not valid:
                 raise UserError(f"data.{name} is {value}; it must be {bounds}")
         self.task: GlueTask = TASKS[task]
+        self.task_name, self.labels, self.metrics = self.task.name, self.task.labels, self.task.metrics
         self.root = root
         self.tokenizer_path = tokenizer
         self.max_length = max_length
-        self.batch_size = batch_size
         self.train_examples = train_examples
-        self.num_workers = num_workers
         self.cache_dir = Path(cache_dir).expanduser()
-        self.seed = seed
         self.tokenizer: PreTrainedTokenizerBase
         self.summary: dict[str, int]
         self._tokenized: Tokenized | None = None
@@ -130,7 +116,9 @@ class GlueDataModule(LightningDataModule):
             tokenized = self.trainer.strategy.broadcast(tokenized)
         if tokenized is None:
             raise RuntimeError("GlueDataModule.setup() comes after prepare_data()")
-        self.summary = tokenized.summary
+        self.summary = dict(tokenized.summary)
+        if self.train_examples is not None and "train" in self.summary:
+            self.summary["train_drawn"] = min(self.train_examples, self.summary["train"])
         self.tokenizer = load_tokenizer(self.tokenizer_path)
         self._splits = {split: Dataset.from_file(str(file)) for split, file in tokenized.files.items()}
         needed = {
@@ -161,15 +149,13 @@ class GlueDataModule(LightningDataModule):
         """The split of each prediction dataloader: the test splits, and the diagnostic set with MNLI."""
         return self._present(self.task.submissions)
 
-    def train_dataloader(self) -> TrainingLabelledBatches:
+    def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.
 
         Raises:
             UserError: batch_size cannot be cut into equal pieces, or there are fewer examples than pieces.
         """
-        world_size, rank, accumulate = self._split()
-        if self.trainer is not None and self.trainer.fit_loop.is_resuming:
-            self._rewind_to_whole_steps(accumulate)
+        world_size, rank, accumulate = self.begin_training()
         examples = self._splits["train"]
         rows = np.random.default_rng([self.seed, SUBSET_STREAM]).permutation(len(examples))[: self.train_examples]
         sampler = BucketSampler(
@@ -180,51 +166,34 @@ class GlueDataModule(LightningDataModule):
             world_size,
             rank,
             accumulate,
-            lambda: self._steps_done(accumulate),
+            lambda: self.steps_done(accumulate),
         )
-        return TrainingLabelledBatches(self._loader(examples, sampler), len(sampler) * accumulate)
+        return TrainingMicroBatches(self._loader(examples, sampler), len(sampler) * accumulate)
 
-    def val_dataloader(self) -> list[LabelledBatches]:
+    def val_dataloader(self) -> list[MicroBatches]:
         """One of each of `val_splits`."""
         return [self._evaluation(split) for split in self.val_splits]
 
-    def test_dataloader(self) -> list[LabelledBatches]:
+    def test_dataloader(self) -> list[MicroBatches]:
         """One of each of `test_splits`."""
         return [self._evaluation(split) for split in self.test_splits]
 
-    def predict_dataloader(self) -> list[LabelledBatches]:
+    def predict_dataloader(self) -> list[MicroBatches]:
         """One of each of `predict_splits`."""
         return [self._evaluation(split) for split in self.predict_splits]
-
-    # Where a step is cut, and where a resumed epoch begins, is the same as in pre-training.
-    _split = PretrainingDataModule._split
-    _steps_done = PretrainingDataModule._steps_done
-    _rewind_to_whole_steps = PretrainingDataModule._rewind_to_whole_steps
 
     def _present(self, splits: Iterable[str]) -> list[str]:
         return [split for split in splits if split in self._splits]
 
-    def _evaluation(self, split: str) -> LabelledBatches:
+    def _evaluation(self, split: str) -> MicroBatches:
         """All examples once, sorted by length, in as many batches on every rank."""
-        world_size, rank, accumulate = self._split()
         examples = self._splits[split]
-        if len(examples) < world_size:
-            raise UserError(f"the {len(examples)} examples of {split} cannot feed {world_size} ranks; take fewer")
-        micro_batch = self.batch_size // (world_size * accumulate)
-        batches = min(-(-len(examples) // (micro_batch * world_size)), len(examples) // world_size)
         rows = sort_by_length(np.arange(len(examples)), token_counts(examples))
-        windows = [[piece] for piece in np.array_split(rows, batches * world_size)[rank::world_size]]
-        return LabelledBatches(self._loader(examples, windows), len(windows))
+        windows = [[piece] for piece in self.evaluation_pieces(rows, f"the {len(rows)} examples of {split}")]
+        return MicroBatches(self._loader(examples, windows), len(windows))
 
-    def _loader(self, examples: Dataset, windows: Any) -> DataLoader:
-        return DataLoader(
-            LabelledDataset(examples, self.tokenizer),
-            batch_size=None,
-            sampler=windows,
-            collate_fn=unchanged,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
+    def _loader(self, examples: Dataset, windows: Iterable[list[np.ndarray]]) -> DataLoader:
+        return loader(LabelledDataset(examples, self.tokenizer), windows, self.num_workers)
 
     def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
         """Tokenize a split into an Arrow file, which appears only when it is complete."""

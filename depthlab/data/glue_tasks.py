@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from depthlab.data.corpus import _read_lines as read_lines
+from depthlab.data.corpus import read_lines
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]
@@ -67,6 +67,16 @@ class GlueTask:
     def splits(self) -> tuple[str, ...]:
         """All that there may be."""
         return ("train", *self.dev, *self.submissions)
+
+    def as_submitted(self, prediction: float) -> str:
+        """A prediction as the GLUE server wants it: a label's name, or a score within the bounds.
+
+        Args:
+            prediction: Index of a label, or score of a regression.
+        """
+        if self.is_regression:
+            return f"{min(max(prediction, 0.0), HIGHEST_SCORE):.3f}"
+        return self.labels[int(prediction)]
 
 
 PAIR = ("sentence1", "sentence2")

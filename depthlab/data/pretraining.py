@@ -1,14 +1,13 @@
 """The Lightning data module of pre-training: which samples make which step, on which rank, in which micro-batch."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets, load_from_disk
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from depthlab.data.corpus import as_sources
 from depthlab.data.masking import IGNORED, MaskingRule, Sample, SampleRandom, make_sample
 from depthlab.data.preparation import ChunkSettings, Prepared, describe, prepare, summarise
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
@@ -178,62 +178,7 @@ def pad_samples(samples: list[Sample], pad_id: int) -> dict[str, np.ndarray]:
     return batch
 
 
-class MicroBatches:
-    """The micro-batches of a loader of windows, one after the other: what Lightning sees.
-
-    Not a DataLoader, so Lightning puts no sampler of its own in under DDP.
-    """
-
-    def __init__(self, loader: DataLoader, micro_batches: int) -> None:
-        self.loader = loader
-        self.micro_batches = micro_batches
-
-    @property
-    def _iterator(self) -> Any:
-        """As in a DataLoader: Lightning ends its workers through it. Left to the collector they hang for 10 s."""
-        return self.loader._iterator
-
-    @_iterator.setter
-    def _iterator(self, iterator: None) -> None:
-        self.loader._iterator = iterator
-
-    def __len__(self) -> int:
-        """Micro-batches of a whole epoch."""
-        return self.micro_batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        for window in self.loader:
-            for batch in window:
-                # Workers send NumPy arrays: a tensor each would take a file descriptor.
-                yield {name: torch.as_tensor(array, dtype=torch.int64) for name, array in batch.items()}
-
-
-class TrainingMicroBatches(MicroBatches):
-    """Micro-batches that begin where Lightning's progress stands.
-
-    Iteration starts at the first `next`, when Lightning has set the epoch and restored its progress. That progress is
-    all the state there is; the empty one here tells Lightning that the loader can resume.
-    """
-
-    @property
-    def sampler(self) -> EpochSampler:
-        """The sampler, whose epoch Lightning sets."""
-        return self.loader.sampler
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
-
-
-def unchanged(window: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Collate function: the dataset has collated already."""
-    return window
-
-
-class PretrainingDataModule(LightningDataModule):
+class PretrainingDataModule(StepDataModule):
     """Text in, batches for masked language modelling and sentence order prediction out (see `Batch`).
 
     What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
@@ -275,7 +220,7 @@ class PretrainingDataModule(LightningDataModule):
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers, seed)
         for name, value, valid, bounds in (
             ("vocab_size", vocab_size, vocab_size > 5, "above 5"),
             ("max_length", max_length, max_length >= 5, "5 or more"),
@@ -287,11 +232,8 @@ class PretrainingDataModule(LightningDataModule):
             ),
             ("mask_ratio", mask_ratio, 0 < mask_ratio < 1, "between 0 and 1"),
             ("max_predictions", max_predictions, max_predictions is None or max_predictions > 0, "above 0, or null"),
-            ("batch_size", batch_size, batch_size > 0, "above 0"),
             ("validation_fraction", validation_fraction, 0 < validation_fraction < 1, "between 0 and 1"),
-            ("num_workers", num_workers, num_workers >= 0, "0 or more"),
             ("prepare_workers", prepare_workers, prepare_workers is None or prepare_workers > 0, "above 0, or null"),
-            ("seed", seed, seed >= 0, "0 or more"),
         ):
             if not valid:
                 raise UserError(f"data.{name} is {value}; it must be {bounds}")
@@ -302,11 +244,8 @@ class PretrainingDataModule(LightningDataModule):
         self.chunk_settings = ChunkSettings(max_length, short_sequence_probability, validation_fraction)
         self.mask_ratio = mask_ratio
         self.max_predictions = max_predictions
-        self.batch_size = batch_size
-        self.num_workers = num_workers
         self.prepare_workers = prepare_workers or os.cpu_count() or 1
         self.cache_dir = Path(cache_dir).expanduser()
-        self.seed = seed
         self.tokenizer: PreTrainedTokenizerBase
         self.summary: dict[str, int]
         self._prepared: Prepared | None = None
@@ -364,9 +303,7 @@ class PretrainingDataModule(LightningDataModule):
         Raises:
             UserError: batch_size cannot be cut into equal pieces, or there is less text than one small step takes.
         """
-        world_size, rank, accumulate = self._split()
-        if self.trainer is not None and self.trainer.fit_loop.is_resuming:
-            self._rewind_to_whole_steps(accumulate)
+        world_size, rank, accumulate = self.begin_training()
         sampler = EpochSampler(
             self._train_rows,
             [source.weight for source in self.sources],
@@ -375,7 +312,7 @@ class PretrainingDataModule(LightningDataModule):
             world_size,
             rank,
             accumulate,
-            lambda: self._steps_done(accumulate),
+            lambda: self.steps_done(accumulate),
         )
         return TrainingMicroBatches(self._loader(sampler, TRAIN_STREAM), len(sampler) * accumulate)
 
@@ -385,63 +322,14 @@ class PretrainingDataModule(LightningDataModule):
         Raises:
             UserError: Fewer samples than ranks.
         """
-        world_size, rank, accumulate = self._split()
         rows = self._validation_rows
-        if len(rows) < world_size:
-            raise UserError(
-                f"data.validation_fraction: {len(rows)} validation samples cannot feed {world_size} ranks; raise it"
-            )
-        micro_batch = self.batch_size // (world_size * accumulate)
-        batches = min(-(-len(rows) // (micro_batch * world_size)), len(rows) // world_size)
-        pieces = np.array_split(np.arange(len(rows)), batches * world_size)[rank::world_size]
+        pieces = self.evaluation_pieces(
+            np.arange(len(rows)), f"data.validation_fraction: {len(rows)} validation samples"
+        )
         windows = [Window(0, [piece], [rows[piece]]) for piece in pieces]
         return MicroBatches(self._loader(windows, VALIDATION_STREAM), len(windows))
 
-    def _loader(self, windows: Any, stream: int) -> DataLoader:
+    def _loader(self, windows: Iterable[Window], stream: int) -> DataLoader:
         rule = MaskingRule.of(self.tokenizer, self.max_length, self.mask_ratio, self.max_predictions)
-        return DataLoader(
-            WindowDataset(self._chunks, rule, self.tokenizer.pad_token_id, self.seed, stream),
-            batch_size=None,
-            sampler=windows,
-            collate_fn=unchanged,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def _split(self) -> tuple[int, int, int]:
-        """World size, rank and micro-batches of a step."""
-        if self.trainer is None:
-            return 1, 0, 1
-        world_size, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
-        if self.batch_size % (world_size * accumulate):
-            raise UserError(
-                f"data.batch_size {self.batch_size} cannot be cut into {world_size} ranks x {accumulate} accumulated "
-                "pieces; make it a multiple, or change trainer.accumulate_grad_batches"
-            )
-        return world_size, self.trainer.global_rank, accumulate
-
-    def _steps_done(self, accumulate: int) -> int:
-        if self.trainer is None:
-            return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready // accumulate
-
-    def _rewind_to_whole_steps(self, accumulate: int) -> None:
-        """Make Lightning's restored count of micro-batches say what was really learnt: whole optimiser steps.
-
-        A checkpoint saved inside an accumulation has lost its gradients, and one saved with another accumulation counts
-        in other units. Lightning counts optimiser steps beside it, in units that never change. A checkpoint saved
-        between two epochs begins the second; Lightning, under `max_steps`, would count the first one twice.
-        """
-        fit_loop = self.trainer.fit_loop
-        epochs, epoch_loop = fit_loop.epoch_progress, fit_loop.epoch_loop
-        batches, steps = epoch_loop.batch_progress, epoch_loop.automatic_optimization.optim_progress.optimizer.step
-        # A checkpoint saved in `on_train_batch_end` has that batch not completed; Lightning completes it on restart.
-        pending = batches.total.processed - batches.total.completed
-        batches.is_last_batch &= batches.total.processed == batches.total.ready
-        for count, done in ((batches.current, steps.current.completed), (batches.total, steps.total.completed)):
-            count.ready = count.started = count.processed = done * accumulate
-            count.completed = count.ready - pending
-        if epochs.total.started == epochs.total.processed:
-            epochs.total.completed, epochs.current.completed = epochs.total.processed, epochs.current.processed
-            batches.reset_on_run()
-            epoch_loop.restarting = False
+        dataset = WindowDataset(self._chunks, rule, self.tokenizer.pad_token_id, self.seed, stream)
+        return loader(dataset, windows, self.num_workers)

@@ -1,6 +1,6 @@
 """What is measured: torchmetrics Metrics that are right under DDP."""
 
-from depthlab.metrics.depth import DepthMetric, mean_depths
+from depthlab.metrics.depth import DepthMetric, LabelDepthMetric, mean_depths
 from depthlab.metrics.pretraining import PretrainingMetrics
 
-__all__ = ["DepthMetric", "PretrainingMetrics", "mean_depths"]
+__all__ = ["DepthMetric", "LabelDepthMetric", "PretrainingMetrics", "mean_depths"]

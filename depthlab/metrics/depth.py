@@ -76,3 +76,35 @@ def mean_depths(counts: Tensor) -> dict[str, float]:
         for name, pool in POOLS.items()
         if (pool_tokens := sum(tokens[kind] for kind in pool))
     }
+
+
+class LabelDepthMetric(Metric):
+    """The mean depth of the tokens of each class of examples, over everything seen since the last reset, on all ranks.
+
+    Args:
+        num_labels: C, how many classes there are.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    iterations: Tensor
+    tokens: Tensor
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__()
+        for state in ("iterations", "tokens"):
+            self.add_state(state, torch.zeros(num_labels, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, depths: Tensor, labels: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            depths: [B, T] integer, N_t: iterations of each token, 0 on padding.
+            labels: [B] integer, the class of each example.
+        """
+        self.iterations = self.iterations.index_put((labels,), depths.sum(dim=1), accumulate=True)
+        self.tokens = self.tokens.index_put((labels,), (depths > 0).sum(dim=1), accumulate=True)
+
+    def compute(self) -> Tensor:
+        """Mean iterations per token by class, [C]; NaN for one without an example."""
+        return self.iterations / self.tokens

@@ -123,3 +123,35 @@ class GlueMetrics(Metric):
             predictions, labels = predictions.double(), labels.double()
         values = {name: METRICS[name](predictions, labels).to(self.device, SUM_DTYPE) for name in self.names}
         return values | {"score": values[self.names[0]], "glue_score": torch.stack(list(values.values())).mean()}
+
+
+class Predictions(Metric):
+    """What a model says of each example, on all ranks, every example once and in order.
+
+    Every rank must have seen a batch.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    predictions: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for state in ("predictions", "index"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    def update(self, predictions: Tensor, index: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            predictions: [B], classes, or numbers of a regression.
+            index: [B] integer, which example of the split each is.
+        """
+        self.predictions.append(predictions)
+        self.index.append(index)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Indices and predictions, [N] each on the CPU, by index."""
+        index, kept = np.unique(dim_zero_cat(self.index).cpu(), return_index=True)
+        return torch.from_numpy(index), dim_zero_cat(self.predictions).cpu()[kept]

@@ -1,6 +1,8 @@
 """LightningModules: loss, metrics, optimiser."""
 
+from depthlab.tasks.base import Task
+from depthlab.tasks.classification import ClassificationTask
 from depthlab.tasks.pretraining import PretrainingTask
 from depthlab.tasks.retrofit import RetrofitTask
 
-__all__ = ["PretrainingTask", "RetrofitTask"]
+__all__ = ["ClassificationTask", "PretrainingTask", "RetrofitTask", "Task"]

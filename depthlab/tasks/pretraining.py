@@ -1,9 +1,9 @@
 """Pre-training: masked language modelling, sentence order prediction, and the ponder cost, per global batch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -11,16 +11,15 @@ from torch.optim import Optimizer
 from depthlab.errors import UserError
 from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
-from depthlab.models.albert import AdaptiveAlbertForPreTrainingOutput
-from depthlab.optim import Lamb, parameter_groups, warmup_polynomial_decay
-
-FREE_TO_CHANGE = {"execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"}
-"""Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
+from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
+from depthlab.optim import Lamb
+from depthlab.reports.pretraining import table_1
+from depthlab.tasks.base import Task
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels", "sentence_order_label")
 
 
-class PretrainingTask(LightningModule):
+class PretrainingTask(Task):
     """Pre-train an adaptive ALBERT with MLM, SOP and the ponder cost.
 
     Every loss is a mean over the global batch (all ranks, all accumulated pieces): MLM over its predicted tokens, SOP
@@ -49,17 +48,13 @@ class PretrainingTask(LightningModule):
         time_penalty_warmup_steps: int = 0,
         fixed_depth_steps: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(AdaptiveAlbertForPreTraining(config), optimizer, warmup_steps)
         for name, value in {
-            "warmup_steps": warmup_steps,
             "time_penalty_warmup_steps": time_penalty_warmup_steps,
             "fixed_depth_steps": fixed_depth_steps,
         }.items():
             if value < 0:
                 raise UserError(f"model.{name} must not be negative, got {value}")
-        self.model = AdaptiveAlbertForPreTraining(config)
-        self.optimizer = optimizer
-        self.warmup_steps = warmup_steps
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
         self.fixed_depth_steps = fixed_depth_steps
         self.train_metrics = PretrainingMetrics(config.vocab_size)
@@ -82,12 +77,11 @@ class PretrainingTask(LightningModule):
                 f"data.max_length {data.max_length} is over model.config.max_position_embeddings "
                 f"{config.max_position_embeddings}: lower the first or raise the second"
             )
-        limit, accumulate = self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches
-        if isinstance(limit, int) and limit % accumulate and not self.trainer.fast_dev_run:
-            raise UserError(
-                f"trainer.limit_train_batches {limit} would cut an optimiser step short: make it a multiple of "
-                f"trainer.accumulate_grad_batches {accumulate}"
-            )
+        super().setup(stage)
+
+    def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
+        """The paper's Table 1."""
+        return table_1(values)
 
     @property
     def time_penalty(self) -> float:
@@ -149,37 +143,20 @@ class PretrainingTask(LightningModule):
         """Log the means over the held-out documents."""
         self._log_metrics("val", self.val_metrics)
 
-    def is_logging_step(self, batch_idx: int) -> bool:
-        """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
-        ends_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        return ends_step and self.global_step % self.trainer.log_every_n_steps == 0
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """The optimiser over ALBERT's two groups of parameters, and the schedule over all steps of the trainer."""
-        optimizer = self.optimizer(parameter_groups(self.model))
-        schedule = warmup_polynomial_decay(optimizer, self.warmup_steps, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the configuration beside the weights, and whether depth is still fixed."""
-        checkpoint["model_config"] = self.model.config.to_dict()
+        super().on_save_checkpoint(checkpoint)
         checkpoint["hold_depth"] = self.model.albert.encoder.hold_depth
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hold the checkpoint's configuration against this one.
 
         Raises:
-            UserError: they differ in what the weights were trained for.
+            UserError: they differ in what the weights were trained for, or were trained for something else.
         """
-        if "model_config" not in checkpoint:
+        if "hold_depth" not in checkpoint:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's pre-training runs")
-        ours, theirs = self.model.config.to_dict(), checkpoint["model_config"]
-        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE:
-            if ours[name] != theirs[name]:
-                raise UserError(
-                    f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
-                    "use the configuration that it was trained with"
-                )
+        super().on_load_checkpoint(checkpoint)
         self.model.albert.encoder.hold_depth = checkpoint["hold_depth"]
 
     def _halting_parameters(self) -> list[nn.Parameter]:

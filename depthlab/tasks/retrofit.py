@@ -11,8 +11,8 @@ from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining
-from depthlab.models.albert import AdaptiveAlbertForPreTrainingOutput
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
+from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
 from depthlab.tasks.pretraining import MODEL_INPUTS, PretrainingTask
 

@@ -71,7 +71,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
         content_digest(CorpusSource(str(tmp_path / "a.txt")))
     with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
-        list(corpus._read_lines(tmp_path / "a.txt"))
+        list(corpus.read_lines(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""Writes what a model predicts for the test splits, as the GLUE server wants it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from depthlab.errors import UserError
+from depthlab.metrics.glue import Predictions
+
+
+class PredictionWriter(Callback):
+    """Writes one TSV of each test split: a header, and `index<TAB>prediction` of every example in order.
+
+    Args:
+        folder: where they go; there they replace those of before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: list[Path] = []
+        """What was written; on rank 0 only."""
+        self._splits: list[Predictions] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin, where the model is."""
+        self._splits = [Predictions().to(pl_module.device) for _ in trainer.datamodule.predict_splits]
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: dict[str, Tensor],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Gather."""
+        self._splits[dataloader_idx].update(outputs["predictions"], outputs["index"])
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write.
+
+        Raises:
+            UserError: the folder can't be written.
+        """
+        task = trainer.datamodule.task
+        for split, metric in zip(trainer.datamodule.predict_splits, self._splits, strict=True):
+            index, predictions = metric.compute()  # from all ranks
+            if trainer.is_global_zero:
+                self._write(task, split, index.tolist(), predictions.tolist())
+
+    def _write(self, task: Any, split: str, index: list[int], predictions: list[Any]) -> None:
+        file = self.folder / task.submissions[split].file
+        rows = zip(index, map(task.as_submitted, predictions), strict=True)
+        lines = ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text("\n".join(lines) + "\n")
+            unfinished.replace(file)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror or error}") from error
+        self.files.append(file)

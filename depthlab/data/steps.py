@@ -1,0 +1,179 @@
+"""What data modules share: batches cut into the pieces of ranks and accumulation, and taken up after an interrupt."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from depthlab.errors import UserError
+
+
+class MicroBatches:
+    """The micro-batches of a loader of windows, one after the other: what Lightning sees.
+
+    A window is one rank's share of one optimiser step, a list of micro-batches of NumPy arrays; a list of one in
+    evaluation. Not a DataLoader, so Lightning puts no sampler of its own in under DDP.
+    """
+
+    def __init__(self, loader: DataLoader, micro_batches: int) -> None:
+        self.loader = loader
+        self.micro_batches = micro_batches
+
+    @property
+    def _iterator(self) -> Any:
+        """As in a DataLoader: Lightning ends its workers through it. Left to the collector they hang for 10 s."""
+        return self.loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: None) -> None:
+        self.loader._iterator = iterator
+
+    def __len__(self) -> int:
+        """Micro-batches of a whole epoch."""
+        return self.micro_batches
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Tensors: int64, and fp32 of what are fractions."""
+        for window in self.loader:
+            for batch in window:
+                # Workers send NumPy arrays: a tensor each would take a file descriptor.
+                yield {
+                    name: torch.as_tensor(array, dtype=torch.float32 if array.dtype.kind == "f" else torch.int64)
+                    for name, array in batch.items()
+                }
+
+
+class TrainingMicroBatches(MicroBatches):
+    """Micro-batches that begin where Lightning's progress stands.
+
+    Iteration starts at the first `next`, when Lightning has set the epoch and restored its progress. That progress is
+    all the state there is; the empty one here tells Lightning that the loader can resume.
+    """
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler, whose epoch Lightning sets."""
+        return self.loader.sampler
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+
+def loader(dataset: Dataset, windows: Iterable[Any], num_workers: int) -> DataLoader:
+    """A loader of windows.
+
+    Args:
+        dataset: Makes the micro-batches of a window, in the workers.
+        windows: What it makes them from, one after the other.
+        num_workers: Processes.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=windows,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def _unchanged(window: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The dataset has collated already."""
+    return window
+
+
+class StepDataModule(LightningDataModule):
+    """A data module whose steps are the same however ranks and accumulation cut them, and whole after an interrupt.
+
+    Args:
+        batch_size: Samples of an optimiser step, over all ranks and all accumulated pieces.
+        num_workers: Processes that make batches, on each rank.
+        seed: Of the order of the samples.
+
+    Raises:
+        UserError: A number is out of its range.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        for name, value, lowest in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if value < lowest:
+                raise UserError(f"data.{name} is {value}; it must be {lowest} or more")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    def split(self) -> tuple[int, int, int]:
+        """World size, rank and micro-batches of a step.
+
+        Raises:
+            UserError: batch_size cannot be cut into equal pieces.
+        """
+        if self.trainer is None:
+            return 1, 0, 1
+        world_size, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        if self.batch_size % (world_size * accumulate):
+            raise UserError(
+                f"data.batch_size {self.batch_size} cannot be cut into {world_size} ranks x {accumulate} accumulated "
+                "pieces; make it a multiple, or change trainer.accumulate_grad_batches"
+            )
+        return world_size, self.trainer.global_rank, accumulate
+
+    def begin_training(self) -> tuple[int, int, int]:
+        """As `split`, for training; a resumed run then goes on from whole steps."""
+        world_size, rank, accumulate = self.split()
+        if self.trainer is not None and self.trainer.fit_loop.is_resuming:
+            self._rewind_to_whole_steps(accumulate)
+        return world_size, rank, accumulate
+
+    def steps_done(self, accumulate: int) -> int:
+        """Steps of the epoch that have been made already, of so many micro-batches each."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready // accumulate
+
+    def evaluation_pieces(self, rows: np.ndarray, name: str) -> list[np.ndarray]:
+        """The rows of each batch of this rank: every row once, in as many batches on every rank.
+
+        Args:
+            rows: In the order in which to evaluate them.
+            name: What they are, for the error.
+
+        Raises:
+            UserError: Fewer rows than ranks.
+        """
+        world_size, rank, accumulate = self.split()
+        if len(rows) < world_size:
+            raise UserError(f"{name} cannot feed {world_size} ranks; take fewer ranks or more data")
+        micro_batch = self.batch_size // (world_size * accumulate)
+        batches = min(-(-len(rows) // (micro_batch * world_size)), len(rows) // world_size)
+        return np.array_split(rows, batches * world_size)[rank::world_size]
+
+    def _rewind_to_whole_steps(self, accumulate: int) -> None:
+        """Make Lightning's restored count of micro-batches say what was really learnt: whole optimiser steps.
+
+        A checkpoint saved inside an accumulation has lost its gradients, and one saved with another accumulation counts
+        in other units. Lightning counts optimiser steps beside it, in units that never change. A checkpoint saved
+        between two epochs begins the second; Lightning, under `max_steps`, would count the first one twice.
+        """
+        fit_loop = self.trainer.fit_loop
+        epochs, epoch_loop = fit_loop.epoch_progress, fit_loop.epoch_loop
+        batches, steps = epoch_loop.batch_progress, epoch_loop.automatic_optimization.optim_progress.optimizer.step
+        # A checkpoint saved in `on_train_batch_end` has that batch not completed; Lightning completes it on restart.
+        pending = batches.total.processed - batches.total.completed
+        batches.is_last_batch &= batches.total.processed == batches.total.ready
+        for count, done in ((batches.current, steps.current.completed), (batches.total, steps.total.completed)):
+            count.ready = count.started = count.processed = done * accumulate
+            count.completed = count.ready - pending
+        if epochs.total.started == epochs.total.processed:
+            epochs.total.completed, epochs.current.completed = epochs.total.processed, epochs.current.processed
+            batches.reset_on_run()
+            epoch_loop.restarting = False

@@ -1,0 +1,57 @@
+"""The YAML files of an experiment: each may build upon another beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from depthlab.errors import UserError
+
+
+def with_bases(arguments: Sequence[str]) -> list[str]:
+    """Put before every `--config FILE` the files that it builds upon (its `base`), the lowest first.
+
+    Raises:
+        UserError: a file is missing, is not YAML, or builds upon itself.
+    """
+    expanded: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, separator, value = argument.partition("=")
+        if flag not in ("--config", "-c"):
+            expanded.append(argument)
+            continue
+        value = value if separator else next(rest, None)
+        if value is None:
+            raise UserError("--config needs a file: --config experiments/pretrain.yaml")
+        path = Path(value)
+        layers: list[Path] = []
+        while True:
+            if path in layers:
+                raise UserError(f"{path}: its `base` leads back to itself")
+            layers.insert(0, path)
+            base = read_yaml(path).get("base")
+            if base is None:
+                break
+            path = path.parent / str(base)
+        for layer in layers:
+            expanded += ["--config", str(layer)]
+    return expanded
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a file.
+
+    Raises:
+        UserError: it is missing or does not hold settings.
+    """
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise UserError(f"cannot read --config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold settings, one `name: value` a line")
+    return content

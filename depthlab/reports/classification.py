@@ -1,0 +1,35 @@
+"""The scores and depths of one fine-tuning run."""
+
+from collections.abc import Mapping
+
+SCORES = {  # tag: name in the table
+    "score": "score",
+    "accuracy": "accuracy",
+    "accuracy_mismatched": "accuracy, mismatched",
+    "f1": "F1",
+    "matthews_corrcoef": "Matthews correlation",
+    "spearman": "Spearman correlation",
+    "pearson": "Pearson correlation",
+    "glue_score": "GLUE's own score",
+}
+DEPTHS = {"depth/all": "all tokens", "depth/cls": "[CLS]", "depth/sep": "[SEP]", "depth/plain": "plain"}
+LABEL = "depth/label/"
+
+
+def scores_table(task: str, values: Mapping[str, float], stage: str = "val") -> str:
+    """Scores in percent and mean depths, as Markdown.
+
+    Args:
+        task: its name.
+        values: what was logged, by tag; what is absent has no row.
+        stage: the first part of the tags to show.
+    """
+    found = {tag.removeprefix(f"{stage}/"): value for tag, value in values.items() if tag.startswith(f"{stage}/")}
+    if found.get("glue_score") == found.get("score"):
+        found.pop("glue_score", None)
+    rows = [(f"{name} (%)", 100 * float(found[tag])) for tag, name in SCORES.items() if tag in found]
+    rows += [("loss", float(found["loss/task"]))] if "loss/task" in found else []
+    rows += [(f"mean depth, {name}", float(found[tag])) for tag, name in DEPTHS.items() if tag in found]
+    labels = [tag for tag in found if tag.startswith(LABEL)]
+    rows += [(f"mean depth where the label is {tag.removeprefix(LABEL)}", float(found[tag])) for tag in labels]
+    return "\n".join([f"| {task}, {stage} | |", "|---|---:|", *(f"| {name} | {value:.2f} |" for name, value in rows)])

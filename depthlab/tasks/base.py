@@ -1,0 +1,118 @@
+"""What all tasks share: steps that stay whole, the optimiser and its schedule, the configuration beside the weights."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from transformers import PreTrainedModel
+
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.optim import parameter_groups, warmup_polynomial_decay
+
+FREE_TO_CHANGE = {
+    *("execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"),
+    "_name_or_path",
+}
+"""Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
+
+
+class Task(LightningModule):
+    """A model in training.
+
+    Args:
+        model: of Hugging Face's kind.
+        optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
+        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+
+    Raises:
+        UserError: a number of steps is negative.
+    """
+
+    monitor: str | None = None
+    """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
+
+    def __init__(self, model: PreTrainedModel, optimizer: OptimizerCallable, warmup_steps: int) -> None:
+        super().__init__()
+        if warmup_steps < 0:
+            raise UserError(f"model.warmup_steps must not be negative, got {warmup_steps}")
+        self.model = model
+        self.optimizer = optimizer
+        self.warmup_steps = warmup_steps
+
+    @property
+    def cap(self) -> int | None:
+        """L of the model; None where its tokens have no depth of their own."""
+        config = self.model.config
+        return config.num_hidden_layers if isinstance(config, AdaptiveAlbertConfig) else None
+
+    def facts(self) -> dict[str, Any]:
+        """What `results.json` says of a run beside its numbers."""
+        return {}
+
+    def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
+        """What has been measured, as a Markdown table.
+
+        Args:
+            values: by tag, those of other stages too.
+            stage: the first part of the tags to show.
+        """
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Hold the trainer's settings against each other.
+
+        Raises:
+            UserError: an epoch ends inside an optimiser step.
+        """
+        limit, accumulate = self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches
+        if isinstance(limit, int) and limit % accumulate and not self.trainer.fast_dev_run:
+            raise UserError(
+                f"trainer.limit_train_batches {limit} would cut an optimiser step short: make it a multiple of "
+                f"trainer.accumulate_grad_batches {accumulate}"
+            )
+
+    def is_logging_step(self, batch_idx: int) -> bool:
+        """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
+        ends_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        return ends_step and self.global_step % self.trainer.log_every_n_steps == 0
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser over ALBERT's two groups of parameters, and the schedule over all steps of the trainer.
+
+        Raises:
+            UserError: the trainer has no end.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise UserError("set trainer.max_epochs or trainer.max_steps: the learning rate falls until the last step")
+        optimizer = self.optimizer(parameter_groups(self.model))
+        schedule = warmup_polynomial_decay(optimizer, self.warmup_steps, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _config_name(self) -> str:
+        """Where a checkpoint has the configuration: who looks for a model of ours takes no other for one."""
+        return "other_config" if self.cap is None else "model_config"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the configuration beside the weights."""
+        checkpoint[self._config_name] = self.model.config.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hold the checkpoint's configuration against this one.
+
+        Raises:
+            UserError: they differ in what the weights were trained for.
+        """
+        ours, theirs = self.model.config.to_dict(), checkpoint.get(self._config_name)
+        if theirs is None:
+            raise UserError("the checkpoint of --ckpt_path is not one of depthlab's, or of another kind of model")
+        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE:
+            if ours[name] != theirs[name]:
+                raise UserError(
+                    f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
+                    "use the configuration that it was trained with"
+                )
