@@ -209,8 +209,12 @@ class DepthlabCLI(LightningCLI):
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
             return
+        if self.trainer.fast_dev_run:
+            return
         if self.best is None or not self.best.validated(self.trainer.global_step):
             self.trainer.validate(self.model, self.datamodule, verbose=False)
+            if self.best is not None and self.model.cap is not None:
+                self.exporter.on_fit_end(self.trainer, self.model)  # the best may be another now
         results = {
             "steps": self.trainer.global_step,
             **self.throughput.state_dict(),
@@ -259,6 +263,8 @@ def _task(arguments: Sequence[str]) -> str:
     for flag, value in pairwise(arguments):
         if flag == "--config":
             task = read_yaml(Path(value)).get("task", task)
+    if any(argument.partition("=")[0] == "--task" for argument in arguments):
+        raise UserError("an experiment's task stands in its YAML, which decides what settings there are: drop --task")
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     return task

@@ -3,12 +3,15 @@
 import os
 import random
 import signal
+import string
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -52,6 +55,17 @@ def write_corpus(path: Path) -> None:
             sentences.append(sentence.capitalize() + ".")
         documents.append(" ".join(sentences))
     path.write_text("\n\n".join(documents) + "\n")
+
+
+def write_bert(folder: Path, hidden_size: int = 16) -> None:
+    """A small BERT as Hugging Face saves one, with a WordPiece vocabulary of single letters: 58 pieces."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *string.ascii_lowercase]
+    pieces += [f"##{letter}" for letter in string.ascii_lowercase]
+    BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": hidden_size, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 4}
+    config = BertConfig(**sizes, vocab_size=len(pieces), max_position_embeddings=32, initializer_range=0.2)
+    BertForMaskedLM(config).save_pretrained(folder)
 
 
 def arguments(run_dir: Path, corpus: Path, **changes: object) -> list[str]:

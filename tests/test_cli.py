@@ -136,7 +136,7 @@ BAD_SETTINGS = {
     "data.batch_sice": (8, "batch_sice"),
     "trainer.max_steps": ("many", "max_steps"),
     "trainer.limit_train_batches": (3, "accumulate_grad_batches"),
-    "task": ("cooking", "cooking"),
+    "task": ("glue", "YAML"),
     "config": ("no/such.yaml", "no/such.yaml"),
     "ckpt_path": ("last", "does not exist"),
 }

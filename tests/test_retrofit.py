@@ -1,31 +1,22 @@
 """From a BERT to an adaptive ALBERT through the command line: convert, up-train with a teacher, switch halting on."""
 
 import json
-import string
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+from transformers import AutoModelForPreTraining, AutoTokenizer, BertConfig, BertModel
 
 from depthlab.cli import main
 from depthlab.data.tokenization import word_start_table
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import RetrofitTask
-from tests.runs import REPOSITORY, run, scalars, write_corpus
+from tests.runs import REPOSITORY, run, scalars, write_bert, write_corpus
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A small BERT as Hugging Face saves one, with a WordPiece vocabulary of single letters."""
     folder = tmp_path_factory.mktemp("bert")
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *string.ascii_lowercase]
-    pieces += [f"##{letter}" for letter in string.ascii_lowercase]
-    tokenizer = BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 4}
-    config = BertConfig(**sizes, vocab_size=len(pieces), max_position_embeddings=32, initializer_range=0.2)
-    BertForMaskedLM(config).save_pretrained(folder)
+    write_bert(folder)
     return folder
 
 
@@ -82,8 +73,10 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
     assert word_start_table(tokenizer).sum() == 5 + 1 + 26
 
 
-def test_distillation_is_the_stated_distance(bert, converted):
-    task = RetrofitTask(str(converted), DepthSettings(num_hidden_layers=8), teacher=str(bert)).double()
+@pytest.mark.parametrize(("cap", "taught"), [(8, {2: 1, 4: 2, 6: 3, 8: 4}), (2, {1: 2, 2: 4}), (6, {3: 2, 6: 4})])
+def test_distillation_is_the_stated_distance(bert, converted, cap, taught):
+    depth = DepthSettings(num_hidden_layers=cap)
+    task = RetrofitTask(str(converted), depth, teacher=str(bert), fixed_depth_steps=1).double()
     teacher = BertModel.from_pretrained(bert).double().eval()
     task._teacher = (teacher,)
     original = torch.randint(5, 58, (2, 7))
@@ -94,24 +87,44 @@ def test_distillation_is_the_stated_distance(bert, converted):
     mask = torch.ones_like(original)
     mask[1, 4:] = 0
     batch = {"input_ids": masked, "labels": labels, "attention_mask": mask, "token_type_ids": torch.zeros_like(mask)}
-    states = tuple(torch.randn(2, 7, 16, dtype=torch.float64) for _ in range(9))
+    states = tuple(torch.randn(2, 7, 16, dtype=torch.float64) for _ in range(cap + 1))
 
     with torch.no_grad():
         targets = teacher(original, attention_mask=mask, output_hidden_states=True).hidden_states
     expected = []
     for sequence, length in enumerate((7, 4)):
         distances = [
-            ((states[2 * layer][sequence, t] - targets[layer][sequence, t]) ** 2).sum()
+            ((states[n][sequence, t] - targets[layer][sequence, t]) ** 2).sum()
             / (targets[layer][sequence, t] ** 2).sum()
-            for layer in (1, 2, 3, 4)
+            for n, layer in taught.items()
             for t in range(length)
         ]
         expected.append(sum(distances) / len(distances))
     torch.testing.assert_close(task._distillation(batch, states).double(), torch.stack(expected), rtol=1e-5, atol=0)
 
 
+def test_half_precision_is_trained_in_single(converted, tmp_path):
+    AutoModelForPreTraining.from_pretrained(converted, dtype=torch.float16).save_pretrained(tmp_path)
+    assert {weight.dtype for weight in RetrofitTask(str(tmp_path)).parameters()} == {torch.float32}
+
+
+def test_a_given_bias_replaces_the_checkpoints(converted):
+    halting = RetrofitTask(str(converted), DepthSettings(halting_bias_init=-5.0)).model.albert.encoder.halting
+    assert halting.bias.item() == -5.0 and not halting.weight.any()
+
+
+def test_an_untied_bert_goes_all_the_way(bert, tmp_path):
+    """Converted without tying, trained, exported."""
+    main(["convert", str(bert), str(tmp_path / "untied"), "--tie", "none"])
+    changes = {"model__checkpoint": tmp_path / "untied", "model__depth__num_hidden_layers": "null"}
+    main(settings(bert, tmp_path / "run", **changes, trainer__max_steps=2, model__fixed_depth_steps=1))
+    model = AutoModelForPreTraining.from_pretrained(tmp_path / "run/model")
+    assert model.config.model_type == "adaptive_bert" and model.config.num_hidden_groups == 4
+    assert "val/depth/all" in json.loads((tmp_path / "run/results.json").read_text())
+
+
 def test_the_teacher_is_not_saved(bert, converted):
-    with_teacher = RetrofitTask(str(converted), teacher=str(bert)).state_dict()
+    with_teacher = RetrofitTask(str(converted), teacher=str(bert), fixed_depth_steps=1).state_dict()
     assert with_teacher.keys() == RetrofitTask(str(converted)).state_dict().keys()
 
 
@@ -122,6 +135,7 @@ BAD_SETTINGS = {
     "model.teacher": ("no/such/teacher", "model.teacher"),
     "model.teacher ": ("{narrow}", "hidden_size"),
     "data.vocab_size": ("57", "vocab_size"),
+    "model.fixed_depth_steps": ("0", "model.teacher"),
     "model.depth.act_cap": ("cut", "act_cap"),
     "model.depth.act_epsilon": ("2.0", "act_epsilon"),
 }

@@ -118,6 +118,7 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(corpus, refere
         run([*validate, "--model.config.num_hidden_layers=4"])
 
 
+@pytest.mark.full
 def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
     ended = {"trainer__max_steps": -1, "trainer__max_epochs": 1, "trainer__log_every_n_steps": 5}
     run(arguments(tmp_path / "run", corpus, **ended))
@@ -128,7 +129,7 @@ def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2 * steps
 
 
-@pytest.mark.parametrize(("batches", "accumulate"), [(9, 1), (12, 2)])
+@pytest.mark.parametrize(("batches", "accumulate"), [pytest.param(9, 1, marks=pytest.mark.full), (12, 2)])
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
     pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
@@ -152,6 +153,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, t
         torch.testing.assert_close(again["state_dict"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.full
 def test_exported_run_loads_in_transformers(reference, tmp_path):
     run_dir, output = reference
     target = tmp_path / "exported"
@@ -169,6 +171,7 @@ def test_exported_run_loads_in_transformers(reference, tmp_path):
         assert (run_dir / "model" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+@pytest.mark.full
 def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
     changes = {
         "model__fixed_depth_steps": 12,

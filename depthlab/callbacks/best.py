@@ -57,7 +57,7 @@ class BestCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note what was logged, and save if it was never better."""
         values = {tag: float(value) for tag, value in trainer.callback_metrics.items() if tag.startswith("val/")}
-        if not self._fits or trainer.sanity_checking or self.monitor not in values:
+        if not self._fits or trainer.sanity_checking or trainer.fast_dev_run or self.monitor not in values:
             return
         step = trainer.global_step
         epoch = round(step * trainer.accumulate_grad_batches / trainer.num_training_batches, 3)

@@ -51,7 +51,7 @@ class Resumable(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, and stop, where a step has ended and it is time to."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if trainer.fast_dev_run or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         # One rank may see the signal a step earlier than another.
         self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)

@@ -24,7 +24,9 @@ class ThroughputMonitor(Callback):
         self._work: list[Tensor] = []  # tokens, and token-iterations, of each piece since the last time: [2] or [1]
 
     def state_dict(self) -> dict[str, Any]:
-        """The totals."""
+        """The totals, up to this step."""
+        if self._work:
+            self._collect(self._trainer)
         iterations = {"token_iterations": self.token_iterations} if self.token_iterations else {}
         return {"tokens": self.tokens, **iterations, "seconds": self.seconds}
 
@@ -52,6 +54,7 @@ class ThroughputMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
+        self._trainer = trainer
         self._started_at = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

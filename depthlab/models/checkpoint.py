@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import AutoConfig
 
 from depthlab.errors import UserError
@@ -19,6 +20,9 @@ Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
 MAY_BE_NEW = ("classifier.", "predictions.", "sop_classifier.", "albert.pooler.", "albert.encoder.halting.")
 """Weights that a checkpoint need not bring: heads, and the halting unit where depth was fixed."""
+
+ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
+"""Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
 
 
 @dataclass(kw_only=True)
@@ -31,7 +35,7 @@ class DepthSettings:
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
-        halting_bias_init: bias of the halting unit, where the checkpoint brings none.
+        halting_bias_init: bias of the halting unit, in place of the checkpoint's.
         time_penalty: tau, weight of the mean ponder cost in the loss.
         execution: "compact" or "dense".
     """
@@ -57,10 +61,12 @@ class RunCheckpoint:
     config: AdaptiveAlbertConfig
     weights: dict[str, Tensor]
     steps: int
+    holds_depth: bool
+    """Whether depth was still held fixed: the halting unit is there, but has not been trained."""
 
 
 def read_run(path: Path) -> RunCheckpoint:
-    """The model in a run's checkpoint; of halting="fixed" where the halting unit has not been trained yet.
+    """The model in a run's checkpoint.
 
     Raises:
         UserError: the file is missing or no checkpoint of depthlab's.
@@ -76,17 +82,14 @@ def read_run(path: Path) -> RunCheckpoint:
     config = _configure(content["model_config"], {})
     prefix = "model."
     weights = {name[len(prefix) :]: w for name, w in content["state_dict"].items() if name.startswith(prefix)}
-    if content.get("hold_depth"):
-        config.halting = "fixed"
-        weights = {name: weight for name, weight in weights.items() if ".halting." not in name}
-    return RunCheckpoint(config, weights, content["global_step"])
+    return RunCheckpoint(config, weights, content["global_step"], bool(content.get("hold_depth")))
 
 
 def find_run(checkpoint: str) -> Path | None:
-    """The `last.ckpt` that a path names: itself, or that of a run directory; None where it names no run."""
+    """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run."""
     path = Path(checkpoint)
-    last = path / "checkpoints" / "last.ckpt"
-    return path if path.is_file() else last if last.is_file() else None
+    candidates = (path, path / "checkpoints/best.ckpt", path / "checkpoints/last.ckpt")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def find_tokenizer(checkpoint: str) -> str:
@@ -96,13 +99,14 @@ def find_tokenizer(checkpoint: str) -> str:
 
 
 def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[str, Any] | None = None) -> Model:
-    """A model with the weights of a checkpoint.
+    """A model with the weights of a checkpoint, in fp32, whatever they were saved in: it is there to be trained.
 
     Args:
         model_class: what to make of it; a head that the checkpoint has not is new.
-        checkpoint: a run's directory or its `last.ckpt`; a directory or hub name in Hugging Face's form, of type
-            `adaptive_albert`, `adaptive_bert` or `albert`.
-        settings: fields of the configuration that differ from the checkpoint's.
+        checkpoint: a run's directory (its best checkpoint, or the last) or a checkpoint in it; a directory or hub name
+            in Hugging Face's form, of type `adaptive_albert`, `adaptive_bert` or `albert`.
+        settings: fields of the configuration that differ from the checkpoint's. An ALBERT stays at fixed depth unless
+            they say otherwise, and turns adaptive without a jump (`ALBERT_DEPTH`).
 
     Raises:
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
@@ -113,17 +117,25 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         if run is not None:
             read = read_run(run)
             config = _configure(read.config.to_dict(), settings)
-            loaded = model_class.from_pretrained(None, config=config, state_dict=read.weights, output_loading_info=True)
+            loaded = model_class.from_pretrained(
+                None, config=config, state_dict=read.weights, dtype=torch.float32, output_loading_info=True
+            )
         else:
             _check_kind(checkpoint)
-            config = _configure(AutoConfig.from_pretrained(checkpoint).to_dict(), settings)
-            loaded = model_class.from_pretrained(checkpoint, config=config, output_loading_info=True)
-    except (OSError, RuntimeError) as error:
+            theirs = AutoConfig.from_pretrained(checkpoint)
+            defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
+            config = _configure(theirs.to_dict(), defaults | settings)
+            loaded = model_class.from_pretrained(
+                checkpoint, config=config, dtype=torch.float32, output_loading_info=True
+            )
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
     model, info = loaded
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
     if missing:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
+    if "halting_bias_init" in settings and model.base_model.encoder.halting is not None:
+        nn.init.constant_(model.base_model.encoder.halting.bias, settings["halting_bias_init"])
     return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
 
 

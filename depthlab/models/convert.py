@@ -70,7 +70,7 @@ def convert(
     Raises:
         UserError: see above; or a setting makes no sense for this SOURCE, or OUT can't be written.
     """
-    target = Path(out)
+    target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"OUT {target} exists already: name another directory or remove it")
     read = read_source(source, kinds.get("from"))

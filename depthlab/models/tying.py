@@ -41,7 +41,8 @@ def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tupl
     if dropped:
         source.notes.append(f"dropped      {', '.join(dropped)} (next sentence prediction)")
 
-    has_head = "cls.predictions.bias" in weights
+    # A head's last layer norm is of width H and cannot be one of width E: factorised, only its bias stays.
+    has_head = "cls.predictions.bias" in weights and width == hidden
     if has_head:
         head = "cls.predictions.transform."
         renamed["predictions.bias"] = weights["cls.predictions.bias"]
@@ -56,6 +57,9 @@ def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tupl
         _factorise_embeddings(renamed, width, config.layer_norm_eps, source.notes)
     if not has_head:
         renamed |= _head_from_embeddings(renamed)
+        if "cls.predictions.bias" in weights:
+            renamed["predictions.bias"] = weights["cls.predictions.bias"]
+            source.notes.append("dropped      cls.predictions.transform.* (of width H, not E)")
         source.notes.append("new          predictions.* (started from the embeddings: dense inverts the projection)")
 
     names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
@@ -148,14 +152,6 @@ def _factorise_embeddings(weights: Weights, width: int, eps: float, notes: list[
     weights[f"{norm}weight"], weights[f"{norm}bias"] = torch.ones(width, dtype=dtype), torch.zeros(width, dtype=dtype)
     weights[f"{PROJECTION}weight"], weights[f"{PROJECTION}bias"] = weight.to(dtype), bias.to(dtype)
     notes.append(f"approximated embeddings factorised to E = {width}, relative residual {residual:.3f}")
-    if "predictions.bias" in weights:
-        gain, shift = weights["predictions.LayerNorm.weight"].double(), weights["predictions.LayerNorm.bias"].double()
-        dense, offset = weights["predictions.dense.weight"].double(), weights["predictions.dense.bias"].double()
-        weights["predictions.dense.weight"] = (basis.T * gain @ dense).to(dtype)
-        weights["predictions.dense.bias"] = (basis.T @ (gain * offset + shift)).to(dtype)
-        weights["predictions.LayerNorm.weight"] = torch.ones(width, dtype=dtype)
-        weights["predictions.LayerNorm.bias"] = torch.zeros(width, dtype=dtype)
-        notes.append("approximated predictions.* through the basis of the embeddings")
 
 
 def _head_from_embeddings(weights: Weights) -> Weights:

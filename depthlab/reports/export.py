@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from depthlab.errors import UserError
 from depthlab.models import (
@@ -47,7 +47,7 @@ def export(checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
     Raises:
         UserError: the checkpoint is missing or not one of depthlab's; the directory is not empty or can't be written.
     """
-    target = Path(to)
+    target = Path(to).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--to {target} exists already: name another directory or remove it")
     write_export(find_run(checkpoint) or Path(checkpoint), target, dtype)
@@ -61,6 +61,9 @@ def write_export(checkpoint: Path, target: Path, dtype: Dtype = "float32") -> in
     """
     run_dir = checkpoint.parent.parent
     run = read_run(checkpoint)
+    if run.holds_depth:  # who loads it should get the model that was trained
+        run.config.halting = "fixed"
+        run.weights = {name: weight for name, weight in run.weights.items() if ".halting." not in name}
     if not (run_dir / "tokenizer").is_dir():
         raise UserError(f"{run_dir / 'tokenizer'} is missing: export a checkpoint from where its run has left it")
     model = _model_of(run).to(getattr(torch, dtype))
@@ -82,10 +85,15 @@ def write_export(checkpoint: Path, target: Path, dtype: Dtype = "float32") -> in
             write_card(run_dir, unfinished, run.steps)
             if target.exists():
                 target.rename(replaced)
-            unfinished.rename(target)
+            try:
+                unfinished.rename(target)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(target)
+                raise
+            shutil.rmtree(replaced, ignore_errors=True)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write the model to {target}: {error.strerror or error}") from None
     return run.steps
@@ -119,7 +127,7 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
         directory: the exported model.
         steps: how long it was trained; results of another step are not this model's, and are left out.
     """
-    config = AdaptiveAlbertConfig.from_pretrained(directory)
+    config = AutoConfig.from_pretrained(directory)
     results_file, settings_file = run_dir / "results.json", directory / SETTINGS
     results = json.loads(results_file.read_text()) if results_file.exists() else {}
     results = results if results.get("steps") == steps else {}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
@@ -297,8 +298,10 @@ def _load_model(
     for name, value in settings.items():
         setattr(config, name, value)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(checkpoint, config=config).train()
-    except (OSError, RuntimeError, ValueError) as error:
+        return AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, config=config, dtype=torch.float32
+        ).train()
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
 
 

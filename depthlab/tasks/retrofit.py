@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from safetensors import SafetensorError
 from torch import Tensor
 from torchmetrics import MeanMetric
 from transformers import AutoModel, PreTrainedModel
@@ -25,7 +26,8 @@ class RetrofitTask(PretrainingTask):
             ALBERT of Hugging Face's.
         depth: what of the checkpoint's configuration is to differ.
         teacher: directory or hub name of the model that was converted. While depth is fixed, the iterations learn its
-            layers' states: it reads the text before masking, and iteration n of L learns layer n L_teacher / L.
+            layers' states: it reads the text before masking, and iteration n of L learns layer n L_teacher / L where
+            that is a whole number.
         distillation_weight: weight of that loss, the mean over layers and tokens of |h - h_teacher|^2 / |h_teacher|^2.
         optimizer: as in `PretrainingTask`, like the following.
         warmup_steps: see there.
@@ -49,6 +51,10 @@ class RetrofitTask(PretrainingTask):
     ) -> None:
         settings = {} if depth is None else depth.given()
         model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
+        if distillation_weight < 0:
+            raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
+        if teacher is not None and not fixed_depth_steps and model.config.halting == "act":
+            raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
         super().__init__(model.config, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
         self.model = model
         self.distillation_weight = distillation_weight
@@ -57,8 +63,8 @@ class RetrofitTask(PretrainingTask):
 
     def _load_teacher(self, name: str) -> PreTrainedModel:
         try:
-            teacher = AutoModel.from_pretrained(name, add_pooling_layer=False).eval().requires_grad_(False)
-        except (OSError, ValueError) as error:
+            teacher = AutoModel.from_pretrained(name, dtype=torch.float32).eval().requires_grad_(False)
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"cannot load model.teacher {name}: {str(error).splitlines()[0]}") from error
         for field in ("vocab_size", "hidden_size"):
             theirs, ours = getattr(teacher.config, field), getattr(self.model.config, field)
@@ -70,7 +76,8 @@ class RetrofitTask(PretrainingTask):
         return teacher
 
     def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
-        if not self._teacher or not self.model.albert.encoder.hold_depth:
+        is_fixed = self.model.albert.encoder.hold_depth or self.model.config.halting == "fixed"
+        if not self._teacher or not is_fixed:
             return super()._run_model(batch)
         outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
         distillation = self._distillation(batch, outputs.hidden_states)
@@ -100,8 +107,8 @@ class RetrofitTask(PretrainingTask):
             ).hidden_states
         layers, cap = len(targets) - 1, len(states) - 1
         distance = torch.zeros_like(mask, dtype=torch.float32)
-        for layer in range(1, layers + 1):
-            target = targets[layer].float()
-            difference = states[round(layer * cap / layers)].float() - target
-            distance = distance + difference.square().sum(-1) / target.square().sum(-1)
-        return (distance * mask).sum(dim=1) / mask.sum(dim=1) / layers
+        taught = [n for n in range(1, cap + 1) if n * layers % cap == 0]
+        for n in taught:
+            target = targets[n * layers // cap].float()
+            distance = distance + (states[n].float() - target).square().sum(-1) / target.square().sum(-1)
+        return (distance * mask).sum(dim=1) / mask.sum(dim=1) / len(taught)

@@ -8,7 +8,7 @@ import argparse
 import csv
 import functools
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -242,15 +242,21 @@ def bench_memory() -> None:
         print(f"| {name} | {used['dense']:.0f} | {used['compact']:.0f} | {ratio:.2f} | {mean / cap:.2f} |", flush=True)
 
 
+def peak_mib() -> float:
+    """Most memory that this process has had resident; Linux' own count, as `ru_maxrss` begins with the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
 def memory_of(execution: str, name: str) -> None:
     """Print the MiB that a step needs beyond the loaded model."""
     cap, mean = MODELS[name]
     lengths = full_lengths()
     model = adaptive(execution, cap, draw_depths(lengths, cap, mean), torch.float32)
     inputs = inputs_of(lengths)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     step(model, inputs, backward=True)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_mib() - before)
 
 
 def main() -> None:

@@ -126,6 +126,7 @@ def run_rank(rank, folder):
     distributed.destroy_process_group()
 
 
+@pytest.mark.full
 def test_two_processes_equal_one(tmp_path):
     spawn(run_rank, args=(tmp_path,), nprocs=2)
     for number, names in enumerate(TASKS):
