@@ -49,7 +49,7 @@ TASKS = {
 COMMANDS = {"export": export, "convert": convert}
 """Commands that need no trainer."""
 
-DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, evaluate, look inside.
+DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
 
 An experiment is a YAML: `depthlab fit --config experiments/pretrain.yaml`. Every setting of it can be given on the
 command line too (`--data.corpus FOLDER`), and `depthlab fit --help` explains each.
