@@ -56,11 +56,12 @@ class DepthSettings:
 
 @dataclass
 class RunCheckpoint:
-    """What a run's `last.ckpt` holds of the model."""
+    """What a run's checkpoint holds of the model; the weights carry the model's own names."""
 
     config: AdaptiveAlbertConfig
     weights: dict[str, Tensor]
     steps: int
+    """Optimiser steps that it was trained for."""
     holds_depth: bool
     """Whether depth was still held fixed: the halting unit is there, but has not been trained."""
 

@@ -3,7 +3,7 @@
 Two executions of the same equations: `dense` computes every token until the last one has halted, as the paper does;
 `compact` computes the running tokens only. With tied weights and a frozen state a halted token's key and value cannot
 change any more, so leaving it out is exact, forward and backward. Where every iteration has a layer of its own (the
-untied baseline), keys and values of the halted are computed by each of them, and nothing else is.
+untied baseline), each of them computes the keys and values of halted tokens too, and nothing else of them.
 
 Shapes: B batch, T length, H hidden, A heads, D head size, L cap; N real tokens of the batch, R of them still running.
 Packed tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
@@ -146,6 +146,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
 
         The loop holds the running tokens packed, [R, H]. Keys and values of all tokens live in [B * T, H]; a token's
         rows are written anew in the iteration after its state last changed, so once more when it has just halted.
+        Over untied layers it is the states that are kept so, and each layer makes all keys and values of them.
         The host learns once an iteration how many tokens still run in each sequence; nothing else waits for the device.
         """
         config = self.config

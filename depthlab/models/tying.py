@@ -20,6 +20,8 @@ def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tupl
 
     With E = H the projection is the identity, and the embeddings, heads and a layer are BERT's own.
 
+    With E < H they are approximated, and of an MLM head only the bias stays.
+
     Raises:
         UserError: there is no layer of that number, or the embedding size is not in [2, H].
     """
@@ -70,7 +72,11 @@ def bert_to_albert(source: Source, tie: Tie, embedding_size: int | None) -> tupl
 
 
 def tie_layers(weights: Weights, layers: int, tie: Tie) -> Weights:
-    """The shared layer, out of BERT's layers; or, with "none", all of them, a group each."""
+    """The shared layer, out of BERT's layers; or, with "none", all of them, a group each.
+
+    Raises:
+        UserError: there is no layer of that number.
+    """
     if isinstance(tie, int) and not 1 <= tie <= layers:
         raise UserError(f"--tie {tie}: SOURCE has the layers 1 to {layers}")
     everyone = list(range(layers))
@@ -134,7 +140,7 @@ def factorise(
 
 
 def _factorise_embeddings(weights: Weights, width: int, eps: float, notes: list[str]) -> None:
-    """Replace embeddings of width H by those of width E, in place; a head goes through the same basis."""
+    """Replace embeddings of width H by those of width E, in place, and note the residual."""
     names = {part: f"albert.embeddings.{part}_embeddings.weight" for part in ("word", "position", "token_type")}
     norm = "albert.embeddings.LayerNorm."
     dtype = weights[names["word"]].dtype

@@ -35,7 +35,8 @@ class RetrofitTask(PretrainingTask):
         fixed_depth_steps: see there.
 
     Raises:
-        UserError: the checkpoint can't be loaded; the teacher can't, or has another vocabulary or width.
+        UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width, or would never
+            teach; a number is negative.
     """
 
     def __init__(
