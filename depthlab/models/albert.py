@@ -49,7 +49,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
         execution: "compact" (computes the running tokens only) or "dense" (all tokens, until the last has halted).
 
     Raises:
-        ValueError: for a value out of range, an unknown key, or halting="act" over several layers (`untied.py` has those).
+        ValueError: for a value out of range, an unknown key, or halting="act" over several layers (see `untied.py`).
     """
 
     model_type = "adaptive_albert"
