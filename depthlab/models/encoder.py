@@ -14,8 +14,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers.models.albert.modeling_albert import AlbertLayer, AlbertLayerGroup, AlbertTransformer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.albert.modeling_albert import (
+    AlbertLayer,
+    AlbertLayerGroup,
+    AlbertTransformer,
+    eager_attention_forward,
+)
 
 from depthlab.models.halting import HaltingUnit, halting_step
 
@@ -61,7 +66,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         Args:
             embeddings: [B, T, E].
             real: [B, T] bool, False on padding.
-            attention_mask: the same as HF's attention functions take it; read by the dense execution.
+            attention_mask: the same as HF's attention functions take it: broadcasting to [B, 1, T, T], or None.
             output_hidden_states: keep h^0..h^L.
             attention_kwargs: passed on to HF's attention, by the dense execution.
         """
@@ -70,7 +75,7 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         # Attention weights are [B, A, T, T] and come from HF's attention modules, which the dense execution calls.
         if self.config.execution == "dense" or attention_kwargs.get("output_attentions"):
             return self._dense(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
-        return self._compact(embeddings, real, output_hidden_states)
+        return self._compact(embeddings, real, attention_mask, output_hidden_states)
 
     def _project(self, embeddings: Tensor) -> Tensor:
         """h^0, [..., E] -> [..., H]; kept in the embeddings' precision, so that autocast does not round the states."""
@@ -141,7 +146,9 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
             hidden_states=tuple(h.masked_fill(padding, 0.0) for h in hidden_states) if output_hidden_states else None,
         )
 
-    def _compact(self, embeddings: Tensor, real: Tensor, output_hidden_states: bool) -> EncoderOutput:
+    def _compact(
+        self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool
+    ) -> EncoderOutput:
         """The same, computing the running tokens only.
 
         The loop holds the running tokens packed, [R, H]. Keys and values of all tokens live in [B * T, H]; a token's
@@ -153,12 +160,10 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         blend, cap = config.act_update == "blend", config.num_hidden_layers
         batch, length = real.shape
         tied = config.num_hidden_groups == 1
-        key_mask = None
+        key_mask = None if attention_mask is None else attention_mask[:, :, :1]  # [B, 1, 1, T], for any query
 
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
-        if sum(counts) < batch * length:
-            key_mask = real[:, None, None, :]
         state = self._project(embeddings.flatten(0, 1)[position])  # h^{n-1} of the running tokens, [R, H]
         changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
         states = keys = values = None  # of all tokens, [B * T, H]
@@ -245,7 +250,7 @@ def _slots(position: Tensor, counts: list[int], length: int) -> tuple[Tensor | N
 
     None in place of the slots where nothing needs padding.
     """
-    longest = max(counts)
+    longest = max(1, *counts)  # 1 in a batch of nothing but padding: HF's attention functions need a query
     if longest * len(counts) == len(position):
         return None, longest
     running = torch.tensor(counts, device=position.device)
@@ -272,14 +277,17 @@ def _iterate(
     queries = attention.query(state)
     if slot is not None:
         queries = _scatter(slot, queries, batch * longest)
-    context = F.scaled_dot_product_attention(
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
+    context, _ = attend(
+        attention,
         queries.view(batch, longest, *heads).transpose(1, 2),
         keys.view(batch, length, *heads).transpose(1, 2),
         values.view(batch, length, *heads).transpose(1, 2),
-        attn_mask=key_mask,
-        dropout_p=attention.attention_dropout.p if layer.training else 0.0,
-    )  # [B, A, longest, D]
-    context = context.transpose(1, 2).reshape(batch * longest, attention.all_head_size)
+        key_mask,
+        dropout=attention.attention_dropout.p if layer.training else 0.0,
+        scaling=attention.scaling,
+    )  # [B, longest, A, D]
+    context = context.reshape(batch * longest, attention.all_head_size)
     if slot is not None:
         context = context[slot]
     attended = attention.LayerNorm(state + attention.output_dropout(attention.dense(context)))

@@ -52,9 +52,10 @@ def assert_same(dense, compact, tolerance):
     spread=st.floats(0.02, 0.6),
     act_cap=st.sampled_from(["truncate", "remainder"]),
     act_update=st.sampled_from(["blend", "accumulate"]),
+    attention=st.sampled_from(["sdpa", "eager"]),
     seed=st.integers(0, 2**16),
 )
-def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, seed):
+def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, seed):
     torch.manual_seed(seed)
     config = AdaptiveAlbertConfig(
         **SIZES,
@@ -64,6 +65,7 @@ def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_ca
         act_update=act_update,
         halting_bias_init=bias,
         initializer_range=spread,
+        attn_implementation=attention,
     )
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).double()
     inputs = ragged_inputs(lengths, extra_padding=extra_padding)
@@ -113,6 +115,19 @@ def test_gradient_checkpointing_changes_nothing(sizes, execution):
     assert plain.keys() == checkpointed.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient)
+
+
+def test_attention_is_computed_by_the_implementation_asked_for(sizes, monkeypatch):
+    calls = []
+    original = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or original(*a, **k)
+    )
+    for implementation in ("sdpa", "eager"):
+        calls.clear()
+        config = AdaptiveAlbertConfig(**sizes, attn_implementation=implementation)
+        AdaptiveAlbertModel(config)(**ragged_inputs([5, 3]))
+        assert bool(calls) == (implementation == "sdpa")
 
 
 @pytest.mark.parametrize("execution", ["dense", "compact"])
