@@ -236,7 +236,11 @@ class DepthlabCLI(LightningCLI):
             "model": self.exporter.directory,
             "TensorBoard": f"tensorboard --logdir {run_dir}",
         }
-        shown = (f"{name:13}{place}" for name, place in places.items() if not isinstance(place, Path) or place.exists())
+        shown = (
+            f"{name:13}{place}"
+            for name, place in places.items()
+            if place is not None and (not isinstance(place, Path) or place.exists())
+        )
         _say("\n" + "\n".join(shown))
 
     def after_validate(self) -> None:

@@ -23,6 +23,7 @@ from depthlab.models import (
     AdaptiveBertConfig,
     AdaptiveBertForPreTraining,
 )
+from depthlab.models.factorising import factorise_embeddings
 from depthlab.models.foreign import HALTING, TIED, Kind, Source, Weights, albert_sizes, read_source
 from depthlab.models.halting import ActCap
 from depthlab.models.tying import Tie, bert_to_albert
@@ -58,7 +59,8 @@ def convert(
         out: the directory to write; it must not exist yet, or be empty.
         tie: bert: which of its layers becomes the shared one: the average of all (the default), the first, the last,
             or the layer of that number, counted from 1; or "none", which keeps them all: the untied study baseline.
-        embedding_size: bert: E. By default its hidden size, which is exact; a smaller one factorises the embeddings.
+        embedding_size: E. By default SOURCE's (a BERT's hidden size), which is exact; a smaller one factorises the
+            embeddings, also those of a model of ours.
         num_hidden_layers: L, the cap; SOURCE's number of layers by default.
         halting: "act", or "fixed": without a halting unit, every token L times. "act" unless SOURCE is fixed already.
         act_update: "accumulate" by default, which turns a fixed depth adaptive without a jump; albert-act: "blend".
@@ -75,17 +77,24 @@ def convert(
         raise UserError(f"OUT {target} exists already: name another directory or remove it")
     read = read_source(source, kinds.get("from"))
     as_albert = kinds.get("as") == "albert"
-    if read.kind == "adaptive_albert" and not as_albert:
-        raise UserError(f"{source} is an adaptive ALBERT already: there is only `--as albert` to convert it to")
-    if read.kind != "bert":
-        for name, value in (("tie", tie), ("embedding_size", embedding_size)):
-            if value is not None:
-                raise UserError(f"--{name} is for --from bert; {source} is of kind {read.kind}")
+    if read.kind == "adaptive_albert" and not as_albert and embedding_size is None:
+        raise UserError(
+            f"{source} is an adaptive ALBERT already: `--embedding_size` factorises its embeddings, and `--as albert` "
+            "makes it a plain one"
+        )
+    if read.kind != "bert" and tie is not None:
+        raise UserError(f"--tie is for --from bert; {source} is of kind {read.kind}")
 
     if read.kind == "bert":
-        weights, sizes = bert_to_albert(read, "average" if tie is None else tie, embedding_size)
+        weights, sizes = bert_to_albert(read, "average" if tie is None else tie)
     else:
         weights, sizes = read.weights, albert_sizes(read.config)
+    widest = sizes["embedding_size"]
+    if embedding_size is not None and not 2 <= embedding_size <= widest:
+        raise UserError(f"--embedding_size must lie between 2 and SOURCE's {widest}, got {embedding_size}")
+    if embedding_size not in (None, widest):
+        weights = factorise_embeddings(weights, embedding_size, read.config.layer_norm_eps, read.notes)
+        sizes["embedding_size"] = embedding_size
     settings = {"halting": halting, "act_update": act_update, "act_cap": act_cap}
     config_class = AdaptiveBertConfig if tie == "none" else AdaptiveAlbertConfig
     if tie == "none" and (as_albert or num_hidden_layers is not None):

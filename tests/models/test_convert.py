@@ -26,7 +26,7 @@ from depthlab.cli import main
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from depthlab.models.convert import convert, halting_bias
-from depthlab.models.tying import factorise
+from depthlab.models.factorising import factorise
 from tests.models.conftest import SIZES, ragged_inputs
 
 LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0."
@@ -158,9 +158,9 @@ def test_factorisation_is_the_least_squares_one():
     torch.manual_seed(1)
     sums = torch.randn(200, 16, dtype=torch.float64) @ torch.randn(16, 16, dtype=torch.float64) + 0.5
     importance = torch.rand(200, dtype=torch.float64)
-    gain, shift = torch.rand(16, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
-    basis, weight, bias, residual = factorise(sums, importance, gain, shift, 6, 1e-12)
-    target = F.layer_norm(sums, (16,), gain, shift, 1e-12).numpy()
+    target = F.layer_norm(sums, (16,), eps=1e-12) @ torch.randn(16, 20, dtype=torch.float64)
+    basis, weight, bias, residual = factorise(sums, target, importance, 6, 1e-12)
+    target = target.numpy()
     features = F.layer_norm(sums @ basis, (6,), eps=1e-12).numpy()
     with_one = np.concatenate([features, np.ones((200, 1))], axis=1)
     root = np.sqrt(importance.numpy())[:, None]
@@ -177,26 +177,58 @@ def test_factorisation_is_the_least_squares_one():
     np.testing.assert_allclose((sums @ basis).mean(1).numpy(), 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("embedding_size", [16, 9])
-def test_a_new_head_undoes_the_projection(source, out, capsys, embedding_size):
+def test_a_new_head_compares_states_with_embeddings(source, out, capsys):
     save(BertModel(BertConfig(**BERT_SIZES, num_hidden_layers=1)), source)
-    convert(str(source), str(out), embedding_size=embedding_size)
-    ours = AdaptiveAlbertForPreTraining.from_pretrained(out).double().eval()
-    ids = torch.arange(5, 60)[:, None]
-    state = embedded(ours.albert, {"input_ids": ids})
-    if embedding_size < 16:
-        torch.testing.assert_close(ours.predictions.dense(state), ours.albert.embeddings(ids), rtol=0, atol=1e-5)
-    else:
-        assert torch.equal(ours.predictions.dense(state), state)
-    assert not ours.predictions.bias.any()
+    convert(str(source), str(out))
+    ours = AdaptiveAlbertForPreTraining.from_pretrained(out).eval()
+    states = torch.randn(3, 16)
+    words = ours.albert.embeddings.word_embeddings.weight
+    wanted = F.layer_norm(F.gelu(states), (16,), eps=1e-12) @ words.T
+    torch.testing.assert_close(ours.predictions(states), wanted)
     said = capsys.readouterr().out
     assert "predictions.*" in said and "sop_classifier.classifier.weight" in said and "encoder.halting.bias" in said
 
 
-def test_of_a_bert_head_only_the_bias_fits_factorised_embeddings(bert, source, out, capsys):
+def low_rank_albert(albert, rank):
+    """Its tables of embeddings hold vectors of mean 0 in few directions, as after training on few kinds of words."""
+    directions = torch.randn(rank, 8)
+    directions -= directions.mean(dim=1, keepdim=True)
+    for table in ("word", "position", "token_type"):
+        weight = getattr(albert.albert.embeddings, f"{table}_embeddings").weight
+        weight.data = torch.randn(len(weight), rank) @ directions
+    return albert
+
+
+@pytest.mark.parametrize("kind", ["albert", "adaptive_albert"])
+def test_embeddings_of_an_albert_are_factorised_on(albert, source, out, tmp_path, kind):
+    """What is of low rank stays the same: h^0 of every token, and what the head's first layer says of every piece."""
+    low_rank_albert(albert, 4).save_pretrained(source)
+    before = albert
+    if kind == "adaptive_albert":
+        convert(str(source), str(tmp_path / "ours"), mean_depth=3)
+        before, source = AdaptiveAlbertForPreTraining.from_pretrained(tmp_path / "ours").eval(), tmp_path / "ours"
+    convert(str(source), str(out), embedding_size=5)
+    after = AdaptiveAlbertForPreTraining.from_pretrained(out).eval()
+    assert after.albert.embeddings.word_embeddings.weight.shape == (60, 5)
+    inputs = {name: value for name, value in ragged_inputs([20, 20]).items() if name != "attention_mask"}
+    torch.testing.assert_close(embedded(after.albert, inputs), embedded(before.albert, inputs), rtol=0, atol=2e-5)
+
+    def raw(model, states):
+        return model.predictions.dense(states) @ model.get_input_embeddings().weight.T
+
+    states = torch.randn(3, 16)
+    torch.testing.assert_close(raw(after, states), raw(before, states), rtol=0, atol=2e-5)
+    assert torch.equal(after.predictions.bias, before.predictions.bias)
+    layer = "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"
+    assert torch.equal(after.state_dict()[layer], before.state_dict()[layer])
+    if kind == "adaptive_albert":
+        assert torch.equal(after.albert.encoder.halting.bias, before.albert.encoder.halting.bias)
+
+
+def test_factorising_says_what_is_approximated(bert, source, out, capsys):
     convert(str(source), str(out), embedding_size=8)
     said = capsys.readouterr().out
-    assert "relative residual" in said and "dropped      cls.predictions.transform.*" in said
+    assert "relative residual" in said and "predictions.LayerNorm is new" in said
     assert "dropped      cls.seq_relationship.bias, cls.seq_relationship.weight" in said
     ours = AdaptiveAlbertForPreTraining.from_pretrained(out)
     assert ours.predictions.decoder.weight is ours.albert.embeddings.word_embeddings.weight
@@ -358,7 +390,7 @@ def test_a_task_head_is_left_over(source, out):
         ({"from": "albert"}, "--from albert, but .* is of kind bert"),
         ({"tie": 0}, "--tie 0: SOURCE has the layers 1 to 3"),
         ({"tie": 4}, "--tie 4: SOURCE has the layers 1 to 3"),
-        ({"embedding_size": 17}, "--embedding_size must lie between 2 and the hidden size 16, got 17"),
+        ({"embedding_size": 17}, "--embedding_size must lie between 2 and SOURCE's 16, got 17"),
         ({"embedding_size": 1}, "--embedding_size must lie between 2"),
         ({"mean_depth": 1}, "--mean_depth must be at least 2"),
         ({"mean_depth": 2, "halting": "fixed"}, "--mean_depth sets the bias of a new halting unit"),
