@@ -8,13 +8,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from depthlab.kinds import POOLS
-from depthlab.metrics import DepthMetric, mean_depths
+from depthlab.metrics import DepthMetric, DocumentDepthMetric, depth_intervals, mean_depths
 
 
 class PonderMonitor(Callback):
     """Logs `{train,val}/depth/<kind>` and a histogram of depths, and lays out the dashboard's depth charts.
 
-    Counts gather on the device, from all ranks, and are read when they are logged.
+    Counts gather on the device, from all ranks, and are read when they are logged. Where the data says which document a
+    sequence comes from, the bounds of 95 % intervals over documents are logged as `val/depth_low` and `val/depth_high`.
 
     Args:
         max_depth: L, the cap of the model.
@@ -22,6 +23,7 @@ class PonderMonitor(Callback):
 
     def __init__(self, max_depth: int) -> None:
         self.depths = {"train": DepthMetric(max_depth), "val": DepthMetric(max_depth)}
+        self.by_document: DocumentDepthMetric | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One chart for the depths of all kinds, so that it is there when TensorBoard opens."""
@@ -33,6 +35,9 @@ class PonderMonitor(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count where the model is; at `setup` it has not been moved yet."""
         self.depths["val"].to(pl_module.device)
+        documents = getattr(trainer.datamodule, "validation_documents", None)
+        if documents is not None:
+            self.by_document = DocumentDepthMetric(documents).to(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
@@ -53,10 +58,15 @@ class PonderMonitor(Callback):
     ) -> None:
         """Count."""
         self.depths["val"].update(outputs["depths"], batch["kinds"])
+        if self.by_document is not None:
+            self.by_document.update(outputs["depths"], batch["kinds"], batch["document"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means over the held-out documents."""
+        """Log the means over the held-out documents, and between which bounds they lie."""
         self._log("val", trainer, pl_module)
+        if self.by_document is not None:
+            for name, (low, high) in depth_intervals(*self.by_document.compute()).items():
+                pl_module.log_dict({f"val/depth_low/{name}": low, f"val/depth_high/{name}": high})
 
     def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         counts = self.depths[stage].compute()

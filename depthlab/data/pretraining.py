@@ -34,6 +34,7 @@ class Batch(TypedDict):
     labels: Tensor  # [B, T], -100 = not predicted
     kinds: Tensor  # [B, T], TokenKind
     sentence_order_label: Tensor  # [B], 1 = swapped
+    document: Tensor  # [B], in validation only: number of the held-out document, from 0
     window_predicted: Tensor  # [], predicted tokens of this rank's share of the optimiser step
     window_sequences: Tensor  # [], its sequences
 
@@ -124,13 +125,23 @@ class WindowDataset(torch.utils.data.Dataset):
         pad_id: Id of the padding token.
         seed: Of all masks.
         stream: TRAIN_STREAM or VALIDATION_STREAM.
+        documents: Number of the document by stored chunk, where batches are to say it.
     """
 
-    def __init__(self, chunks: Dataset, rule: MaskingRule, pad_id: int, seed: int, stream: int) -> None:
+    def __init__(
+        self,
+        chunks: Dataset,
+        rule: MaskingRule,
+        pad_id: int,
+        seed: int,
+        stream: int,
+        documents: dict[int, int] | None = None,
+    ) -> None:
         self.chunks = chunks.select_columns(["ids", "sentence_lengths"]).with_format("arrow")
         self.rule = rule
         self.pad_id = pad_id
         self.random = (seed, stream)
+        self.documents = documents
 
     def __getitem__(self, window: Window) -> list[dict[str, np.ndarray]]:
         batches = [
@@ -156,7 +167,10 @@ class WindowDataset(torch.utils.data.Dataset):
             )
             for index, number in enumerate(numbers)
         ]
-        return pad_samples(samples, self.pad_id)
+        batch = pad_samples(samples, self.pad_id)
+        if self.documents is not None:
+            batch["document"] = np.array([self.documents[row] for row in rows.tolist()])
+        return batch
 
 
 def pad_samples(samples: list[Sample], pad_id: int) -> dict[str, np.ndarray]:
@@ -248,6 +262,8 @@ class PretrainingDataModule(StepDataModule):
         self.cache_dir = Path(cache_dir).expanduser()
         self.tokenizer: PreTrainedTokenizerBase
         self.summary: dict[str, int]
+        self.validation_documents: int
+        """How many documents are held out; `setup` counts them."""
         self._prepared: Prepared | None = None
 
     def prepare_data(self) -> None:
@@ -290,6 +306,16 @@ class PretrainingDataModule(StepDataModule):
                 f"data.validation_fraction {self.chunk_settings.validation_fraction} holds out none of the "
                 f"{self.summary['documents']} documents; raise it or give more documents"
             )
+        ends = np.cumsum([len(part) for part in parts])
+        place = np.stack(  # source, and number of the document in it
+            [
+                np.searchsorted(ends, self._validation_rows, side="right"),
+                np.asarray(self._chunks.data.column("document").take(self._validation_rows)),
+            ]
+        )
+        documents, numbers = np.unique(place, axis=1, return_inverse=True)
+        self._document_of = dict(zip(self._validation_rows.tolist(), numbers.tolist(), strict=True))
+        self.validation_documents = documents.shape[1]
         for source, rows in zip(self.sources, self._train_rows, strict=True):
             if len(rows) == 0:
                 raise UserError(
@@ -327,9 +353,9 @@ class PretrainingDataModule(StepDataModule):
             np.arange(len(rows)), f"data.validation_fraction: {len(rows)} validation samples"
         )
         windows = [Window(0, [piece], [rows[piece]]) for piece in pieces]
-        return MicroBatches(self._loader(windows, VALIDATION_STREAM), len(windows))
+        return MicroBatches(self._loader(windows, VALIDATION_STREAM, self._document_of), len(windows))
 
-    def _loader(self, windows: Iterable[Window], stream: int) -> DataLoader:
+    def _loader(self, windows: Iterable[Window], stream: int, documents: dict[int, int] | None = None) -> DataLoader:
         rule = MaskingRule.of(self.tokenizer, self.max_length, self.mask_ratio, self.max_predictions)
-        dataset = WindowDataset(self._chunks, rule, self.tokenizer.pad_token_id, self.seed, stream)
+        dataset = WindowDataset(self._chunks, rule, self.tokenizer.pad_token_id, self.seed, stream, documents)
         return loader(dataset, windows, self.num_workers)

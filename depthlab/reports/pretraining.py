@@ -34,6 +34,8 @@ PAPER: dict[str, tuple[float, ...]] = {  # tiny, small, base: Simoulin & Crabbé
 def table_1(values: Mapping[str, float]) -> str:
     """The table, as Markdown, on the held-out documents, beside the paper's models.
 
+    Depths have their 95 % intervals over documents where those were logged.
+
     Args:
         values: what validation logged: `val/accuracy/mlm` and so on. Rows without a value show a dash.
     """
@@ -41,6 +43,9 @@ def table_1(values: Mapping[str, float]) -> str:
     for name, (tag, factor) in ROWS.items():
         value = values.get(f"val/{tag}")
         ours = "-" if value is None else f"{float(value) * factor:.2f}"
+        bounds = [values.get(f"val/{tag.replace('depth/', f'depth_{bound}/')}") for bound in ("low", "high")]
+        if tag.startswith("depth/") and None not in bounds:
+            ours += " [{:.2f}, {:.2f}]".format(*map(float, bounds))
         papers = [f"{number:.1f}" for number in PAPER[tag]] if tag in PAPER else ["-"] * 3
         lines.append(f"| {name} | {ours} | {' | '.join(papers)} |")
     return "\n".join(lines)

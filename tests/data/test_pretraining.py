@@ -168,6 +168,16 @@ def test_validation_samples_once_on_as_many_batches(make_module, world_size):
     assert all(batch["window_sequences"] == len(batch["input_ids"]) for rank in ranks for batch in rank)
 
 
+def test_validation_batches_say_which_document_they_come_from(make_module, corpus, chapters, tmp_path):
+    """Two sources whose documents have the same numbers: they are told apart."""
+    (tmp_path / "other.txt").write_text("\n\n".join(chapters[:8]).upper())
+    module = make_module(corpus=[str(corpus), str(tmp_path)], validation_fraction=0.3)
+    numbers = torch.cat([batch["document"] for batch in module.val_dataloader()])
+    assert set(numbers.tolist()) == set(range(module.summary["validation_documents"]))
+    assert module.validation_documents == module.summary["validation_documents"]
+    assert "document" not in next(iter(module.train_dataloader()))
+
+
 def test_no_text_is_on_both_sides(make_module):
     module = make_module()
 
