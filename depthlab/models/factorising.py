@@ -17,7 +17,8 @@ def factorise_embeddings(weights: Weights, width: int, eps: float, notes: list[s
     """An ALBERT's weights with embeddings of another width, which can only come near those that it had.
 
     The MLM head, if there is one, is turned the same way: what it compared with an embedding e it now compares with
-    e B, by the pseudo-inverse of B. Its layer norm starts anew; the bias of every piece stays.
+    e B, by the pseudo-inverse of B. Its layer norm starts anew, with a gain that keeps the logits' scale; the biases of
+    the pieces stay.
 
     Args:
         weights: under ALBERT's names; not changed.
@@ -48,10 +49,10 @@ def factorise_embeddings(weights: Weights, width: int, eps: float, notes: list[s
         turn = torch.linalg.pinv(basis, rtol=1e-5)  # [W, E]
         for leaf in ("weight", "bias"):
             weights[f"{HEAD}dense.{leaf}"] = (turn @ weights[f"{HEAD}dense.{leaf}"].double()).to(dtype)
-        weights[f"{HEAD}LayerNorm.weight"], weights[f"{HEAD}LayerNorm.bias"] = (
-            weights[gain].clone(),
-            weights[shift].clone(),
-        )
+        # What a layer norm puts out is as long as the root of its width: the head's logits keep their scale.
+        scale = weights[f"{HEAD}LayerNorm.weight"].double().mean() * (sums.shape[1] / width) ** 0.5
+        weights[f"{HEAD}LayerNorm.weight"] = scale.to(dtype).expand(width).clone()
+        weights[f"{HEAD}LayerNorm.bias"] = torch.zeros(width, dtype=dtype)
         notes.append("approximated predictions.dense, turned with the embeddings; predictions.LayerNorm is new")
     return weights
 
