@@ -117,8 +117,12 @@ class DepthlabCLI(LightningCLI):
                 parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
+        """Parse; Lightning's own warns where arguments are handed over, as `main` does.
+
+        The run's `config.yaml` holds every setting, so it builds upon no other file.
+        """
         self.config = parser.parse_args(args)
+        self.config[self.config.subcommand].base = None
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""

@@ -19,22 +19,18 @@ from depthlab.tasks.base import Task
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels", "sentence_order_label")
 
 
-class PretrainingTask(Task):
-    """Pre-train an adaptive ALBERT with MLM, SOP and the ponder cost.
+class MaskedLanguageModelling(Task):
+    """Train an adaptive ALBERT with MLM, SOP and the ponder cost, wherever it comes from.
 
     Every loss is a mean over the global batch (all ranks, all accumulated pieces): MLM over its predicted tokens, SOP
     and ponder cost over its sequences.
 
     Args:
-        config: the model, as Hugging Face configures ALBERT, plus what decides its depth.
-        optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
-        time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
-            halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
-            before depth pays.
-        fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
-            it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
-            `halting_bias_init` the model's output does not jump.
+        model: what to train.
+        optimizer: as in `PretrainingTask`, like the following.
+        warmup_steps: see there.
+        time_penalty_warmup_steps: see there.
+        fixed_depth_steps: see there.
 
     Raises:
         UserError: a number of steps is negative.
@@ -42,13 +38,13 @@ class PretrainingTask(Task):
 
     def __init__(
         self,
-        config: AdaptiveAlbertConfig,
-        optimizer: OptimizerCallable = Lamb,
-        warmup_steps: int = 3125,
-        time_penalty_warmup_steps: int = 0,
-        fixed_depth_steps: int = 0,
+        model: AdaptiveAlbertForPreTraining,
+        optimizer: OptimizerCallable,
+        warmup_steps: int,
+        time_penalty_warmup_steps: int,
+        fixed_depth_steps: int,
     ) -> None:
-        super().__init__(AdaptiveAlbertForPreTraining(config), optimizer, warmup_steps)
+        super().__init__(model, optimizer, warmup_steps)
         for name, value in {
             "time_penalty_warmup_steps": time_penalty_warmup_steps,
             "fixed_depth_steps": fixed_depth_steps,
@@ -57,8 +53,8 @@ class PretrainingTask(Task):
                 raise UserError(f"model.{name} must not be negative, got {value}")
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
         self.fixed_depth_steps = fixed_depth_steps
-        self.train_metrics = PretrainingMetrics(config.vocab_size)
-        self.val_metrics = PretrainingMetrics(config.vocab_size)
+        self.train_metrics = PretrainingMetrics(model.config.vocab_size)
+        self.val_metrics = PretrainingMetrics(model.config.vocab_size)
 
     def setup(self, stage: str) -> None:
         """Hold the data against the model.
@@ -169,6 +165,36 @@ class PretrainingTask(Task):
         total = values["loss/mlm"] + values["loss/sop"] + self.time_penalty * values["loss/ponder"]
         self.log(f"{stage}/loss/total", total, prog_bar=prog_bar)
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+
+
+class PretrainingTask(MaskedLanguageModelling):
+    """Pre-train an adaptive ALBERT from scratch.
+
+    Args:
+        config: the model, as Hugging Face configures ALBERT, plus what decides its depth.
+        optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
+        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
+            halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
+            before depth pays.
+        fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
+            it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
+            `halting_bias_init` the model's output does not jump.
+
+    Raises:
+        UserError: a number of steps is negative.
+    """
+
+    def __init__(
+        self,
+        config: AdaptiveAlbertConfig,
+        optimizer: OptimizerCallable = Lamb,
+        warmup_steps: int = 3125,
+        time_penalty_warmup_steps: int = 0,
+        fixed_depth_steps: int = 0,
+    ) -> None:
+        model = AdaptiveAlbertForPreTraining(config)
+        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
 
 
 def _update(metrics: PretrainingMetrics, batch: dict[str, Tensor], outputs: Any) -> None:

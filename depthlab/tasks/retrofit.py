@@ -15,10 +15,10 @@ from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
-from depthlab.tasks.pretraining import MODEL_INPUTS, PretrainingTask
+from depthlab.tasks.pretraining import MODEL_INPUTS, MaskedLanguageModelling
 
 
-class RetrofitTask(PretrainingTask):
+class RetrofitTask(MaskedLanguageModelling):
     """Pre-train on from a checkpoint: at fixed depth first, then with the halting unit switched on.
 
     Args:
@@ -56,8 +56,7 @@ class RetrofitTask(PretrainingTask):
             raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
         if teacher is not None and not fixed_depth_steps and model.config.halting == "act":
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
-        super().__init__(model.config, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
-        self.model = model
+        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
         self.distillation_weight = distillation_weight
         self.distillation = MeanMetric()
         self._teacher = () if teacher is None else (self._load_teacher(teacher),)  # not one of our modules: not saved
