@@ -108,7 +108,7 @@ def test_what_a_run_leaves(inputs, reference):
     weights = torch.load(run_dir / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(model.classifier.weight, weights["model.classifier.weight"])
     assert model.config.id2label == {0: "entailment", 1: "not_entailment"}
-    assert "accuracy" in (run_dir / "model/README.md").read_text()
+    assert "Task: rte." in (run_dir / "model/README.md").read_text()
 
 
 def test_validate_takes_the_best(inputs, reference, capsys):

@@ -20,6 +20,7 @@ from depthlab.models import (
 )
 from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
 from depthlab.models.checkpoint import RunCheckpoint, find_run, read_run
+from depthlab.reports.classification import scores_table
 from depthlab.reports.pretraining import table_1
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -159,6 +160,10 @@ def _depth(config: AdaptiveAlbertConfig) -> str:
 
 def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
     lines = []
+    if settings.get("model", {}).get("checkpoint"):
+        lines.append(f"Started from `{Path(settings['model']['checkpoint']).name}`.")
+    if settings.get("data", {}).get("task"):
+        lines.append(f"Task: {settings['data']['task']}.")
     corpus = settings.get("data", {}).get("corpus")
     if corpus is not None:
         sources = [source if isinstance(source, dict) else {"path": source} for source in _as_list(corpus)]
@@ -187,5 +192,4 @@ def _scores(results: dict[str, Any]) -> str:
         return "The run has not been evaluated at this step."
     if "val/accuracy/mlm" in scores:
         return table_1(scores)
-    lines = [f"| {name.removeprefix('val/')} | {value:.4f} |" for name, value in sorted(scores.items())]
-    return "\n".join(["| held out | this run |", "|---|---:|", *lines])
+    return scores_table(results.get("task", "held out"), scores)
