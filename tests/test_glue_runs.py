@@ -128,6 +128,24 @@ def test_accumulation_changes_nothing(inputs, reference, tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("control", ["shuffled", "frequency"])
+def test_depths_of_other_words(inputs, reference, tmp_path, control):
+    """A control of the reference run: another model comes out, with the depths of that run as its own are few."""
+    run_dir = tmp_path / "run"
+    run(arguments(inputs, run_dir, model__depth_control=control))
+    ours, theirs = results(run_dir), results(reference[0])
+    assert ours["control"] == control and "control" not in theirs
+    assert ours["val/loss/task"] != theirs["val/loss/task"]
+    first = min(scalars(run_dir, "train/depth/all"))  # before anything was learnt the mean depth is the same
+    assert scalars(run_dir, "train/depth/all")[first] == scalars(reference[0], "train/depth/all")[first]
+
+
+def test_a_control_needs_depths(inputs, tmp_path, capsys):
+    given = {"model__depth_control": "shuffled", "model__depth__halting": "fixed"}
+    assert "model.depth_control needs tokens" in error_of(capsys, arguments(inputs, tmp_path / "run", **given))
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_ranks_change_nothing(inputs, reference, tmp_path, accumulate):
     ddp = {"trainer__devices": 2, "trainer__strategy": "ddp", "trainer__accumulate_grad_batches": accumulate}

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
+import torch
 from datasets import Dataset, Features, List, Value, load_dataset
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
@@ -148,6 +151,17 @@ class GlueDataModule(StepDataModule):
     def predict_splits(self) -> list[str]:
         """The split of each prediction dataloader: the test splits, and the diagnostic set with MNLI."""
         return self._present(self.task.submissions)
+
+    def piece_counts(self, vocab_size: int) -> Tensor:
+        """How often each piece occurs in the training split, [V] int64.
+
+        Raises:
+            UserError: There is no training split.
+        """
+        if "train" not in self._splits:
+            raise UserError(f"{self.root or HUB} has no train of {self.task.folder}, which word frequencies come from")
+        pieces = pc.list_flatten(self._splits["train"].data.column("input_ids")).to_numpy()
+        return torch.bincount(torch.as_tensor(pieces), minlength=vocab_size)
 
     def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.

@@ -19,8 +19,10 @@ from depthlab.metrics import LabelDepthMetric
 from depthlab.metrics.glue import GlueMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification
 from depthlab.models.checkpoint import DepthSettings, find_run, load_checkpoint
+from depthlab.models.imposed import imposed_depths
 from depthlab.reports.classification import scores_table
 from depthlab.tasks.base import Task
+from depthlab.tasks.controls import DepthControl, control_depths
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 DROPOUTS = ("classifier_dropout", "seq_classif_dropout")
@@ -46,6 +48,9 @@ class ClassificationTask(Task):
         optimizer: the optimiser; biases and layer norms get no weight decay from any.
         warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
         classifier_dropout: dropout before the classifier; by default the checkpoint's.
+        depth_control: take the depths that the model chose for the words of a text and give them to other words of it,
+            in training and evaluation alike: "shuffled", or by "frequency", the rarest word the largest depth. The
+            mean depth stays; what is lost tells whether it matters which token halts.
 
     Raises:
         UserError: the checkpoint can't be loaded, or has no such settings; a number is out of its range.
@@ -63,6 +68,7 @@ class ClassificationTask(Task):
         optimizer: OptimizerCallable = AdamW,
         warmup_steps: int = 200,
         classifier_dropout: float | None = None,
+        depth_control: DepthControl | None = None,
     ) -> None:
         if classifier_dropout is not None and not 0 <= classifier_dropout < 1:
             raise UserError(f"model.classifier_dropout must lie in [0, 1), got {classifier_dropout}")
@@ -74,6 +80,12 @@ class ClassificationTask(Task):
         )
         self.split_metrics = nn.ModuleDict()
         self.label_depths = LabelDepthMetric(len(labels)) if labels and self.cap is not None else None
+        if depth_control is not None and self.time_penalty is None:
+            raise UserError(
+                f"model.depth_control needs tokens that choose their depth (halting act), and {checkpoint} has none"
+            )
+        self.depth_control = depth_control
+        self._frequencies: Tensor | None = None  # [V], how often each piece occurs in the training split
 
     @property
     def time_penalty(self) -> float | None:
@@ -95,6 +107,7 @@ class ClassificationTask(Task):
             "learning_rate": self.trainer.optimizers[0].defaults["lr"],
             "warmup_steps": self.warmup_steps,
             "batch_size": self.trainer.datamodule.batch_size,
+            **({} if self.depth_control is None else {"control": self.depth_control}),
         }
 
     def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
@@ -123,6 +136,8 @@ class ClassificationTask(Task):
             )
         for split in (*data.val_splits, *data.test_splits):
             self.split_metrics[split] = GlueMetrics(self.metrics, is_regression=not self.labels)
+        if self.depth_control == "frequency":
+            self._frequencies = data.piece_counts(config.vocab_size)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One piece of an optimiser step.
@@ -207,7 +222,14 @@ class ClassificationTask(Task):
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if getattr(self.model.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = batch["token_type_ids"]
-        return self.model(**inputs)
+        if self.depth_control is None:
+            return self.model(**inputs)
+        with torch.no_grad():
+            chosen = self.model(**inputs).depths
+        ranks = None if self._frequencies is None else self._frequencies.to(chosen.device)[batch["input_ids"]]
+        depths = control_depths(chosen, batch["kinds"], batch["index"], ranks)
+        with imposed_depths(self.model.base_model.encoder, depths):
+            return self.model(**inputs)
 
     def _task_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """[B], of logits [B, C] or [B, 1]."""

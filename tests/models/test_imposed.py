@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from depthlab.models.imposed import imposed_depths
+from tests.models.conftest import ragged_inputs
+from tests.models.variants import BASE, build
+
+LENGTHS = [9, 4, 7]
+
+
+def model_and_inputs(**changes):
+    model = build(BASE, vocab_size=60, num_hidden_layers=5, act_cap="remainder", **changes).double()
+    return model, ragged_inputs(LENGTHS)
+
+
+@pytest.mark.parametrize("execution", ["dense", "compact"])
+@pytest.mark.parametrize("act_update", ["blend", "accumulate"])
+def test_its_own_depths_change_nothing(execution, act_update):
+    model, inputs = model_and_inputs(execution=execution, act_update=act_update)
+    own = model(**inputs)
+    assert len(own.depths.unique()) > 2
+    with imposed_depths(model.encoder, own.depths):
+        again = model(**inputs)
+    for name in ("depths", "remainders", "last_hidden_state"):
+        assert torch.equal(again[name], own[name]), name
+    assert torch.equal(model(**inputs).depths, own.depths)
+
+
+@pytest.mark.parametrize("bias", [-6.0, 6.0])
+@pytest.mark.parametrize("act_update", ["blend", "accumulate"])
+def test_any_depths_whatever_the_halting_unit_says(act_update, bias):
+    """Weights still sum to 1, so remainders lie in (0, 1], and both executions agree."""
+    model, inputs = model_and_inputs(act_update=act_update, halting_bias_init=bias)
+    depths = torch.randint(1, 6, (3, 9)) * inputs["attention_mask"]
+    outputs = {}
+    for execution in ("dense", "compact"):
+        model.config.execution = execution
+        with imposed_depths(model.encoder, depths):
+            outputs[execution] = model(**inputs)
+        assert torch.equal(outputs[execution].depths, depths)
+    remainders = outputs["dense"].remainders[depths > 0]
+    assert remainders.min() > 0 and remainders.max() <= 1
+    assert (remainders[depths[depths > 0] == 1] == 1).all()
+    torch.testing.assert_close(outputs["compact"].last_hidden_state, outputs["dense"].last_hidden_state)
+    torch.testing.assert_close(outputs["compact"].remainders, outputs["dense"].remainders)
+
+
+def test_the_halting_unit_still_learns():
+    model, inputs = model_and_inputs()
+    depths = torch.full((3, 9), 3) * inputs["attention_mask"]
+    with imposed_depths(model.encoder, depths):
+        model(**inputs).last_hidden_state.sum().backward()
+    assert model.encoder.halting.weight.grad.any()
