@@ -57,8 +57,9 @@ def convert(
     Args:
         source: a directory in Hugging Face's form, tokenizer included, or a name on its hub.
         out: the directory to write; it must not exist yet, or be empty.
-        tie: bert: which of its layers becomes the shared one: the average of all (the default), the first, the last,
-            or the layer of that number, counted from 1; or "none", which keeps them all: the untied study baseline.
+        tie: bert: which of its layers becomes the shared one: the first (the default; see experiments/RESULTS.md), the
+            last, the average of all, or the layer of that number, counted from 1; or "none", which keeps them all: the
+            untied study baseline.
         embedding_size: E. By default SOURCE's (a BERT's hidden size), which is exact; a smaller one factorises the
             embeddings, also those of a model of ours.
         num_hidden_layers: L, the cap; SOURCE's number of layers by default.
@@ -86,7 +87,7 @@ def convert(
         raise UserError(f"--tie is for --from bert; {source} is of kind {read.kind}")
 
     if read.kind == "bert":
-        weights, sizes = bert_to_albert(read, "average" if tie is None else tie)
+        weights, sizes = bert_to_albert(read, "first" if tie is None else tie)
     else:
         weights, sizes = read.weights, albert_sizes(read.config)
     widest = sizes["embedding_size"]
