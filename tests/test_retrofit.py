@@ -63,7 +63,7 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
     assert set(distillation) == set(range(6))
     assert distillation[5] < distillation[0]
     penalty = scalars(tmp_path / "run", "train/time_penalty")
-    assert penalty[4] == 0 and penalty[11] == pytest.approx(1e-3)
+    assert penalty[4] == 0 and penalty[11] == pytest.approx(5e-4)
     assert "val/depth/all" in json.loads((tmp_path / "run/results.json").read_text())
 
     again = settings(bert, tmp_path / "again", model__checkpoint=tmp_path / "run", trainer__max_steps=1)
