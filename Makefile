@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 ARGS ?=
+RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full lint bench pretrain tensorboard
+.PHONY: help setup test test-full lint bench pretrain glue tensorboard
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +33,10 @@ bench: setup ## how fast the compact execution is
 
 pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go on after an interrupt: ARGS="--ckpt_path last")
 	$(BIN)/depthlab fit --config experiments/pretrain.yaml $(ARGS)
+
+glue: setup ## the paper's grid over all of GLUE, then its table (ARGS="--data.root GLUE --model.checkpoint my-model")
+	$(BIN)/depthlab sweep --config experiments/glue.yaml --run_dir $(RUNS) $(ARGS)
+	$(BIN)/depthlab report glue $(RUNS)
 
 tensorboard: setup ## look at all runs
 	$(BIN)/tensorboard --logdir checkpoints/runs $(ARGS)

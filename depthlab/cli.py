@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import yaml
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -54,7 +55,7 @@ DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, start from what others t
 An experiment is a YAML: `depthlab fit --config experiments/pretrain.yaml`. Every setting of it can be given on the
 command line too (`--data.corpus FOLDER`), and `depthlab fit --help` explains each.
 
-Beside the subcommands below: {", ".join(f"`depthlab {name} --help`" for name in COMMANDS)}."""
+Beside the subcommands below: {", ".join(f"`depthlab {name} --help`" for name in ("sweep", *COMMANDS))}."""
 
 set_parsing_settings(
     omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files
@@ -101,6 +102,12 @@ class DepthlabCLI(LightningCLI):
             "--base", type=str | None, default=None, help="In a YAML: the file, beside it, that it builds upon."
         )
         parser.add_argument(
+            "--sweep",
+            type=dict | list | None,
+            default=None,
+            help="In a YAML: the grid that `depthlab sweep` runs; the other commands ignore it.",
+        )
+        parser.add_argument(
             "--run_dir",
             default="checkpoints/runs/default",
             help="Directory of the run: configuration, TensorBoard logs, checkpoints, results. A new run never "
@@ -108,7 +115,7 @@ class DepthlabCLI(LightningCLI):
             "validate, test and predict take its best checkpoint, or the last where the task has no best.",
         )
         parser.add_lightning_class_args(Resumable, "checkpoint")
-        parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=lambda run_dir: f"{run_dir}/checkpoints")
+        parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         parameters = signature(self._model_class).parameters
         if "checkpoint" in parameters:
             parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
@@ -229,7 +236,9 @@ class DepthlabCLI(LightningCLI):
             **({} if self.best is None else self.best.results()),
         }
         if self.trainer.is_global_zero:
-            (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            unfinished = run_dir / ".results.json"
+            unfinished.write_text(json.dumps(results, indent=2) + "\n")
+            unfinished.replace(run_dir / "results.json")  # whoever finds it finds all of it
             self.exporter.update_card()
         _say("\n" + self.model.table(results))
         places = {
@@ -260,6 +269,11 @@ class DepthlabCLI(LightningCLI):
         _say("".join(f"predictions  {file}\n" for file in self.writer.files))
 
 
+def _checkpoints_of(run_dir: str) -> str:
+    """Where a run's checkpoints lie; interpolations, which may not be resolved yet, are seen from a level below."""
+    return f"{run_dir}/checkpoints".replace("${.", "${..")
+
+
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
@@ -278,6 +292,67 @@ def _task(arguments: Sequence[str]) -> str:
     return task
 
 
+def run_experiment(cli_class: type[DepthlabCLI], arguments: Sequence[str]) -> DepthlabCLI:
+    """Run one of Lightning's commands, or `prepare`, on an experiment."""
+    arguments = with_bases(arguments)
+    if arguments and arguments[0] in DepthlabCLI.subcommands() and not {"--config", "-h", "--help"} & {*arguments}:
+        raise UserError(f"name an experiment: depthlab {arguments[0]} --config experiments/pretrain.yaml")
+    name = _task(arguments)
+    task, data = TASKS[name]
+    step = f"{arguments[0]}_step" if arguments else ""
+    if step in ("test_step", "predict_step") and "--config" in arguments and step not in vars(task):
+        raise UserError(f"there is nothing to {arguments[0]} in {name}: `depthlab validate` measures it")
+    return cli_class(
+        task,
+        data,
+        trainer_class=DepthlabTrainer,
+        parser_class=DepthlabParser,
+        save_config_callback=SaveConfigAndTokenizer,
+        trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={
+            "prog": "depthlab",
+            "version": version("depthlab"),
+            "parser_mode": "omegaconf+",
+            "description": DESCRIPTION,
+            **{name: {"parser_mode": "omegaconf+"} for name in cli_class.subcommands()},
+        },
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=arguments,
+    )
+
+
+class SettingsOnly(DepthlabCLI):
+    """Reads the settings of `fit`; nothing is seeded, built or run."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """One is quicker to set up than all."""
+        return {"fit": DepthlabCLI.subcommands()["fit"]}
+
+    def _set_seed(self) -> None: ...
+
+    def instantiate_classes(self) -> None:
+        """Nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None: ...
+
+
+def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """All settings that `depthlab fit` would run with, defaults included, interpolations resolved.
+
+    Args:
+        arguments: what follows `fit`.
+
+    Raises:
+        UserError: there is no such setting, or a value is not of its kind.
+    """
+    cli = run_experiment(SettingsOnly, ["fit", *arguments])
+    return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))["fit"]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -287,42 +362,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
     try:
-        if arguments and arguments[0] in COMMANDS:
+        if arguments and arguments[0] == "sweep":
+            from depthlab.sweep import sweep  # Optuna is for this command only
+
+            sweep(arguments[1:], read_settings)
+        elif arguments and arguments[0] in COMMANDS:
             auto_cli(
                 COMMANDS[arguments[0]],
                 args=arguments[1:],
                 prog=f"depthlab {arguments[0]}",
                 as_positional=arguments[0] == "convert",
             )
-            return
-        arguments = with_bases(arguments)
-        if arguments and arguments[0] in DepthlabCLI.subcommands() and not {"--config", "-h", "--help"} & {*arguments}:
-            raise UserError(f"name an experiment: depthlab {arguments[0]} --config experiments/pretrain.yaml")
-        name = _task(arguments)
-        task, data = TASKS[name]
-        step = f"{arguments[0]}_step" if arguments else ""
-        if step in ("test_step", "predict_step") and "--config" in arguments and step not in vars(task):
-            raise UserError(f"there is nothing to {arguments[0]} in {name}: `depthlab validate` measures it")
-        DepthlabCLI(
-            task,
-            data,
-            trainer_class=DepthlabTrainer,
-            parser_class=DepthlabParser,
-            save_config_callback=SaveConfigAndTokenizer,
-            trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={
-                "prog": "depthlab",
-                "version": version("depthlab"),
-                "parser_mode": "omegaconf+",
-                "description": DESCRIPTION,
-                **{name: {"parser_mode": "omegaconf+"} for name in DepthlabCLI.subcommands()},
-            },
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=arguments,
-        )
+        else:
+            run_experiment(DepthlabCLI, arguments)
     except (UserError, StrictDataclassError) as error:
         message = " ".join(str(error).split())
         print("depthlab: error:", message.rpartition("ValueError: ")[2], file=sys.stderr)  # without what HF wraps it in

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from depthlab.cli import main
+from depthlab.cli import SettingsOnly, main, read_settings, run_experiment
 from depthlab.models import AdaptiveAlbertConfig
 from tests.runs import REPOSITORY, arguments, write_corpus
 
@@ -48,6 +48,16 @@ def test_every_experiment_parses(capsys, path):
     else:
         assert "tokenizer" not in config["data"], "it is the checkpoint's"
     assert config["run_dir"].startswith("checkpoints/runs/")
+
+
+def test_a_run_directory_may_follow_from_other_settings():
+    """Its checkpoints are linked to it before interpolations are resolved."""
+    arguments_ = ["--config", str(REPOSITORY / "experiments/glue.yaml"), "--data.task", "rte", "--seed_everything=3"]
+    config = run_experiment(SettingsOnly, ["fit", *arguments_]).config.fit
+    assert config.run_dir == "checkpoints/runs/glue/rte"
+    assert config.checkpoint.directory == "checkpoints/runs/glue/rte/checkpoints"
+    settings = read_settings(arguments_)
+    assert settings["run_dir"] == config.run_dir and settings["data"]["seed"] == 3
 
 
 PAPER = {  # Table 1 and the protocol of PAPER.md
@@ -104,18 +114,19 @@ def test_layers_that_lead_in_a_circle(capsys, tmp_path):
     assert "one.yaml" in error_of(capsys, ["fit", "--config", str(tmp_path / "one.yaml")])
 
 
-@pytest.mark.parametrize("command", ["", "fit", "validate", "prepare", "export"])
+@pytest.mark.parametrize("command", ["", "fit", "validate", "prepare", "export", "sweep"])
 def test_help_reads_like_documentation(capsys, command):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
     assert not exit_.value.code
     text = " ".join(capsys.readouterr().out.split())
     expected = {
-        "": ["fit", "prepare", "export"],
+        "": ["fit", "prepare", "export", "sweep"],
         "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
         "validate": ["--ckpt_path"],
         "prepare": ["ahead of time"],
         "export": ["--checkpoint", "safetensors"],
+        "sweep": ["--config", "--run_dir", "--storage", "--retry_failed", "takes the axis' place"],
     }[command]
     for phrase in expected:
         assert phrase in text, phrase

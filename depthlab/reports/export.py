@@ -111,11 +111,11 @@ def _model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
 
 
 def _write_settings(run_dir: Path, directory: Path) -> None:
-    """The run's configuration, less what says where it lay and went on from."""
+    """The run's configuration, less what says where it lay, went on from, and was a part of."""
     settings = run_dir / "config.yaml"
     if settings.exists():
         content = yaml.safe_load(settings.read_text())
-        for name in ("base", "run_dir", "ckpt_path"):
+        for name in ("base", "run_dir", "ckpt_path", "sweep"):
             content.pop(name, None)
         (directory / SETTINGS).write_text(yaml.safe_dump(content, sort_keys=False))
 

@@ -1,0 +1,124 @@
+"""What a grid of settings holds: its cells, and what each is called."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+from urllib.parse import quote
+
+from depthlab.errors import UserError
+
+Grid = dict[str, list[Any]]
+"""Names of settings, the axes, and the values that each takes."""
+
+NOT_AXES = ("run_dir", "ckpt_path", "config", "sweep", "base", "task")
+"""What is the sweep's own to set, or decides what settings there are."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One choice of values.
+
+    Args:
+        settings: by name.
+        name: shows the values; a file name.
+    """
+
+    settings: dict[str, Any]
+    name: str
+
+    @property
+    def key(self) -> str:
+        """The same for the same settings, whatever their order; 1 and 1.0 are the same."""
+        numbers = {axis: float(value) for axis, value in self.settings.items() if type(value) is int}
+        return json.dumps(self.settings | numbers, sort_keys=True)
+
+    @property
+    def arguments(self) -> list[str]:
+        """For the command line."""
+        return [f"--{axis}={_as_text(value)}" for axis, value in self.settings.items()]
+
+
+def read_grids(sweep: Any) -> list[Grid]:
+    """The grids under a YAML's `sweep`: one, or a list of them.
+
+    Raises:
+        UserError: there are none, or it has another form.
+    """
+    if not sweep:
+        raise UserError("there is no grid: a YAML to sweep over has one, such as `sweep: {data.batch_size: [16, 32]}`")
+    grids = sweep if isinstance(sweep, list) else [sweep]
+    for grid in grids:
+        if not isinstance(grid, dict) or not grid:
+            raise UserError(f"sweep: {grid!r} is no grid: it must have lists of values, by name of the setting")
+        for axis, values in grid.items():
+            if axis in NOT_AXES:
+                raise UserError(f"sweep: {axis} is not a setting to sweep over")
+            if not isinstance(values, list) or not values:
+                raise UserError(f"sweep: {axis} must be a list of values, such as [{values or ''}], got {values!r}")
+    return grids
+
+
+def choose(grids: Sequence[Grid], axis: str, values: Sequence[Any]) -> list[Grid]:
+    """The grids with other values on an axis.
+
+    A value goes to the grids that have it; one that none has goes to all of them. Grids left without any are dropped.
+
+    Args:
+        grids: at least one has this axis.
+        axis: which.
+        values: to take.
+    """
+    known = [value for grid in grids for value in grid.get(axis, [])]
+    chosen = [
+        {**grid, axis: [value for value in values if value in grid.get(axis, []) or value not in known]}
+        for grid in grids
+    ]
+    return [grid for grid in chosen if grid[axis]]
+
+
+def axes_of(grids: Sequence[Grid]) -> list[str]:
+    """All axes, each once."""
+    return list(dict.fromkeys(axis for grid in grids for axis in grid))
+
+
+def expand(grids: Sequence[Grid]) -> list[Cell]:
+    """All cells, each once; the last axis varies fastest.
+
+    A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two axes end
+    alike they are named in full.
+    """
+    axes = axes_of(grids)
+    endings = Counter(_ending(axis) for axis in axes)
+    cells: dict[str, Cell] = {}
+    for grid in grids:
+        for values in product(*grid.values()):
+            settings = dict(zip(grid, values, strict=True))
+            name = ",".join(
+                f"{_ending(axis) if endings[_ending(axis)] == 1 else axis}={quote(_as_text(settings[axis]), safe='+')}"
+                for axis in axes
+                if axis in settings
+            )
+            cell = Cell(settings, name)
+            cells.setdefault(cell.key, cell)
+    return list(cells.values())
+
+
+def cover(grids: Sequence[Grid]) -> list[Cell]:
+    """A few cells among which every value of every axis is at least once: those to try before all."""
+    few = []
+    for grid in grids:
+        for index in range(max(map(len, grid.values()))):
+            few += expand([{axis: [values[min(index, len(values) - 1)]] for axis, values in grid.items()}])
+    return few
+
+
+def _ending(axis: str) -> str:
+    return axis.rpartition(".")[2]
+
+
+def _as_text(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
