@@ -158,6 +158,7 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
         assert len(found["epochs"]) == 20 and found["seed"] == int(run[-1])
         saved = yaml.safe_load((tmp_path / "sweep" / run / "config.yaml").read_text())
         assert saved["data"]["task"] == found["task"] and saved["sweep"] is None
+        assert "sweep" not in yaml.safe_load((tmp_path / "sweep" / run / "model/training.yaml").read_text())
     logs = "".join(log.read_text() for log in tmp_path.glob("sweep/*.log"))
     assert logs.count("TensorBoard ") == 4, "as many runs have ended"
     assert "Interrupted after step" in logs
