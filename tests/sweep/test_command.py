@@ -76,10 +76,14 @@ def test_a_sweep_from_beginning_to_end(experiment, tmp_path, capsys):
     assert len(experiment) == 6
 
 
-def test_the_grid_on_the_command_line(experiment):
-    sweep("--sweep", f"[{{data.task: [cola], {LR}: [1e-5]}}]", "--run_dir", "elsewhere", "--storage", "sqlite:///a.db")
+def test_the_grid_on_the_command_line(experiment, capsys):
+    one = ("--sweep", f"[{{data.task: [cola], {LR}: [1e-5]}}]", "--run_dir", "elsewhere")
+    sweep(*one, "--storage", "sqlite:///a.db")
     assert experiment == [([], {"data.task": "cola", LR: 1e-5})]
     assert os.path.exists("elsewhere/task=cola,lr=1e-05/results.json") and os.path.exists("a.db")
+    for _ in range(2):  # runs that another storage knows of are not this one's results
+        error = error_of(capsys, ["sweep", "--config=small.yaml", *one, "--storage", "sqlite:///b.db"])
+        assert "elsewhere/task=cola,lr=1e-05 is there already, but not by this sweep" in error
 
 
 def test_the_command_of_a_cell():
