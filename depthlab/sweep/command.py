@@ -84,7 +84,14 @@ def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
         raise UserError(f"cannot write to --run_dir {directory}: {error.strerror}") from None
     storage = options.storage or URL.create("sqlite", database=str(directory / "sweep.db")).render_as_string()
     with storage_errors(storage), _terminable():
-        queue = Queue(storage, directory.resolve().name, _common(settings, grids), expand(grids))
+        queue = Queue(storage, directory.resolve().name, expand(grids))
+        there = [run_dir for cell in queue.cells if (run_dir := directory / cell.name).exists()]
+        if queue.is_new and there:
+            raise UserError(
+                f"{there[0]} is there already, but not by this sweep, of which the storage knows nothing: name another "
+                "--run_dir, or remove it"
+            )
+        queue.begin(_common(settings, grids))
         trials = queue.trials(options.retry_failed)
         print(f"{len(trials)} cells, {_counts(trials)}; runs and their logs: {directory}", flush=True)
         try:

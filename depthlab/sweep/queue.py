@@ -43,30 +43,41 @@ class Queue:
     Args:
         url: of the storage.
         name: of the study in it.
-        settings: what all cells share. It must be what the study was begun with.
         cells: the cells; others that the study may have are left alone.
-
-    Raises:
-        UserError: the study was begun with other settings.
     """
 
-    def __init__(self, url: str, name: str, settings: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+    def __init__(self, url: str, name: str, cells: Sequence[Cell]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.cells = cells
         self.storage = _open(url)
         self.study = optuna.create_study(
             storage=self.storage, study_name=name, direction="maximize", load_if_exists=True
         )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has begun it yet."""
+        return "settings" not in self.study.user_attrs
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Begin, or go on with what was begun.
+
+        Args:
+            settings: what all cells share.
+
+        Raises:
+            UserError: it was begun with other settings.
+        """
         ours = json.loads(json.dumps(settings))
-        theirs = self.study.user_attrs.get("settings")
-        if theirs is None:
+        if self.is_new:
             self.study.set_user_attr("settings", ours)
-            theirs = ours
+        theirs = self.study.user_attrs["settings"]
         for setting in sorted(ours.keys() | theirs.keys()):
             if ours.get(setting) != theirs.get(setting):
                 raise UserError(
                     f"this sweep was begun with {setting} {theirs.get(setting)}, not {ours.get(setting)}: name another "
-                    f"--run_dir for another sweep, or remove what study {name!r} has left in {hide_password(url)}"
+                    f"--run_dir for another sweep, or remove what study {self.study.study_name!r} has left, in the "
+                    "storage as well"
                 )
 
     def trials(self, retry_failed: bool = False) -> list[FrozenTrial]:

@@ -76,10 +76,14 @@ def test_a_sweep_from_beginning_to_end(experiment, tmp_path, capsys):
     assert len(experiment) == 6
 
 
-def test_the_grid_on_the_command_line(experiment):
-    sweep("--sweep", f"[{{data.task: [cola], {LR}: [1e-5]}}]", "--run_dir", "elsewhere", "--storage", "sqlite:///a.db")
+def test_the_grid_on_the_command_line(experiment, capsys):
+    one = ("--sweep", f"[{{data.task: [cola], {LR}: [1e-5]}}]", "--run_dir", "elsewhere")
+    sweep(*one, "--storage", "sqlite:///a.db")
     assert experiment == [([], {"data.task": "cola", LR: 1e-5})]
     assert os.path.exists("elsewhere/task=cola,lr=1e-05/results.json") and os.path.exists("a.db")
+    for _ in range(2):  # runs that another storage knows of are not this one's results
+        error = error_of(capsys, ["sweep", "--config=small.yaml", *one, "--storage", "sqlite:///b.db"])
+        assert "elsewhere/task=cola,lr=1e-05 is there already, but not by this sweep" in error
 
 
 def test_the_command_of_a_cell():
@@ -158,6 +162,7 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
         assert len(found["epochs"]) == 20 and found["seed"] == int(run[-1])
         saved = yaml.safe_load((tmp_path / "sweep" / run / "config.yaml").read_text())
         assert saved["data"]["task"] == found["task"] and saved["sweep"] is None
+        assert "sweep" not in yaml.safe_load((tmp_path / "sweep" / run / "model/training.yaml").read_text())
     logs = "".join(log.read_text() for log in tmp_path.glob("sweep/*.log"))
     assert logs.count("TensorBoard ") == 4, "as many runs have ended"
     assert "Interrupted after step" in logs

@@ -36,7 +36,9 @@ def url(empty_storage, tmp_path):
 
 
 def open_queue(url, values=(0, 1), **changes):
-    return Queue(url, "study", SETTINGS | changes, expand([{"x": list(values)}]))
+    queue = Queue(url, "study", expand([{"x": list(values)}]))
+    queue.begin(SETTINGS | changes)
+    return queue
 
 
 def query(url, statement):

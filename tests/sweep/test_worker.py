@@ -58,7 +58,7 @@ def impatient(monkeypatch):
 
 
 def open_queue(directory, kinds, seeds=1):
-    return Queue(f"sqlite:///{directory}/sweep.db", "study", {}, expand([{"kind": kinds, "seed": list(range(seeds))}]))
+    return Queue(f"sqlite:///{directory}/sweep.db", "study", expand([{"kind": kinds, "seed": list(range(seeds))}]))
 
 
 def start(directory, kinds, seeds=1):
