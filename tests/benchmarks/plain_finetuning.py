@@ -34,12 +34,14 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "task"):
         parser.add_argument(f"--{name}", required=True)
-    for name, default in (("seed", 0), ("epochs", 3), ("batch", 32), ("warmup", 200), ("max_length", 128)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--lr", type=float, default=3e-5)
+    defaults = {"seed": 0, "epochs": 3, "batch": 32, "warmup": 200, "max_length": 128, "lr": 3e-5}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--train_examples", type=int)
+    parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args()
     random.seed(args.seed), np.random.seed(args.seed), torch.manual_seed(args.seed)
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=args.bf16)
     folder, columns, label, labels, metrics = TASKS[args.task]
     files = (Path(args.data) / folder / f"{split}.tsv" for split in ("train", "dev"))
     (texts, targets), (dev_texts, dev_targets) = (read(f, columns, label, labels, args.task != "cola") for f in files)
@@ -62,15 +64,16 @@ def main():
         for first in range(0, len(drawn), args.batch):
             rows = drawn[first : first + args.batch]
             y = torch.tensor([targets[row] for row in rows])
-            loss = model(**encode([texts[row] for row in rows]), labels=y).loss
+            with precision:
+                loss = model(**encode([texts[row] for row in rows]), labels=y).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step(), schedule.step(), optimizer.zero_grad()
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), precision:
             starts = range(0, len(dev_texts), 64)
             logits = torch.cat([model(**encode(dev_texts[first : first + 64])).logits for first in starts])
-        predictions = logits.argmax(1) if labels else logits[:, 0]
+        predictions = logits.argmax(1) if labels else logits[:, 0].float()
         scores = {n: round(100 * np.ravel(f(dev_targets, predictions))[0].item(), 2) for n, f in metrics.items()}
         print(args.task, "seed", args.seed, "epoch", epoch, scores, flush=True)
         model.train()
