@@ -3,11 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 ARGS ?=
+RUNS ?= checkpoints/runs
 
-.PHONY: help setup test test-full lint bench pretrain tensorboard
+.PHONY: help setup test test-full lint bench pretrain glue-submission tensorboard
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.installed ## make .venv and install depthlab with all it needs
 
@@ -32,6 +33,9 @@ bench: setup ## how fast the compact execution is
 
 pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go on after an interrupt: ARGS="--ckpt_path last")
 	$(BIN)/depthlab fit --config experiments/pretrain.yaml $(ARGS)
+
+glue-submission: setup ## predict GLUE's test sets by the best runs in RUNS="DIR ...", check, and zip (ARGS="--model NAME")
+	$(BIN)/depthlab submission $(RUNS) $(ARGS)
 
 tensorboard: setup ## look at all runs
 	$(BIN)/tensorboard --logdir checkpoints/runs $(ARGS)

@@ -16,8 +16,8 @@ class ThroughputMonitor(Callback):
     ranks, per step: a step waits for its slowest rank. The totals of the run are kept with its checkpoints, so that
     they hold after resuming.
 
-    `val/seconds_per_example` is the time that the model itself takes for an example in validation, on one device, at the
-    batches and lengths there are: without loading, losses and metrics.
+    `val/seconds_per_example` is the time that the model itself takes for an example in validation, on one device, at
+    the batches and lengths there are: without loading, losses and metrics.
     """
 
     def __init__(self) -> None:

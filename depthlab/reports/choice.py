@@ -1,4 +1,4 @@
-"""The paper's choice: of all that was tried for a task, the configuration that is best on dev in the mean over seeds."""
+"""The paper's choice: of all that was tried for a task, the configuration with the best mean over seeds on dev."""
 
 import math
 from collections.abc import Sequence

@@ -1,12 +1,8 @@
 """A report: paragraphs, tables and figures, as Markdown and as one HTML page that needs no network."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from depthlab.errors import UserError
 
 
 class Strong(str):
@@ -106,42 +102,6 @@ def _markdown_table(table: Table) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def write_report(folder: str, files: Mapping[str, str | bytes], mark: str) -> list[Path]:
-    """Write a report's files, all or none; an earlier report there is replaced, nothing else is.
-
-    Args:
-        folder: Where; it is made if it is not there.
-        files: Contents by name.
-        mark: As the HTML file has it, which tells such a report from other files.
-
-    Returns:
-        Where they lie.
-
-    Raises:
-        UserError: A file of one of these names is there, but not from such a report; or the folder can't be written.
-    """
-    target = Path(folder)
-    pages = [target / name for name in files if name.endswith(".html")]
-    try:
-        if not all(page.is_file() and f'content="{mark}"' in page.read_text(errors="replace") for page in pages):
-            for name in files:
-                if (target / name).exists():
-                    raise UserError(f"--to {folder} has a {name} that is not an earlier report's: name another directory")
-        target.mkdir(parents=True, exist_ok=True)
-        unfinished = {target / f".{name}.{os.getpid()}": content for name, content in files.items()}
-        try:
-            for path, content in unfinished.items():
-                path.write_bytes(content.encode() if isinstance(content, str) else content)
-            for path, name in zip(unfinished, files, strict=True):
-                path.replace(target / name)
-        finally:
-            for path in unfinished:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the report to --to {folder}: {error.strerror or error}") from None
-    return [target / name for name in files]
 
 
 def dashed(value: Any, form: str = ".1f") -> str:

@@ -8,12 +8,11 @@ import pandas as pd
 from depthlab.data.glue_tasks import TASKS
 from depthlab.reports.choice import choose, epochs_table
 from depthlab.reports.classification import SCORES
-from depthlab.reports.document import Bullets, Document, Heading, Strong, Table, dashed, write_report
-from depthlab.reports.html import to_html
+from depthlab.reports.document import Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.reports.models import name_models, natural_order, tell_apart
-from depthlab.reports.runs import LeftOut, RunRecord, read_runs
+from depthlab.reports.publish import publish
+from depthlab.reports.runs import RunRecord, read_runs
 
-MARK = "depthlab report glue"
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""
 
@@ -35,7 +34,6 @@ ROWS = {  # name in the table: column of the summary, and the factor to the tabl
     "[CLS]": ("depth_cls", 1.0),
     "token-iterations (millions)": ("token_iterations", 1e-6),
 }
-SPREAD = "lowest..highest seed"
 METRICS = [name for name in SCORES if name not in ("score", "glue_score")]
 
 
@@ -52,16 +50,12 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
     records, left_out = read_runs(runs)
     epochs = epochs_table(records, name_models(tell_apart(records)))
     summary = summarize(choose(epochs))
-    document = _document(summary, _notes(records, epochs, summary), left_out)
-    markdown = document.to_markdown()
-    files = {
-        "glue.md": markdown,
-        "glue.csv": pd.concat([summary, averages(summary), published()]).convert_dtypes().to_csv(index=False),
-        "glue.html": to_html(document, MARK),
-    }
-    written = write_report(to, files, MARK)
-    print(markdown)
-    print("\n".join(f"report  {file}" for file in written))
+    blocks = [_scores_table(summary), Heading("What was chosen"), _chosen_table(summary)]
+    if notes := _notes(records, epochs, summary):
+        blocks += [Heading("To know"), Bullets(notes)]
+    document = Document("GLUE: adaptive depth on the development sets", blocks)
+    table = pd.concat([summary, averages(summary), published()]).convert_dtypes()
+    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
 
 
 def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -71,9 +65,9 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
         chosen: As `choose` makes it.
 
     Returns:
-        A row for every model and task, in the order of the table's columns; scores in percent. Medians
-        and extremes are over seeds; the best seed is that of the highest score, the first of equals; depths,
-        token-iterations and tokens are means over seeds.
+        A row for every model and task, in the order of the table's columns; scores in percent. Medians and extremes are
+        over seeds; the best seed is that of the highest score, the first of equals; depths, token-iterations and tokens
+        are means over seeds.
     """
     rows = []
     for (model, task), seeds in chosen.groupby(["model", "task"], sort=True):
@@ -131,63 +125,49 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "task", "test_score"])
 
 
-def _document(summary: pd.DataFrame, notes: Sequence[str], left_out: Sequence[LeftOut]) -> Document:
-    blocks = [_scores_table(summary), Heading("What was chosen"), _chosen_table(summary)]
-    if notes:
-        blocks += [Heading("To know"), Bullets(notes)]
-    if left_out:
-        blocks += [
-            Heading("Runs that are not in the table"),
-            Bullets([f"{run.directory}: {run.reason}" for run in left_out]),
-        ]
-    return Document("GLUE: adaptive depth on the development sets", blocks)
-
-
 def _scores_table(summary: pd.DataFrame) -> Table:
-    tasks = [*AVERAGED, "wnli"]
-    names = [TASKS[task].folder for task in tasks]
-    rows = [["", "metric", *(SCORES[TASKS[task].metrics[0]].removesuffix(" correlation") for task in AVERAGED), "-"]]
-    rows[0].append("accuracy")
-    highest = summary.groupby("task").score_median.max()
-    several = summary.model.nunique() > 1
+    metrics = {task: SCORES[TASKS[task].metrics[0]].removesuffix(" correlation") for task in (*AVERAGED, "wnli")}
+    rows = [_row("", "metric", metrics)]
+    highest = summary.groupby("task").score_median.max() if summary.model.nunique() > 1 else {}
     means = averages(summary).set_index("model")
     for model, found in summary.groupby("model", sort=False):
         by_task = found.set_index("task")
         mean = means.loc[model] if model in means.index else None
-        block = []
-        for name, (column, factor) in ROWS.items():
-            cells = {task: dashed(value * factor) for task, value in by_task[column].items()}
-            if column == "score_median" and several:
-                cells = {t: Strong(c) if by_task.score_median[t] == highest[t] else c for t, c in cells.items()}
-            block.append(["", name, *_cells(cells), _average(mean, column, factor), cells.get("wnli", "-")])
         spread = {
             task: f"{low:.1f}..{high:.1f}" for task, low, high in by_task[["score_min", "score_max"]].itertuples()
         }
-        seeds = {task: str(count) for task, count in by_task.seeds.items()}
-        block.insert(1, ["", SPREAD, *_cells(spread), "-", spread.get("wnli", "-")])
-        block.append(["", "seeds", *_cells(seeds), "-", seeds.get("wnli", "-")])
-        block[0][0] = model
+        block = []
+        for name, (column, factor) in ROWS.items():
+            cells = {task: dashed(value * factor) for task, value in by_task[column].items()}
+            if column == "score_median":
+                best = [task for task in cells if by_task.score_median[task] == highest.get(task)]
+                cells |= {task: Strong(cells[task]) for task in best}
+            block.append(_row("", name, cells, _average(mean, column, factor)))
+        block[0] = [model, *block[0][1:]]
+        block.insert(1, _row("", "lowest..highest seed", spread))
+        block.append(_row("", "seeds", {task: str(count) for task, count in by_task.seeds.items()}))
         rows += block
     for model, (average, scores) in PAPER.items():
-        cells = ["/".join(map(str, scores[:2])), *map(str, scores[2:])] if scores else ["-"] * len(AVERAGED)
-        rows.append([model, "TEST set", *cells, str(average), "-"])
+        texts = ["/".join(map(str, scores[:2])), *map(str, scores[2:])] if scores else []
+        rows.append(_row(model, "TEST set", dict(zip(AVERAGED, texts, strict=bool(texts))), str(average)))
     caption = (
-        "Scores in percent, ours on the development sets. For each task the configuration (learning rate, batch, number "
-        "of epochs) with the highest mean over seeds was chosen, and its seeds are shown: median, lowest and highest, "
-        "best single seed. The choice and the score are of the same examples, which flatters the score. MNLI is the mean "
-        "of matched and mismatched. The average weighs eight tasks alike and leaves out WNLI; where tasks are missing "
-        "it says of how many it is, and can't be compared with others. GLUE's own score takes the mean of two metrics "
-        "in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). Depth is iterations per token. "
-        "Token-iterations (layers applied to a token) are those of a whole training run, all its epochs, in the mean "
-        "over seeds; in a model whose tokens have no depth of their own every token passes all layers. The paper's "
-        "numbers are of the TEST sets: averages as published, scores by task from drafts of the first author's thesis, "
-        "which do not reproduce these averages exactly (MNLI: matched/mismatched)."
+        "Scores in percent, ours on the development sets. For each task the configuration (learning rate, batch, "
+        "number of epochs) with the highest mean over seeds was chosen, and its seeds are shown: median, lowest and "
+        "highest, best single seed. The choice and the score are of the same examples, which flatters the score. "
+        "MNLI is the mean of matched and mismatched. The average weighs eight tasks alike and leaves out WNLI; where "
+        "tasks are missing it says of how many it is, and can't be compared with others. GLUE's own score takes the "
+        "mean of two metrics in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). Depth is "
+        "iterations per token. Token-iterations (layers applied to a token) are those of a whole training run, all "
+        "its epochs, in the mean over seeds; in a model whose tokens have no depth of their own every token passes "
+        "all layers. The paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
+        "the first author's thesis, which do not reproduce these averages exactly (MNLI: matched/mismatched)."
     )
-    return Table(caption, ["model", "", *names[:-1], "average", names[-1]], rows, left=2)
+    header = _row("model", "", {task: TASKS[task].folder for task in metrics}, "average")
+    return Table(caption, header, rows, left=2)
 
 
-def _cells(by_task: Mapping[str, str]) -> list[str]:
-    return [by_task.get(task, "-") for task in AVERAGED]
+def _row(model: str, name: str, by_task: Mapping[str, str], average: str = "-") -> list[str]:
+    return [model, name, *(by_task.get(task, "-") for task in AVERAGED), average, by_task.get("wnli", "-")]
 
 
 def _average(mean: pd.Series | None, column: str, factor: float) -> str:
@@ -201,18 +181,14 @@ def _chosen_table(summary: pd.DataFrame) -> Table:
     rows = []
     for model, found in summary.groupby("model", sort=False):
         for number, row in enumerate(found.itertuples()):
-            rows.append(
-                [
-                    *("" if number else model, TASKS[row.task].folder, f"{row.learning_rate:g}", str(row.batch_size)),
-                    *(f"{row.epoch:g}", str(row.seeds), str(row.tried), f"{row.score_mean:.1f}"),
-                    str(row.best_seed),
-                ]
-            )
+            configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
+            counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
+            rows.append(["" if number else model, TASKS[row.task].folder, *configuration, *counts])
     header = ["model", "task", "learning rate", "batch", "epochs", "seeds", "tried", "mean score", "best seed"]
     caption = (
-        "The configuration of each score above. Tried: how many configurations (learning rate x batch x epochs) it is the "
-        "best of; the more, the more it owes to chance. Epochs are counted in runs that may go on for longer, so their "
-        "learning rate had not fallen to 0 unless the run ended there."
+        "The configuration of each score above. Tried: how many configurations (learning rate x batch x epochs) it "
+        "is the best of; the more, the more it owes to chance. Epochs are counted in runs that may go on for longer, "
+        "so their learning rate had not fallen to 0 unless the run ended there."
     )
     return Table(caption, header, rows, left=2)
 

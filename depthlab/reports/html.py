@@ -11,8 +11,8 @@ STYLE = """
   :root { --paper: #15181b; --ink: #e4e7ea; --soft: #9aa4ae; --line: #333a41; --band: #1e2327; }
 }
 * { box-sizing: border-box; }
-body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 88rem;
-  padding: 2rem 1.25rem 4rem; }
+body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
+  max-width: 88rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
 p, ul { max-width: 50rem; }

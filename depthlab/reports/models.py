@@ -18,7 +18,7 @@ WORDS = {
     "train_examples": "training examples",
 }
 """What stands before the value in a name; for other settings the last part of theirs."""
-BY_VALUE = ("halting", "act_update", "act_cap", "model_type")
+BY_VALUE = ("act_update", "act_cap", "execution", "model_type")
 HALTING = {"act": "adaptive", "fixed": "fixed depth"}
 ORDER = ("control", "halting", "num_hidden_layers", "time_penalty", "act_update", "act_cap", "act_epsilon")
 

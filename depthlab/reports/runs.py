@@ -15,6 +15,8 @@ CONFIG, RESULTS = "config.yaml", "results.json"
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
+ONLY_CONFIGURED = ("halting_bias_init", "execution")
+"""Settings of a model that `results.json` does not have: those of the checkpoint where a run's are null."""
 
 TRAINER = (
     *("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "overfit_batches", "precision"),
@@ -154,14 +156,13 @@ def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) ->
     model, data = dict(results["model"]), results["data"]
     if "control" in results:
         model["control"] = results["control"]
-    bias = config["model"].get("depth", {}).get("halting_bias_init")
-    if bias is not None:
-        model["halting_bias_init"] = bias
+    depth = config["model"].get("depth") or {}
+    model |= {name: depth[name] for name in ONLY_CONFIGURED if depth.get(name) is not None}
     if model.get("halting") == "fixed":
         model = {name: value for name, value in model.items() if name not in ADAPTIVE_ONLY}
     drawn = data.get("train_drawn", data["train"])
     for epoch in results["epochs"]:
-        epoch["epoch"], epoch["val/score"]  # noqa: B018 (a KeyError where they are not)
+        float(epoch["epoch"]), float(epoch["val/score"])  # or it is not a run's
     return RunRecord(
         directory=directory,
         task=results["task"],
