@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
-from jsonargparse import ArgumentParser, Namespace, auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -139,9 +139,7 @@ class DepthlabCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse; Lightning's own warns where arguments are handed over, as `main` does."""
         self.config = parser.parse_args(args)
-        for options in self.config.values():
-            if isinstance(options, Namespace) and "base" in options:
-                options.base = None  # what it names is in it now: a run's own configuration stands alone
+        self.config[self.config.subcommand].base = None  # it is merged: a run's own configuration stands alone
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""

@@ -64,10 +64,9 @@ def choose(epochs: pd.DataFrame) -> pd.DataFrame:
     eligible = (epochs.epoch >= FEWEST_EPOCHS) & (epochs.epoch % 1 == 0)
     is_any = eligible.groupby([epochs[name] for name in group]).transform("any")
     epochs = epochs[eligible | ~is_any]
-    means = epochs.groupby([*group, *CONFIGURATION], as_index=False).agg(
-        seeds=("seed", "size"),
-        mean=("score", lambda scores: scores.mean(skipna=False)),  # a run that diverged is no reason to be chosen
-    )
+    comparable = epochs.assign(score=epochs.score.fillna(-math.inf))  # a run that diverged is no reason to be chosen
+    by_configuration = comparable.groupby([*group, *CONFIGURATION], as_index=False)
+    means = by_configuration.agg(seeds=("seed", "size"), mean=("score", "mean"))
     is_complete = means.seeds == means.groupby(group).seeds.transform("max")
     means["tried"] = is_complete.groupby([means[name] for name in group]).transform("sum")
     means["incomplete"] = (~is_complete).groupby([means[name] for name in group]).transform("sum")

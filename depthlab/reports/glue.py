@@ -133,9 +133,8 @@ def _scores_table(summary: pd.DataFrame) -> Table:
     for model, found in summary.groupby("model", sort=False):
         by_task = found.set_index("task")
         mean = means.loc[model] if model in means.index else None
-        spread = {
-            task: f"{low:.1f}..{high:.1f}" for task, low, high in by_task[["score_min", "score_max"]].itertuples()
-        }
+        several = by_task[by_task.seeds > 1]
+        spread = {task: f"{row.score_min:.1f}..{row.score_max:.1f}" for task, row in several.iterrows()}
         block = []
         for name, (column, factor) in ROWS.items():
             cells = {task: dashed(value * factor) for task, value in by_task[column].items()}

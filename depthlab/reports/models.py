@@ -15,6 +15,7 @@ WORDS = {
     "halting_bias_init": "halting bias",
     "model.warmup_steps": "warm-up",
     "model.optimizer.class_path": "",
+    "data.seed": "data seed",
     "train_examples": "training examples",
 }
 """What stands before the value in a name; for other settings the last part of theirs."""
@@ -29,10 +30,12 @@ def tell_apart(runs: Sequence[RunRecord]) -> list[Settings]:
     A setting of training (epochs, warm-up, ...) tells runs apart where a model has several values of it on one task:
     then they are as different as two models. Where it differs only between tasks, the model is still one.
     """
+    trainings = [dict(hashable(run.training)) for run in runs]
+    names = sorted(set().union(*trainings))
     values: dict[Any, set[Any]] = {}  # by model, task and setting
-    for run in runs:
-        for name, value in hashable(run.training):
-            values.setdefault((hashable(run.model), run.task, name), set()).add(value)
+    for run, training in zip(runs, trainings, strict=True):
+        for name in names:
+            values.setdefault((hashable(run.model), run.task, name), set()).add(training.get(name))
     dividing = {(model, name) for (model, _, name), found in values.items() if len(found) > 1}
     return [
         run.model | {name: value for name, value in run.training.items() if (hashable(run.model), name) in dividing}

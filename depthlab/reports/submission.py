@@ -1,10 +1,10 @@
 """What the GLUE server wants: the predictions of a model for all test sets, checked, in one zip file."""
 
 import math
-import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +38,11 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
     target = Path(to)
     if target.exists():
         raise UserError(f"--to {target} exists already: name another file or remove it")
+    try:  # rather now than after hours of predicting
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write --to {target}: {error.strerror}") from None
     records, _ = read_runs(runs)
     chosen = choose_runs(records, model)
     files = []
@@ -126,17 +131,15 @@ def write_zip(target: Path, files: list[Path]) -> None:
     Raises:
         UserError: It can't be written.
     """
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in files:
-                archive.write(file, file.name)
-        unfinished.replace(target)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            unfinished = Path(folder) / target.name
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in files:
+                    archive.write(file, file.name)
+            unfinished.replace(target)
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _faults(task: GlueTask, wanted: Submission, file: Path) -> Iterator[str]:
