@@ -43,8 +43,10 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror}") from None
-    records, _ = read_runs(runs)
+    records, left_out = read_runs(runs)
     chosen = choose_runs(records, model)
+    for run in left_out:
+        print(f"left out: {run.directory}: {run.reason}")
     files = []
     for task, (record, row) in chosen.items():
         print(f"{TASKS[task].folder:6} {row.score_best:5.1f} on dev  {record.directory}{_other_state(record, row)}")
