@@ -5,10 +5,10 @@ PYTHON ?= python3
 ARGS ?=
 RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full lint bench pretrain glue tensorboard
+.PHONY: help setup test test-full lint bench pretrain glue glue-submission tensorboard
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.installed ## make .venv and install depthlab with all it needs
 
@@ -37,6 +37,9 @@ pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go o
 glue: setup ## the paper's grid over all of GLUE, then its table (ARGS="--data.root GLUE --model.checkpoint my-model")
 	$(BIN)/depthlab sweep --config experiments/glue.yaml --run_dir $(RUNS) $(ARGS)
 	$(BIN)/depthlab report glue $(RUNS)
+
+glue-submission: setup ## predict GLUE's test sets by the best runs in RUNS="DIR ...", check, and zip (ARGS="--model NAME")
+	$(BIN)/depthlab submission $(RUNS) $(ARGS)
 
 tensorboard: setup ## look at all runs
 	$(BIN)/tensorboard --logdir checkpoints/runs $(ARGS)

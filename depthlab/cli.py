@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from jsonargparse import auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -38,6 +38,9 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.models.convert import convert
 from depthlab.reports.export import export
+from depthlab.reports.glue import glue
+from depthlab.reports.pareto import pareto
+from depthlab.reports.submission import submission
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask
 
 TASKS = {
@@ -47,8 +50,13 @@ TASKS = {
 }
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 
-COMMANDS = {"export": export, "convert": convert}
-"""Commands that need no trainer."""
+COMMANDS = {
+    "export": export,
+    "convert": convert,
+    "report": {"glue": glue, "pareto": pareto},
+    "submission": submission,
+}
+"""Commands that need no trainer; those with kinds of their own by kind."""
 
 DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
 
@@ -76,7 +84,19 @@ class DepthlabParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, not how everything is used."""
-        raise UserError(f"{' '.join(message.split())} (see `{self.prog} --help`)")
+        raise UserError(f"{' '.join(message.split())} (see `{self.prog.replace(' [options]', '')} --help`)")
+
+
+class CommandParser(ArgumentParser):
+    """The parser of the small commands, some of which take any number of `runs`."""
+
+    error = DepthlabParser.error
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As jsonargparse's, whose positional lists are one argument each."""
+        if names == ("runs",):
+            settings = {"type": str, "nargs": "+", "metavar": "RUNS", "help": settings["help"]}
+        return super().add_argument(*names, **settings)
 
 
 class SaveConfigAndTokenizer(SaveConfigCallback):
@@ -371,7 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 COMMANDS[arguments[0]],
                 args=arguments[1:],
                 prog=f"depthlab {arguments[0]}",
-                as_positional=arguments[0] == "convert",
+                as_positional=arguments[0] != "export",
+                parser_class=CommandParser,
             )
         else:
             run_experiment(DepthlabCLI, arguments)

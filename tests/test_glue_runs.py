@@ -3,6 +3,7 @@
 import math
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
@@ -13,7 +14,7 @@ from depthlab.data.glue_tasks import TASKS
 from depthlab.tasks import ClassificationTask
 from tests.data.glue_fixtures import ROWS, write_tsv
 from tests.glue_runs import arguments, load_once, results, write_checkpoint, write_inputs
-from tests.runs import run, scalars, tags
+from tests.runs import REPOSITORY, run, scalars, tags
 from tests.test_cli import error_of
 
 pytestmark = [
@@ -55,6 +56,7 @@ def assert_same(run_dir, reference):
     ours, theirs = results(run_dir), results(reference)
     assert ours["best_epoch"] == theirs["best_epoch"]
     for one, other in zip(ours["epochs"], theirs["epochs"], strict=True):
+        assert one.pop("val/seconds_per_example") > 0 and other.pop("val/seconds_per_example") > 0
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
     weights = [torch.load(path / "checkpoints/last.ckpt", weights_only=True) for path in (run_dir, reference)]
     assert weights[0]["global_step"] == weights[1]["global_step"] == 6
@@ -179,6 +181,26 @@ def test_a_run_that_has_ended_goes_on(inputs, reference, tmp_path):
 def test_a_run_that_ends_in_mid_epoch_is_evaluated(inputs, tmp_path):
     main(arguments(inputs, tmp_path / "run", trainer__max_steps=2))
     assert [epoch["epoch"] for epoch in results(tmp_path / "run")["epochs"]] == [0.667]
+
+
+def test_a_runs_own_configuration_stands_alone(inputs, tmp_path):
+    """It predicts again, and is reported, wherever the files are that it was built upon."""
+    shutil.copy(REPOSITORY / "experiments/glue.yaml", tmp_path / "glue.yaml")
+    (tmp_path / "upper.yaml").write_text("base: glue.yaml\nmodel: {warmup_steps: 1}\n")
+    command = arguments(inputs, tmp_path / "run", trainer__max_epochs=2)
+    main([*command[:2], str(tmp_path / "upper.yaml"), *command[3:]])
+    main(["predict", "--config", str(tmp_path / "run/config.yaml")])
+    assert (tmp_path / "run/predictions/RTE.tsv").exists()
+    found = results(tmp_path / "run")
+    for kind in ("glue", "pareto"):
+        main(["report", kind, str(tmp_path), "--to", str(tmp_path / kind)])
+    row = pd.read_csv(tmp_path / "glue/glue.csv").iloc[0]
+    assert (row.task, row.epoch, row.learning_rate, row.batch_size, row.seeds) == ("rte", 2, 3e-3, 8, 1)
+    last = found["epochs"][1]
+    assert row.score_median == pytest.approx(100 * last["val/score"]) and row.depth == last["val/depth/all"]
+    assert row.token_iterations == found["token_iterations"]
+    point = pd.read_csv(tmp_path / "pareto/pareto.csv").iloc[0]
+    assert 0 < point.milliseconds_median == pytest.approx(1000 * last["val/seconds_per_example"])
 
 
 def test_first_of_equals_is_best(tmp_path):

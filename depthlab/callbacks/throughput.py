@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class ThroughputMonitor(Callback):
@@ -15,6 +15,9 @@ class ThroughputMonitor(Callback):
     With several ranks, `throughput/imbalance` is the most token-iterations (or tokens) of a rank over the mean of all
     ranks, per step: a step waits for its slowest rank. The totals of the run are kept with its checkpoints, so that
     they hold after resuming.
+
+    `val/seconds_per_example` is the time that the model itself takes for an example in validation, on one device, at
+    the batches and lengths there are: without loading, losses and metrics.
     """
 
     def __init__(self) -> None:
@@ -58,8 +61,15 @@ class ThroughputMonitor(Callback):
         self._started_at = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
+        """Stop the clock of training, and time the model."""
         self._paused_at = time.monotonic()
+        self._forward = ForwardTimer(pl_module.model, pl_module.device)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the time of an example."""
+        measured = torch.tensor(self._forward.stop(), dtype=torch.float32, device=pl_module.device)
+        seconds, examples = trainer.strategy.reduce(measured, reduce_op="sum")
+        pl_module.log("val/seconds_per_example", seconds / examples)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the validation's time out."""
@@ -101,3 +111,42 @@ class ThroughputMonitor(Callback):
         if trainer.world_size > 1 and whole_steps:
             rates["imbalance"] = (per_step.amax(dim=0) / per_step.mean(dim=0)).mean().item()
         return rates
+
+
+class ForwardTimer:
+    """Times the calls of a model from now on, without waiting for the device between them.
+
+    Args:
+        model: Hugging Face's kind, called with `input_ids` [B, T] by name.
+        device: Where it is. Accelerators keep the time themselves; they run behind the process.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.device = device
+        self.examples = 0
+        self._times: list[Any] = []  # of starts and ends, in turn
+        self._hooks = (
+            model.register_forward_pre_hook(self._start, with_kwargs=True),
+            model.register_forward_hook(lambda *_: self._times.append(self._now())),
+        )
+
+    def stop(self) -> tuple[float, int]:
+        """Seconds of all calls, and examples in them."""
+        for hook in self._hooks:
+            hook.remove()
+        pairs = zip(self._times[::2], self._times[1::2], strict=True)
+        if self.device.type == "cpu":
+            return sum(end - start for start, end in pairs), self.examples
+        torch.accelerator.synchronize(self.device)
+        return sum(start.elapsed_time(end) for start, end in pairs) / 1000, self.examples
+
+    def _start(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        self.examples += len(kwargs["input_ids"])
+        self._times.append(self._now())
+
+    def _now(self) -> Any:
+        if self.device.type == "cpu":
+            return time.perf_counter()
+        event = torch.Event(self.device, enable_timing=True)
+        event.record()
+        return event

@@ -1,0 +1,109 @@
+"""A report: paragraphs, tables and figures, as Markdown and as one HTML page that needs no network."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class Strong(str):
+    """Text of a cell that stands out."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        caption: What it shows and how it came about.
+        header: One text a column.
+        rows: Texts, as many each; where the first is empty, it is that of the row above.
+        left: How many columns, from the first, are text; those after them are numbers.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture.
+
+    Attributes:
+        caption: What it shows and how it came about.
+        file: Its name beside the Markdown.
+        png: The picture, for that file.
+        svg: The same for the page, as an `svg` element.
+    """
+
+    caption: str
+    file: str
+    png: bytes
+    svg: str
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of short texts."""
+
+    texts: Sequence[str]
+
+
+Block = str | Heading | Bullets | Table | Figure
+"""A text is a paragraph."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    def to_markdown(self) -> str:
+        """Readable as it is: columns are aligned."""
+        return "\n\n".join([f"# {self.title}", *map(_markdown, self.blocks)]) + "\n"
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Heading(text):
+            return f"## {text}"
+        case Bullets(texts):
+            return "\n".join(f"- {_escaped(text)}" for text in texts)
+        case Table():
+            return f"{_markdown_table(block)}\n\n{_escaped(block.caption)}"
+        case Figure():
+            return f"![{block.file}]({block.file})\n\n{_escaped(block.caption)}"
+    return _escaped(block)
+
+
+def _markdown_table(table: Table) -> str:
+    cells = [[_escaped(f"**{cell}**" if isinstance(cell, Strong) else cell) for cell in row] for row in table.rows]
+    header = [_escaped(cell) for cell in table.header]
+    widths = [max(3, *map(len, column)) for column in zip(header, *cells, strict=True)]
+    is_left = [index < table.left for index in range(len(widths))]
+
+    def line(row: Iterable[str]) -> str:
+        padded = (f"{c:<{w}}" if left else f"{c:>{w}}" for c, w, left in zip(row, widths, is_left, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = ("-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, is_left, strict=True))
+    return "\n".join([line(header), line(rule), *map(line, cells)])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def dashed(value: Any, form: str = ".1f") -> str:
+    """A number as text; a dash where there is none."""
+    return "-" if value is None or value != value else format(value, form)

@@ -1,0 +1,209 @@
+"""Depth against quality: score by mean depth and by measured time, adaptive models beside fixed depths."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from depthlab.data.glue_tasks import TASKS
+from depthlab.reports.choice import choose, epochs_table
+from depthlab.reports.classification import SCORES
+from depthlab.reports.document import Document, Figure, Heading, Table, dashed
+from depthlab.reports.glue import AVERAGED
+from depthlab.reports.models import Settings, name_models, natural_order, tell_apart
+from depthlab.reports.publish import publish
+from depthlab.reports.runs import read_runs
+
+SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
+"""By halting: what varies along the line of a family, and how to call it."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, which the colour-blind can tell apart, but for black and yellow."""
+MARKERS = "osD^vPX"
+INK, LINE = "#010203", "#d5dadf"
+"""Stand in the picture for colours of the page, which are others in the dark."""
+
+MEASURED = ("score", "depth", "milliseconds")
+
+
+def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
+    """The depth-quality curve: score against mean depth and against time, adaptive models beside fixed depths.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        to: Folder for the report: `pareto.md`, `pareto.csv`, `pareto.png` and `pareto.html`. An earlier one there is
+            replaced.
+
+    Raises:
+        UserError: There is no finished run of a GLUE task, or the report can't be written.
+    """
+    records, left_out = read_runs(runs)
+    models = tell_apart(records)
+    names = name_models(models)
+    points = summarize(choose(epochs_table(records, names)), families(names, models))
+    png, svg = draw(points)
+    blocks = [Figure(_caption(points), "pareto.png", png, svg), Heading("The points"), _table(points)]
+    others = {"pareto.csv": points.to_csv(index=False), "pareto.png": png}
+    publish("pareto", to, Document("Depth and quality", blocks), left_out, others)
+
+
+def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
+    """What line each model is on: models that differ only in tau are one family, and so are fixed depths.
+
+    Adaptive models have a family for every cap, and for every control.
+
+    Args:
+        names: Of each model.
+        models: Settings of each.
+
+    Returns:
+        Columns model, family, setting (what varies along the family) and value.
+    """
+    swept = [SWEPT.get(model.get("halting"), ("", "")) for model in models]
+    rest = [{n: v for n, v in model.items() if n != name} for model, (name, _) in zip(models, swept, strict=True)]
+    lines = name_models(rest, always=("halting", "num_hidden_layers"))
+    rows = [
+        (name, line, word, model.get(setting))
+        for name, line, model, (setting, word) in zip(names, lines, models, swept, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["model", "family", "setting", "value"]).drop_duplicates("model")
+
+
+def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
+    """The points of the curves.
+
+    Args:
+        chosen: As `choose` makes it.
+        lines: As `families` makes it.
+
+    Returns:
+        A row for every task and model, along the families: `runs`, and of the score (percent), the mean depth and the
+        milliseconds per example the median, lowest and highest of the runs.
+    """
+    chosen = chosen.merge(lines, on="model", validate="many_to_one")
+    chosen["milliseconds"] = 1000 * chosen.seconds_per_example
+    statistics = {
+        f"{name}_{statistic}": (name, statistic) for name in MEASURED for statistic in ("median", "min", "max")
+    }
+    by = ["task", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
+    points = chosen.groupby(by, as_index=False, dropna=False).agg(runs=("seed", "size"), **statistics)
+    order = [*AVERAGED, "wnli", *sorted(set(points.family), key=natural_order)]
+    return points.sort_values(
+        ["task", "family", "value"],
+        key=lambda column: column if column.name == "value" else column.map(order.index),
+        ignore_index=True,
+    )
+
+
+def draw(points: pd.DataFrame) -> tuple[bytes, str]:
+    """The picture, a row for every task.
+
+    Returns:
+        As PNG, and as an `svg` element whose ink is that of the page it stands in.
+    """
+    tasks = list(dict.fromkeys(points.task))
+    families = points.groupby("family", sort=False)
+    styles = {
+        name: {
+            "label": f"{name} ({_few(family.runs)} runs a point)",
+            "color": COLOURS[index % len(COLOURS)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": "--" if family.setting.iloc[0] == "depth" else "-",
+        }
+        for index, (name, family) in enumerate(families)
+    }
+    canvas = Canvas(figsize=(10, 3.4 * len(tasks) + 0.3 * len(styles) + 0.4), layout="constrained")
+    with rc_context({"svg.hashsalt": "depthlab", "svg.fonttype": "none", "font.size": 10}):
+        grid = canvas.subplots(len(tasks), 2, squeeze=False, sharey="row")
+        for row, task in zip(grid, tasks, strict=True):
+            of_task = points[points.task == task]
+            metric = SCORES[TASKS[task].metrics[0]]
+            row[0].set_ylabel(f"{TASKS[task].folder}: {metric} (%)")
+            _panel(row[0], of_task, "depth", "mean depth (iterations per token)", styles)
+            _panel(row[1], of_task, "milliseconds", "time (ms per example, model forward)", styles)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        canvas.legend(handles, labels, loc="outside lower left", frameon=False, labelcolor=INK)
+        png, svg = io.BytesIO(), io.StringIO()
+        canvas.savefig(png, format="png", dpi=150, facecolor="white")
+        canvas.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+    return png.getvalue(), _embedded(svg.getvalue())
+
+
+def _few(runs: pd.Series) -> str:
+    return str(runs.min()) if runs.nunique() == 1 else f"{runs.min()} to {runs.max()}"
+
+
+def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: dict[str, dict[str, str]]) -> None:
+    axes.set_xlabel(label)
+    for family, style in styles.items():
+        line = points[points.family == family]
+        axes.errorbar(
+            line[f"{measured}_median"],
+            line.score_median,
+            xerr=_distances(line, measured),
+            yerr=_distances(line, "score"),
+            markersize=5,
+            linewidth=1.5,
+            elinewidth=1,
+            capsize=2,
+            **style,
+        )
+    if not points[f"{measured}_median"].notna().any():
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=INK)
+    axes.grid(color=LINE, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, labelleft=True)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+
+
+def _distances(line: pd.DataFrame, name: str) -> list[pd.Series]:
+    """From the median to the lowest and to the highest."""
+    return [line[f"{name}_median"] - line[f"{name}_min"], line[f"{name}_max"] - line[f"{name}_median"]]
+
+
+def _embedded(svg: str) -> str:
+    """The element alone, in colours of the page, without what points to the network."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return svg.replace(INK, "var(--ink)").replace(LINE, "var(--line)")
+
+
+def _caption(points: pd.DataFrame) -> str:
+    caption = (
+        "Score on the development set against mean depth, and against the time that the model takes for an example "
+        "in validation, without loading and metrics. A point is a model, in the best of its configurations (learning "
+        "rate, batch, epochs; by the mean over seeds): the medians of its runs, one a seed, with bars from the "
+        "lowest to the highest. Along a line of adaptive models tau differs, as the table has it. Times can be "
+        "compared where the runs had the same machine, nothing beside them, and the same batch"
+    )
+    batches = sorted(set(points.batch_size))
+    return f"{caption} (here {' and '.join(map(str, batches))})."
+
+
+def _table(points: pd.DataFrame) -> Table:
+    rows = []
+    for (task, family), line in points.groupby(["task", "family"], sort=False):
+        for number, point in enumerate(line.itertuples()):
+            rows.append(
+                [
+                    "" if number else f"{TASKS[task].folder}: {family}",
+                    f"{point.setting} {point.value:g}" if point.setting else "-",
+                    str(point.runs),
+                    _range(point, "score", ".1f"),
+                    _range(point, "depth", ".2f"),
+                    _range(point, "milliseconds", ".2f"),
+                    f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}",
+                ]
+            )
+    header = ["task: family", "", "runs", "score (%)", "mean depth", "ms per example", "learning rate, batch, epochs"]
+    return Table("Medians over the runs of a point, and in brackets the lowest and the highest.", header, rows, left=2)
+
+
+def _range(point: tuple, name: str, form: str) -> str:
+    median, low, high = (getattr(point, f"{name}_{statistic}") for statistic in ("median", "min", "max"))
+    return "-" if median != median else f"{dashed(median, form)} [{low:{form}}..{high:{form}}]"

@@ -1,0 +1,64 @@
+"""A report into its files, and into the terminal."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from depthlab.errors import UserError
+from depthlab.reports.document import Block, Bullets, Document, Heading
+from depthlab.reports.html import to_html
+from depthlab.reports.runs import LeftOut
+
+
+def publish(
+    name: str, to: str, document: Document, left_out: Sequence[LeftOut], others: Mapping[str, str | bytes]
+) -> None:
+    """Write `NAME.md`, `NAME.html` and what else there is; show the Markdown, and say where all of it lies.
+
+    Args:
+        name: Of the report.
+        to: Folder; it is made if it is not there. An earlier report of that name is replaced, nothing else is.
+        document: The report.
+        left_out: Runs to list at its end.
+        others: Contents of other files, by name.
+
+    Raises:
+        UserError: A file of one of these names is there, but not from such a report; or the folder can't be written.
+    """
+    document = Document(document.title, [*document.blocks, *_missing(left_out)])
+    mark = f"depthlab report {name}"
+    markdown = document.to_markdown()
+    files = {f"{name}.md": markdown, f"{name}.html": to_html(document, mark), **others}
+    target = Path(to)
+    try:
+        page = target / f"{name}.html"
+        is_ours = page.is_file() and f'content="{mark}"' in page.read_text(errors="replace")
+        foreign = [file for file in files if (target / file).exists() and not is_ours]
+        if foreign:
+            raise UserError(f"--to {to} has a {foreign[0]} that is not an earlier report's: name another directory")
+        _write(target, files)
+    except OSError as error:
+        raise UserError(f"cannot write the report to --to {to}: {error.strerror or error}") from None
+    print(markdown)
+    print("\n".join(f"report  {target / file}" for file in files))
+
+
+def _missing(left_out: Sequence[LeftOut]) -> list[Block]:
+    if not left_out:
+        return []
+    return [Heading("Runs that are left out"), Bullets([f"{run.directory}: {run.reason}" for run in left_out])]
+
+
+def _write(target: Path, files: Mapping[str, str | bytes]) -> None:
+    """None of them before all of them are complete."""
+    target.mkdir(parents=True, exist_ok=True)
+    unfinished = {target / f".{name}.{os.getpid()}": name for name in files}
+    try:
+        for path, name in unfinished.items():
+            content = files[name]
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        for path, name in unfinished.items():
+            path.replace(target / name)
+    finally:
+        for path in unfinished:
+            path.unlink(missing_ok=True)

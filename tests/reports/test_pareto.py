@@ -1,0 +1,142 @@
+"""The depth-quality curve: its points against pandas on the runs' own files, its lines, its picture."""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from depthlab.reports.pareto import COLOURS, pareto
+from tests.reports.synthetic import write_run
+from tests.reports.test_glue import Page
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Adaptive models of two caps over tau, fixed depths, and a control with fewer seeds, on two tasks."""
+    folder = tmp_path_factory.mktemp("runs")
+    draw = np.random.default_rng(0)
+
+    def write(task, seed, model, depth, **results):
+        write_run(
+            folder / str(len(list(folder.iterdir()))),
+            draw.uniform(0.4, 0.9, 3).tolist(),
+            task,
+            seed=seed,
+            model=model,
+            depth=depth,
+            epoch_values={"val/seconds_per_example": draw.uniform(0.001, 0.01)},
+            **results,
+        )
+
+    for task in ("rte", "cola"):
+        for seed in range(3):
+            for cap in (6, 12):
+                for tau in (0.0, 0.004, 0.001):
+                    write(task, seed, {"num_hidden_layers": cap, "time_penalty": tau}, draw.uniform(1, cap))
+            for depth in (1, 2, 10):
+                write(task, seed, {"num_hidden_layers": depth, "halting": "fixed", "time_penalty": 0.1}, depth)
+    for seed in range(2):
+        write("rte", seed, {}, 4.0, control="shuffled")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(runs):
+    folder = runs.parent / "report"
+    pareto([str(runs)], str(folder))
+    return folder
+
+
+def reference(runs):
+    """Points by task, halting, cap, tau and control, without anything of the package."""
+    rows = []
+    for file in Path(runs).rglob("results.json"):
+        results = json.loads(file.read_text())
+        model = results["model"]
+        for epoch in results["epochs"][1:]:
+            rows.append(
+                {
+                    "task": results["task"],
+                    "control": results.get("control", ""),
+                    "halting": model["halting"],
+                    "cap": model["num_hidden_layers"],
+                    "tau": model["time_penalty"],
+                    "epoch": epoch["epoch"],
+                    "score": 100 * epoch["val/score"],
+                    "depth": epoch["val/depth/all"],
+                    "milliseconds": 1000 * epoch["val/seconds_per_example"],
+                }
+            )
+    epochs = pd.DataFrame(rows)
+    by = ["task", "control", "halting", "cap", "tau"]
+    means = epochs.groupby([*by, "epoch"]).score.mean().reset_index()
+    best = means.loc[means.groupby(by).score.idxmax(), [*by, "epoch"]]
+    return epochs.merge(best).groupby(by)[["score", "depth", "milliseconds"]].agg(["median", "min", "max", "size"])
+
+
+def test_the_points_are_those_of_a_groupby(runs, report):
+    points, expected = pd.read_csv(report / "pareto.csv"), reference(runs)
+    assert len(points) == len(expected) == 2 * (2 * 3 + 3) + 1
+    for row in points.itertuples():
+        control = "shuffled" if "shuffled" in row.family else ""
+        if row.setting == "tau":
+            key = (row.task, control, "act", int(re.search(r"cap (\d+)", row.family)[1]), row.value)
+        else:
+            key = (row.task, control, "fixed", row.value, 0.1)
+        for name in ("score", "depth", "milliseconds"):
+            for statistic in ("median", "min", "max"):
+                assert getattr(row, f"{name}_{statistic}") == pytest.approx(expected.loc[key][name, statistic])
+        assert row.runs == expected.loc[key]["score", "size"]
+
+
+def test_lines(report):
+    points = pd.read_csv(report / "pareto.csv")
+    assert list(dict.fromkeys(points.task)) == ["cola", "rte"]
+    lines = points[points.task == "rte"].groupby("family").value.agg(list).to_dict()
+    assert lines == {
+        "nano, adaptive, cap 6": [0.0, 0.001, 0.004],
+        "nano, adaptive, cap 12": [0.0, 0.001, 0.004],
+        "nano, control shuffled, adaptive, cap 12": [0.001],
+        "nano, fixed depth": [1, 2, 10],
+    }
+
+
+def test_the_picture(report):
+    page = Page()
+    text = (report / "pareto.html").read_text()
+    page.feed(text)
+    assert not page.open and all(target.startswith("#") for target in page.fetched)
+    svg = text[text.index("<svg") : text.index("</svg>")]
+    assert "<metadata" not in svg and "#010203" not in svg and "var(--ink)" in svg
+    shown = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    for phrase in (
+        *("CoLA: Matthews correlation (%)", "RTE: accuracy (%)", "mean depth (iterations per token)"),
+        *("time (ms per example, model forward)", "nano, adaptive, cap 6 (3 runs a point)"),
+        "nano, control shuffled, adaptive, cap 12 (2 runs a point)",
+    ):
+        assert phrase in shown, phrase
+    assert not re.search(r"(src|href)=\"http|url\((?!#)|@import", text)
+    picture = matplotlib.image.imread(report / "pareto.png", format="png")[..., :3]
+    for colour in COLOURS[:4]:  # of the four lines
+        assert (np.abs(picture - to_rgb(colour)).max(axis=2) < 0.01).sum() > 100, colour
+
+
+def test_what_was_not_measured_is_said(tmp_path):
+    """Runs of before there was a time, and models without depth."""
+    bert = {"checkpoint": "bert", "model_type": "bert", "halting": None, "time_penalty": None}
+    write_run(tmp_path / "runs/a", [0.5, 0.6])
+    run = write_run(tmp_path / "runs/b", [0.5, 0.7], model=bert)
+    results = json.loads((run / "results.json").read_text())
+    results["epochs"] = [{n: v for n, v in e.items() if "depth" not in n} for e in results["epochs"]]
+    (run / "results.json").write_text(json.dumps(results))
+    pareto([str(tmp_path / "runs")], str(tmp_path / "report"))
+    points = pd.read_csv(tmp_path / "report/pareto.csv").set_index("family")
+    assert points.milliseconds_median.isna().all() and list(points.depth_median.isna()) == [True, False]
+    assert "not measured" in (tmp_path / "report/pareto.html").read_text()
+    table = [line for line in (tmp_path / "report/pareto.md").read_text().splitlines() if "70.0" in line]
+    assert len(table) == 1 and table[0].count(" - ") == 3
