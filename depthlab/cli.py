@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from jsonargparse import auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -32,6 +32,8 @@ from depthlab.callbacks import (
 )
 from depthlab.data.glue import GlueDataModule
 from depthlab.data.pretraining import PretrainingDataModule
+from depthlab.data.probing import ProbingDataModule
+from depthlab.data.probing_sets import probing
 from depthlab.errors import UserError
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
@@ -44,11 +46,12 @@ TASKS = {
     "pretraining": (PretrainingTask, PretrainingDataModule),
     "retrofit": (RetrofitTask, PretrainingDataModule),
     "glue": (ClassificationTask, GlueDataModule),
+    "probing": (ClassificationTask, ProbingDataModule),
 }
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 
-COMMANDS = {"export": export, "convert": convert}
-"""Commands that need no trainer."""
+COMMANDS = {"export": export, "convert": convert, "data": {"probing": probing}}
+"""Commands that need no trainer; those with kinds of their own by kind."""
 
 DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
 
@@ -76,7 +79,19 @@ class DepthlabParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, not how everything is used."""
-        raise UserError(f"{' '.join(message.split())} (see `{self.prog} --help`)")
+        raise UserError(f"{' '.join(message.split())} (see `{self.prog.replace(' [options]', '')} --help`)")
+
+
+class CommandParser(ArgumentParser):
+    """The parser of the small commands."""
+
+    error = DepthlabParser.error
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As jsonargparse's, whose options that are lists (`--name`, `--name+`) take one argument each time."""
+        if names[-1].endswith("+"):
+            names, settings = names[:1], {"type": str, "nargs": "+", "required": True, "help": settings["help"]}
+        return super().add_argument(*names, **settings)
 
 
 class SaveConfigAndTokenizer(SaveConfigCallback):
@@ -372,6 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 args=arguments[1:],
                 prog=f"depthlab {arguments[0]}",
                 as_positional=arguments[0] == "convert",
+                parser_class=CommandParser,
             )
         else:
             run_experiment(DepthlabCLI, arguments)
