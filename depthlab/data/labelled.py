@@ -252,6 +252,7 @@ class LabelledDataModule(StepDataModule, ABC):
 
     def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
         """Tokenize a split into an Arrow file, which appears only when it is complete."""
+        name, _, digest = file.stem.rpartition("-")
         columns = dict(zip(("text", "text_pair"), examples.texts, strict=False))
         features = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
         if examples.labels is not None:
@@ -276,8 +277,8 @@ class LabelledDataModule(StepDataModule, ABC):
                 remove_columns=["text", "text_pair"][: len(examples.texts)],
                 features=Features(features),
                 cache_file_name=str(file),
-                new_fingerprint=file.stem,
-                desc=f"Tokenizing {file.stem.rpartition('-')[0]}",
+                new_fingerprint=digest,
+                desc=f"Tokenizing {name}",
             )
         except OSError as error:
             raise UserError(

@@ -227,8 +227,8 @@ def test_labels_agree_with_those_of_a_reader(gold, draw, task, least):
     initialism that the treebank reads as "who", half a word.
 
     Most of these are NP_VP_. A second sixty, of the balanced sets, say more of the rare labels: 56 of 60 (54
-    sequences), with nothing changed afterwards. The reader and the treebank differ in adverbial nouns ("tonight") and
-    in speech that breaks off.
+    sequences), with nothing changed afterwards; five had been seen with their labels before. The reader and the
+    treebank differ in adverbial nouns ("tonight") and in speech that breaks off.
     """
     with (Path(__file__).parent / "probing_labels.tsv").open() as file:
         read = {
