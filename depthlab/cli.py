@@ -32,6 +32,8 @@ from depthlab.callbacks import (
 )
 from depthlab.data.glue import GlueDataModule
 from depthlab.data.pretraining import PretrainingDataModule
+from depthlab.data.probing import ProbingDataModule
+from depthlab.data.probing_sets import probing
 from depthlab.errors import UserError
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
@@ -47,6 +49,7 @@ TASKS = {
     "pretraining": (PretrainingTask, PretrainingDataModule),
     "retrofit": (RetrofitTask, PretrainingDataModule),
     "glue": (ClassificationTask, GlueDataModule),
+    "probing": (ClassificationTask, ProbingDataModule),
 }
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 
@@ -55,6 +58,7 @@ COMMANDS = {
     "convert": convert,
     "report": {"glue": glue, "pareto": pareto},
     "submission": submission,
+    "data": {"probing": probing},
 }
 """Commands that need no trainer; those with kinds of their own by kind."""
 
@@ -88,14 +92,16 @@ class DepthlabParser(LightningArgumentParser):
 
 
 class CommandParser(ArgumentParser):
-    """The parser of the small commands, some of which take any number of `runs`."""
+    """The parser of the small commands, some of which take any number of values of one kind."""
 
     error = DepthlabParser.error
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
-        """As jsonargparse's, whose positional lists are one argument each."""
+        """As jsonargparse's, to whom a list is one argument each time, as positional and as `--name`, `--name+`."""
         if names == ("runs",):
             settings = {"type": str, "nargs": "+", "metavar": "RUNS", "help": settings["help"]}
+        elif names[-1].endswith("+"):
+            names, settings = names[:1], {"type": str, "nargs": "+", "required": True, "help": settings["help"]}
         return super().add_argument(*names, **settings)
 
 
@@ -391,7 +397,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 COMMANDS[arguments[0]],
                 args=arguments[1:],
                 prog=f"depthlab {arguments[0]}",
-                as_positional=arguments[0] != "export",
+                as_positional=arguments[0] in ("convert", "report", "submission"),
                 parser_class=CommandParser,
             )
         else:

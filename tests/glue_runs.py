@@ -60,17 +60,19 @@ def write_inputs(folder: Path) -> Path:
     return folder
 
 
-def arguments(inputs: Path, run_dir: Path, command: str = "fit", task: str = "rte", **changes: object) -> list[str]:
+def arguments(
+    inputs: Path, run_dir: Path, command: str = "fit", task: str = "rte", suite: str = "glue", **changes: object
+) -> list[str]:
     """Of a `depthlab` command; changes name settings with `__` for the dots."""
     settings = SETTINGS | {
         "data.task": task,
-        "data.root": inputs / "glue",
+        "data.root": inputs / suite,
         "data.cache_dir": inputs / "cache",
         "model.checkpoint": inputs / "checkpoint",
         "run_dir": run_dir,
         **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    config = str(REPOSITORY / "experiments/glue.yaml")
+    config = str(REPOSITORY / f"experiments/{suite}.yaml")
     return [command, "--config", config, *(f"--{name}={value}" for name, value in settings.items())]
 
 

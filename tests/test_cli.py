@@ -114,19 +114,23 @@ def test_layers_that_lead_in_a_circle(capsys, tmp_path):
     assert "one.yaml" in error_of(capsys, ["fit", "--config", str(tmp_path / "one.yaml")])
 
 
-@pytest.mark.parametrize("command", ["", "fit", "validate", "prepare", "export", "sweep", "report glue", "submission"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "fit", "validate", "prepare", "export", "sweep", "report glue", "submission", "data", "data probing"],
+)
 def test_help_reads_like_documentation(capsys, command):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
     assert not exit_.value.code
     text = " ".join(capsys.readouterr().out.split())
     expected = {
-        "": ["fit", "prepare", "export", "sweep"],
-        "": ["fit", "prepare", "export", "report"],
+        "": ["fit", "prepare", "export", "sweep", "depthlab report --help", "depthlab data --help"],
         "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
         "validate": ["--ckpt_path"],
         "prepare": ["ahead of time"],
         "export": ["--checkpoint", "safetensors"],
+        "data": ["probing", "treebanks"],
+        "data probing": ["--treebank", "CoNLL-U", "brackets", "--to"],
         "sweep": ["--config", "--run_dir", "--storage", "--retry_failed", "takes the axis' place"],
         "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
         "submission": ["RUNS [RUNS ...]", "--model", "must not exist yet"],

@@ -1,4 +1,4 @@
-"""Writes what a model predicts for the test splits, as the GLUE server wants it."""
+"""Writes what a model predicts for the test splits, as the task's data module wants it."""
 
 import os
 from pathlib import Path
@@ -46,15 +46,14 @@ class PredictionWriter(Callback):
         Raises:
             UserError: the folder can't be written.
         """
-        task = trainer.datamodule.task
         for split, metric in zip(trainer.datamodule.predict_splits, self._splits, strict=True):
             index, predictions = metric.compute()  # from all ranks
             if trainer.is_global_zero:
-                self._write(task, split, index.tolist(), predictions.tolist())
+                self._write(trainer.datamodule, split, index.tolist(), predictions.tolist())
 
-    def _write(self, task: Any, split: str, index: list[int], predictions: list[Any]) -> None:
-        file = self.folder / task.submissions[split].file
-        rows = zip(index, map(task.as_submitted, predictions), strict=True)
+    def _write(self, data: Any, split: str, index: list[int], predictions: list[Any]) -> None:
+        file = self.folder / data.prediction_file(split)
+        rows = zip(index, map(data.as_written, predictions), strict=True)
         lines = ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
         unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         try:

@@ -174,8 +174,8 @@ def _files(source: CorpusSource) -> list[Path] | None:
     return [path]
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable or correct data.corpus")
+def _unreadable(path: Path, error: OSError, setting: str = "data.corpus") -> UserError:
+    return UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable or correct {setting}")
 
 
 def _load_hub_dataset(source: CorpusSource) -> Dataset:
@@ -207,8 +207,16 @@ def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[st
                 yield {"text": document}
 
 
-def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzipped file."""
+def read_lines(file: Path, setting: str = "data.corpus") -> Iterator[tuple[int, str]]:
+    """Numbered lines of a plain or gzipped file.
+
+    Args:
+        file: To read.
+        setting: What names it, for the error.
+
+    Raises:
+        UserError: It cannot be read, or is not UTF-8.
+    """
     number = 0
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
@@ -221,7 +229,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{file}, after line {number}: broken gzip data ({error}); fetch the file again") from error
     except OSError as error:
-        raise _unreadable(file, error) from error
+        raise _unreadable(file, error, setting) from error
 
 
 def _read_text(file: Path) -> Iterator[str]:

@@ -1,45 +1,20 @@
-"""The Lightning data module of fine-tuning on GLUE: which examples, tokenized once, make which step and batch."""
+"""The Lightning data module of fine-tuning on GLUE: where its tasks come from, and what evaluates them."""
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
-import pyarrow.compute as pc
-import torch
-from datasets import Dataset, Features, List, Value, load_dataset
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
-from torch.utils.data import DataLoader
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from datasets import load_dataset
 
-from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, sort_by_length, token_counts
-from depthlab.data.glue_tasks import TASKS, Examples, GlueTask, read_split
+from depthlab.data.glue_tasks import TASKS, GlueTask, read_split
 from depthlab.data.hub import announce, first_line
-from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
-from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.labelled import Examples, LabelledDataModule
 from depthlab.errors import UserError
 
 HUB = "nyu-mll/glue"
-FORMAT = 1
-"""Part of every cache key: raise it when the code below changes what is stored."""
-SUBSET_STREAM = ORDER_STREAM + 1
 
 
-class Tokenized(NamedTuple):
-    """Tokenized splits: their Arrow files, and counts of examples and of what was skipped."""
-
-    files: dict[str, Path]
-    summary: dict[str, int]
-
-
-class GlueDataModule(StepDataModule):
-    """One of GLUE's tasks, batches for fine-tuning and evaluation (see `LabelledBatch`).
-
-    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
-    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
-    Evaluation takes every example once, on any number of ranks.
+class GlueDataModule(LabelledDataModule):
+    """One of GLUE's tasks: steps and batches are those of `LabelledDataModule`.
 
     Args:
         task: Which task.
@@ -52,7 +27,12 @@ class GlueDataModule(StepDataModule):
         num_workers: Processes that make batches, on each rank.
         cache_dir: Folder for tokenized examples.
         seed: Of the order of the examples, and of which of them to train on.
+
+    Raises:
+        UserError: There is no such task, or a number is out of its range.
     """
+
+    suite = "GLUE"
 
     def __init__(
         self,
@@ -66,183 +46,31 @@ class GlueDataModule(StepDataModule):
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
-        for name, value, valid, bounds in (
-            ("task", task, task in TASKS, f"one of {', '.join(TASKS)}"),
-            ("max_length", max_length, max_length >= 5, "5 or more"),
-            ("train_examples", train_examples, train_examples is None or train_examples > 0, "above 0, or null"),
-        ):
-            if not valid:
-                raise UserError(f"data.{name} is {value}; it must be {bounds}")
+        super().__init__(tokenizer, max_length, batch_size, train_examples, num_workers, cache_dir, seed)
+        if task not in TASKS:
+            raise UserError(f"data.task is {task}; it must be one of {', '.join(TASKS)}")
         self.task: GlueTask = TASKS[task]
         self.task_name, self.labels, self.metrics = self.task.name, self.task.labels, self.task.metrics
         self.root = root
-        self.tokenizer_path = tokenizer
-        self.max_length = max_length
-        self.train_examples = train_examples
-        self.cache_dir = Path(cache_dir).expanduser()
-        self.tokenizer: PreTrainedTokenizerBase
-        self.summary: dict[str, int]
-        self._tokenized: Tokenized | None = None
-
-    def prepare_data(self) -> None:
-        """Read all splits that there are and tokenize them, unless the cache has them.
-
-        Raises:
-            UserError: No tokenizer, bad files (see `read_task`), or the cache cannot be written.
-        """
-        if self.tokenizer_path is None:
-            raise UserError("data.tokenizer is not set; give the folder, file or hub name of the model's tokenizer")
-        tokenizer = load_tokenizer(self.tokenizer_path)
-        settings = repr((FORMAT, self.max_length, tokenizer.backend_tokenizer.to_str()))
-        files, summary = {}, {}
-        for split, examples in read_task(self.task, self.root).items():
-            digest = hashlib.sha256(repr((settings, examples.texts, examples.labels)).encode()).hexdigest()[:32]
-            files[split] = self.cache_dir / f"glue-{self.task.name}-{split}-{digest}.arrow"
-            summary[split] = len(examples.texts[0])
-            if examples.skipped:
-                summary[f"{split}_skipped"] = examples.skipped
-            if not files[split].exists():
-                self._tokenize(examples, tokenizer, files[split])
-        self._tokenized = Tokenized(files, summary)
-        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in summary.items())
-        rank_zero_info(f"GLUE {self.task.folder}: {counts}")
-
-    def setup(self, stage: str | None = None) -> None:
-        """Open the tokenized splits, memory-mapped.
-
-        Raises:
-            UserError: There is no split such as the stage needs.
-        """
-        tokenized = self._tokenized
-        if self.trainer is not None:  # only one rank has prepared
-            tokenized = self.trainer.strategy.broadcast(tokenized)
-        if tokenized is None:
-            raise RuntimeError("GlueDataModule.setup() comes after prepare_data()")
-        self.summary = dict(tokenized.summary)
-        if self.train_examples is not None and "train" in self.summary:
-            self.summary["train_drawn"] = min(self.train_examples, self.summary["train"])
-        self.tokenizer = load_tokenizer(self.tokenizer_path)
-        self._splits = {split: Dataset.from_file(str(file)) for split, file in tokenized.files.items()}
-        needed = {
-            "fit": [("train",), self.task.dev[:1]],
-            "validate": [self.task.dev],
-            "test": [tuple(split for split in self.task.submissions if split != "ax")],
-            "predict": [tuple(self.task.submissions)],
+        self.title, self.place = self.task.folder, root or HUB
+        tests = tuple(self.task.submissions)
+        self.evaluated = {
+            "validate": self.task.dev,
+            "test": tuple(split for split in tests if split != "ax"),
+            "predict": tests,  # and the diagnostic set with MNLI
         }
-        for splits in needed.get(stage, []):
-            if not self._present(splits):
-                raise UserError(
-                    f"{self.root or HUB} has no {' or '.join(splits)} of {self.task.folder}, which {stage} needs, only "
-                    f"{', '.join(self._splits)}; fetch it or correct data.root"
-                )
 
-    @property
-    def val_splits(self) -> list[str]:
-        """The split of each validation dataloader."""
-        return self._present(self.task.dev)
+    def read(self) -> dict[str, Examples]:
+        """As `read_task`."""
+        return read_task(self.task, self.root)
 
-    @property
-    def test_splits(self) -> list[str]:
-        """The split of each test dataloader."""
-        return [split for split in self.predict_splits if split != "ax"]
+    def prediction_file(self, split: str) -> str:
+        """As the GLUE server wants it."""
+        return self.task.submissions[split].file
 
-    @property
-    def predict_splits(self) -> list[str]:
-        """The split of each prediction dataloader: the test splits, and the diagnostic set with MNLI."""
-        return self._present(self.task.submissions)
-
-    def piece_counts(self, vocab_size: int) -> Tensor:
-        """How often each piece occurs in the training split, [V] int64.
-
-        Raises:
-            UserError: There is no training split.
-        """
-        if "train" not in self._splits:
-            raise UserError(f"{self.root or HUB} has no train of {self.task.folder}, which word frequencies come from")
-        pieces = pc.list_flatten(self._splits["train"].data.column("input_ids")).to_numpy()
-        return torch.bincount(torch.as_tensor(pieces), minlength=vocab_size)
-
-    def train_dataloader(self) -> TrainingMicroBatches:
-        """Micro-batches of the rest of the epoch.
-
-        Raises:
-            UserError: batch_size cannot be cut into equal pieces, or there are fewer examples than pieces.
-        """
-        world_size, rank, accumulate = self.begin_training()
-        examples = self._splits["train"]
-        rows = np.random.default_rng([self.seed, SUBSET_STREAM]).permutation(len(examples))[: self.train_examples]
-        sampler = BucketSampler(
-            rows,
-            token_counts(examples),
-            self.batch_size,
-            self.seed,
-            world_size,
-            rank,
-            accumulate,
-            lambda: self.steps_done(accumulate),
-        )
-        return TrainingMicroBatches(self._loader(examples, sampler), len(sampler) * accumulate)
-
-    def val_dataloader(self) -> list[MicroBatches]:
-        """One of each of `val_splits`."""
-        return [self._evaluation(split) for split in self.val_splits]
-
-    def test_dataloader(self) -> list[MicroBatches]:
-        """One of each of `test_splits`."""
-        return [self._evaluation(split) for split in self.test_splits]
-
-    def predict_dataloader(self) -> list[MicroBatches]:
-        """One of each of `predict_splits`."""
-        return [self._evaluation(split) for split in self.predict_splits]
-
-    def _present(self, splits: Iterable[str]) -> list[str]:
-        return [split for split in splits if split in self._splits]
-
-    def _evaluation(self, split: str) -> MicroBatches:
-        """All examples once, sorted by length, in as many batches on every rank."""
-        examples = self._splits[split]
-        rows = sort_by_length(np.arange(len(examples)), token_counts(examples))
-        windows = [[piece] for piece in self.evaluation_pieces(rows, f"the {len(rows)} examples of {split}")]
-        return MicroBatches(self._loader(examples, windows), len(windows))
-
-    def _loader(self, examples: Dataset, windows: Iterable[list[np.ndarray]]) -> DataLoader:
-        return loader(LabelledDataset(examples, self.tokenizer), windows, self.num_workers)
-
-    def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
-        """Tokenize a split into an Arrow file, which appears only when it is complete."""
-        columns = dict(zip(("text", "text_pair"), examples.texts, strict=False))
-        features = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
-        if examples.labels is not None:
-            columns["label"] = examples.labels
-            features["label"] = Value("float32" if self.task.is_regression else "int64")
-
-        def tokenize(rows: dict[str, list[str]]) -> BatchEncoding:
-            return tokenizer(
-                rows["text"],
-                rows.get("text_pair"),
-                truncation="longest_first",
-                max_length=self.max_length,
-                return_token_type_ids=True,
-                return_attention_mask=False,
-            )
-
-        try:
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-            Dataset.from_dict(columns).map(
-                tokenize,
-                batched=True,
-                remove_columns=["text", "text_pair"][: len(examples.texts)],
-                features=Features(features),
-                cache_file_name=str(file),
-                new_fingerprint=file.stem,
-                desc=f"Tokenizing {file.stem.rpartition('-')[0]}",
-            )
-        except OSError as error:
-            raise UserError(
-                f"{self.cache_dir}: cannot write tokenized examples ({error.strerror or error}); free some space there "
-                "or set data.cache_dir to another folder"
-            ) from error
+    def as_written(self, prediction: float) -> str:
+        """As the GLUE server wants it."""
+        return self.task.as_submitted(prediction)
 
 
 def read_task(task: GlueTask, root: str | None) -> dict[str, Examples]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthlab.data.corpus import read_lines
+from depthlab.data.labelled import Examples
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]
@@ -178,20 +179,6 @@ TASKS = {
 """By name. The diagnostic set, `ax`, is a test split of MNLI: GLUE has the model of that task answer it."""
 
 
-class Examples(NamedTuple):
-    """A split as it was read.
-
-    Attributes:
-        texts: One list, or two for pairs.
-        labels: Indices into the task's labels, scores of a regression, or None where the split has none.
-        skipped: Rows that were left out.
-    """
-
-    texts: list[list[str]]
-    labels: list[int] | list[float] | None
-    skipped: int
-
-
 def read_split(task: GlueTask, root: Path, split: str) -> Examples | None:
     """A split in GLUE's own files, or None where there is none of them.
 
@@ -266,14 +253,10 @@ def _read_rows(task: GlueTask, split: str, file: Path) -> Iterator[tuple[int, di
 
     Tabs and line ends are all the syntax there is: quotes are text.
     """
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); make it readable or correct data.root") from error
     may_lack_fields = task.name == "qqp" and split not in task.submissions
     has_header = task.name != "cola" or split in task.submissions
     columns: list[str] = []
-    for number, line in read_lines(file):
+    for number, line in read_lines(file, "data.root"):
         fields = line.rstrip("\r\n").split("\t")
         if number == 1:
             columns = _columns(task, split, file, fields, has_header)

@@ -7,7 +7,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from lightning.pytorch import LightningModule, Trainer
 
-from depthlab.data import glue
+from depthlab.data import glue, labelled
 from depthlab.data.glue import GlueDataModule
 from depthlab.data.glue_tasks import TASKS
 from depthlab.data.tokenization import load_tokenizer
@@ -25,7 +25,7 @@ NANO = str(Path(__file__).parents[2] / "checkpoints/nano")
 @pytest.fixture(autouse=True)
 def quick_tokenizer(monkeypatch):
     """Loading takes longer than most of these tests. Copies, since use leaves its marks on a tokenizer."""
-    monkeypatch.setattr(glue, "load_tokenizer", lambda path: copy.deepcopy(load_once(path)))
+    monkeypatch.setattr(labelled, "load_tokenizer", lambda path: copy.deepcopy(load_once(path)))
 
 
 @pytest.fixture(scope="session")

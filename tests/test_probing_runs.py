@@ -1,0 +1,83 @@
+"""Probing through the command line: it learns, is tested, and depth may be fixed."""
+
+import pytest
+
+from depthlab.cli import main
+from tests.data.probing_fixtures import ROWS, write_probing
+from tests.glue_runs import arguments, results, write_checkpoint
+from tests.test_cli import error_of
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),  # 20 examples are few
+    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The `srun` command"),
+]
+LEARNS = {
+    "data__batch_size": 20,
+    "trainer__max_epochs": 30,
+    "trainer__check_val_every_n_epoch": 30,
+    "trainer__log_every_n_steps": 30,
+    "model__optimizer__init_args__lr": 4e-3,
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_checkpoint(folder / "checkpoint")
+    write_probing(folder / "probing")
+    return folder
+
+
+def command(inputs, run_dir, name, task, **changes):
+    return arguments(inputs, run_dir, name, task, suite="probing", **changes)
+
+
+def test_tense_is_over_fitted_and_tested(inputs, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    main(command(inputs, run_dir, "fit", "tense", **LEARNS))
+    found = results(run_dir)
+    assert found["val/accuracy"] == found["val/score"] == 1 and found["task"] == "tense"
+    assert {name for name in found if "label/" in name} == {"val/depth/label/PAST", "val/depth/label/PRES"}
+    assert 1 <= found["val/depth/all"] <= 4
+    capsys.readouterr()
+    main(command(inputs, run_dir, "test", "past_present"))  # the same task
+    printed = capsys.readouterr().out
+    assert "| tense, test | |" in printed and "| accuracy (%) | 100.00 |" in printed
+    main(command(inputs, run_dir, "predict", "tense"))
+    header, *lines = (run_dir / "predictions/tense.tsv").read_text().splitlines()
+    assert header == "index\tprediction"
+    assert [line.split("\t")[1] for line in lines] == [label for label, _ in ROWS["tense"][::-1]]
+
+
+def test_many_classes_at_fixed_depth(inputs, tmp_path):
+    run_dir = tmp_path / "run"
+    main(command(inputs, run_dir, "fit", "top_constituents", **LEARNS, model__depth__halting="fixed"))
+    found = results(run_dir)
+    assert found["val/accuracy"] == 1 and found["val/depth/all"] == 4
+    assert found["model"]["halting"] == "fixed" and "time_penalty" in found["model"]
+    assert len([name for name in found if "label/" in name]) == 4
+
+
+def test_the_best_epoch_is_kept(inputs, tmp_path):
+    main(command(inputs, tmp_path / "run", "fit", "subj_number", data__batch_size=2, trainer__max_epochs=3))
+    found = results(tmp_path / "run")
+    scores = [epoch["val/score"] for epoch in found["epochs"]]
+    assert (
+        len(scores) == 3 and found["best_epoch"] == 1 + scores.index(max(scores)) and found["val/score"] == max(scores)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("data.task", "snli", "snli"),
+        ("data.root", "no/such/folder", "no past_present.txt there"),
+        ("data.root", "null", "data.root is not set"),
+    ],
+)
+def test_a_bad_setting_gets_one_line(inputs, tmp_path, capsys, name, value, expected):
+    bad = [*command(inputs, tmp_path / "run", "fit", "tense"), f"--{name}={value}"]
+    assert expected in error_of(capsys, bad)
+    assert not (tmp_path / "run").exists()
