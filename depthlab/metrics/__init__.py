@@ -1,6 +1,7 @@
 """What is measured: torchmetrics Metrics that are right under DDP."""
 
 from depthlab.metrics.depth import DepthMetric, LabelDepthMetric, mean_depths
+from depthlab.metrics.fixed_point import FixedPointMetric
 from depthlab.metrics.pretraining import PretrainingMetrics
 
-__all__ = ["DepthMetric", "LabelDepthMetric", "PretrainingMetrics", "mean_depths"]
+__all__ = ["DepthMetric", "FixedPointMetric", "LabelDepthMetric", "PretrainingMetrics", "mean_depths"]
