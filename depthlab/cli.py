@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
-from jsonargparse import auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -37,6 +37,7 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.models.convert import convert
 from depthlab.reports.export import export
+from depthlab.reports.inspect import inspect
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask
 
 TASKS = {
@@ -46,7 +47,7 @@ TASKS = {
 }
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 
-COMMANDS = {"export": export, "convert": convert}
+COMMANDS = {"export": export, "convert": convert, "inspect": inspect}
 """Commands that need no trainer."""
 
 DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
@@ -76,6 +77,18 @@ class DepthlabParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, not how everything is used."""
         raise UserError(f"{' '.join(message.split())} (see `{self.prog} --help`)")
+
+
+class CommandParser(ArgumentParser):
+    """The parser of the small commands, of which one takes any number of `texts`."""
+
+    error = DepthlabParser.error
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As jsonargparse's, whose positional lists are one argument each."""
+        if names == ("texts",):
+            settings = {"type": str, "nargs": "*", "default": [], "metavar": "TEXT", "help": settings["help"]}
+        return super().add_argument(*names, **settings)
 
 
 class SaveConfigAndTokenizer(SaveConfigCallback):
@@ -284,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 COMMANDS[arguments[0]],
                 args=arguments[1:],
                 prog=f"depthlab {arguments[0]}",
-                as_positional=arguments[0] == "convert",
+                as_positional=arguments[0] != "export",
+                parser_class=CommandParser,
             )
             return
         arguments = with_bases(arguments)

@@ -104,18 +104,19 @@ def test_layers_that_lead_in_a_circle(capsys, tmp_path):
     assert "one.yaml" in error_of(capsys, ["fit", "--config", str(tmp_path / "one.yaml")])
 
 
-@pytest.mark.parametrize("command", ["", "fit", "validate", "prepare", "export"])
+@pytest.mark.parametrize("command", ["", "fit", "validate", "prepare", "export", "inspect"])
 def test_help_reads_like_documentation(capsys, command):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
     assert not exit_.value.code
     text = " ".join(capsys.readouterr().out.split())
     expected = {
-        "": ["fit", "prepare", "export"],
+        "": ["fit", "prepare", "export", "inspect"],
         "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
         "validate": ["--ckpt_path"],
         "prepare": ["ahead of time"],
         "export": ["--checkpoint", "safetensors"],
+        "inspect": ["TEXT", "--html", "halting probabilities"],
     }[command]
     for phrase in expected:
         assert phrase in text, phrase
