@@ -41,6 +41,7 @@ from depthlab.models.checkpoint import find_tokenizer
 from depthlab.models.convert import convert
 from depthlab.reports.export import export
 from depthlab.reports.glue import glue
+from depthlab.reports.inspect import inspect
 from depthlab.reports.pareto import pareto
 from depthlab.reports.submission import submission
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask
@@ -56,6 +57,7 @@ TASKS = {
 COMMANDS = {
     "export": export,
     "convert": convert,
+    "inspect": inspect,
     "report": {"glue": glue, "pareto": pareto},
     "submission": submission,
     "data": {"probing": probing},
@@ -100,6 +102,8 @@ class CommandParser(ArgumentParser):
         """As jsonargparse's, to whom a list is one argument each time, as positional and as `--name`, `--name+`."""
         if names == ("runs",):
             settings = {"type": str, "nargs": "+", "metavar": "RUNS", "help": settings["help"]}
+        elif names == ("texts",):
+            settings = {"type": str, "nargs": "*", "default": [], "metavar": "TEXT", "help": settings["help"]}
         elif names[-1].endswith("+"):
             names, settings = names[:1], {"type": str, "nargs": "+", "required": True, "help": settings["help"]}
         return super().add_argument(*names, **settings)
@@ -397,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 COMMANDS[arguments[0]],
                 args=arguments[1:],
                 prog=f"depthlab {arguments[0]}",
-                as_positional=arguments[0] in ("convert", "report", "submission"),
+                as_positional=arguments[0] in ("convert", "inspect", "report", "submission"),
                 parser_class=CommandParser,
             )
         else:

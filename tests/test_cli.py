@@ -114,10 +114,10 @@ def test_layers_that_lead_in_a_circle(capsys, tmp_path):
     assert "one.yaml" in error_of(capsys, ["fit", "--config", str(tmp_path / "one.yaml")])
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "fit", "validate", "prepare", "export", "sweep", "report glue", "submission", "data", "data probing"],
-)
+COMMANDS = ["", "fit", "validate", "prepare", "export", "inspect", "sweep", "report glue", "submission"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "data", "data probing"])
 def test_help_reads_like_documentation(capsys, command):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
@@ -134,6 +134,7 @@ def test_help_reads_like_documentation(capsys, command):
         "sweep": ["--config", "--run_dir", "--storage", "--retry_failed", "takes the axis' place"],
         "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
         "submission": ["RUNS [RUNS ...]", "--model", "must not exist yet"],
+        "inspect": ["TEXT", "--html", "halting probabilities"],
     }[command]
     for phrase in expected:
         assert phrase in text, phrase

@@ -2,6 +2,7 @@
 
 from depthlab.callbacks.best import BestCheckpoint
 from depthlab.callbacks.export import ExportAtEnd
+from depthlab.callbacks.fixed_point import FixedPointMonitor
 from depthlab.callbacks.ponder import PonderMonitor
 from depthlab.callbacks.predictions import PredictionWriter
 from depthlab.callbacks.progress import ProgressBar
@@ -11,6 +12,7 @@ from depthlab.callbacks.throughput import ThroughputMonitor
 __all__ = [
     "BestCheckpoint",
     "ExportAtEnd",
+    "FixedPointMonitor",
     "PonderMonitor",
     "PredictionWriter",
     "ProgressBar",

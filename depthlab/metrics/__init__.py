@@ -1,12 +1,14 @@
 """What is measured: torchmetrics Metrics that are right under DDP."""
 
 from depthlab.metrics.depth import DepthMetric, LabelDepthMetric, mean_depths
+from depthlab.metrics.fixed_point import FixedPointMetric
 from depthlab.metrics.intervals import DocumentDepthMetric, depth_intervals
 from depthlab.metrics.pretraining import PretrainingMetrics
 
 __all__ = [
     "DepthMetric",
     "DocumentDepthMetric",
+    "FixedPointMetric",
     "LabelDepthMetric",
     "PretrainingMetrics",
     "depth_intervals",

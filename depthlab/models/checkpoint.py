@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from depthlab.errors import UserError
-from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertPreTrainedModel
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
+from depthlab.models.heads import (
+    AdaptiveAlbertForMaskedLM,
+    AdaptiveAlbertForPreTraining,
+    AdaptiveAlbertForSequenceClassification,
+    AdaptiveAlbertForTokenClassification,
+)
 from depthlab.models.untied import AdaptiveBertConfig
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
@@ -23,6 +30,15 @@ MAY_BE_NEW = ("classifier.", "predictions.", "sop_classifier.", "albert.pooler."
 
 ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
 """Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
+
+
+HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
+    AdaptiveAlbertForPreTraining: ("predictions.bias", "sop_classifier.classifier.weight"),
+    AdaptiveAlbertForMaskedLM: ("predictions.bias",),
+    AdaptiveAlbertForSequenceClassification: ("classifier.weight", "albert.pooler.weight"),
+    AdaptiveAlbertForTokenClassification: ("classifier.weight",),
+}
+"""Weights that tell whose a checkpoint is; the first class that finds all of its own takes it."""
 
 
 @dataclass(kw_only=True)
@@ -89,6 +105,24 @@ def read_run(path: Path) -> RunCheckpoint:
     return RunCheckpoint(config, weights, content["global_step"], bool(content.get("hold_depth")))
 
 
+def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
+    """The model with the head that a run's checkpoint has; of fixed depth where depth was still held.
+
+    Raises:
+        UserError: it has no head of depthlab's.
+    """
+    config, weights = run.config, run.weights
+    if run.holds_depth:  # who loads it should get the model that was trained
+        config.halting = "fixed"
+        weights = {name: weight for name, weight in weights.items() if ".halting." not in name}
+    for model_class, own in HEADS.items():
+        if weights.keys() >= set(own):
+            model = model_class(config)
+            model.load_state_dict(weights)
+            return model
+    raise UserError("the checkpoint has no head of depthlab's")
+
+
 def find_run(checkpoint: str) -> Path | None:
     """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run."""
     path = Path(checkpoint)
@@ -141,6 +175,29 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     if "halting_bias_init" in settings and model.base_model.encoder.halting is not None:
         nn.init.constant_(model.base_model.encoder.halting.bias, settings["halting_bias_init"])
     return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
+
+
+def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
+    """A model as its checkpoint has it, head included, in fp32 and in evaluation mode.
+
+    Args:
+        checkpoint: as in `load_checkpoint`. Where Hugging Face's directory has a head that depthlab does not know, or
+            none, it is the base model.
+
+    Raises:
+        UserError: as there.
+    """
+    run = find_run(checkpoint)
+    if run is not None:
+        return model_of(read_run(run)).eval()
+    _check_kind(checkpoint)
+    try:
+        architectures = AutoConfig.from_pretrained(checkpoint).architectures or ["AlbertModel"]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+    kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
+    classes = {model_class.__name__: model_class for model_class in HEADS}
+    return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:

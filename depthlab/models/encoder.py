@@ -11,6 +11,7 @@ Packed tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a tok
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,23 @@ class EncoderOutput:
     """h^0..h^L, L + 1 x [B, T, H]: the states that are attended to, frozen ones repeated."""
 
 
+class Iteration(NamedTuple):
+    """One iteration of the tokens that ran in it, packed in row-major order, for who watches."""
+
+    n: int
+    """1..L"""
+    position: Tensor
+    """[R], rows in [B * T]."""
+    before: Tensor
+    """h^{n-1}, [R, H]"""
+    new: Tensor
+    """s^n, the layer's output, [R, H]"""
+    after: Tensor
+    """h^n, [R, H]"""
+    probability: Tensor | None
+    """p^n, [R] fp32; None at fixed depth."""
+
+
 class AdaptiveAlbertTransformer(AlbertTransformer):
     """HF's ALBERT encoder, same parameter names, plus the halting unit where halting is "act"."""
 
@@ -52,6 +70,8 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         self.gradient_checkpointing = False
         self.hold_depth = False
         """While True every token takes all L iterations and the halting unit rests: training at fixed depth first."""
+        self.observer: Callable[[Iteration], None] | None = None
+        """Called after every iteration, in every execution; what it is given may be overwritten later."""
 
     def forward(
         self,
@@ -91,13 +111,23 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         """The group of layers that iteration n = 1..L applies."""
         return self.albert_layer_groups[(n - 1) * self.config.num_hidden_groups // self.config.num_hidden_layers]
 
+    def _observe(self, n, running, before, new, after, probability=None) -> None:
+        """Hand the running tokens of [B, T, ...] to the observer, if there is one."""
+        if self.observer is not None:
+            position = running.flatten().nonzero().squeeze(1)
+            before, new, after = (states.flatten(0, 1)[position] for states in (before, new, after))
+            probability = None if probability is None else probability.flatten()[position]
+            self.observer(Iteration(n, position, before, new, after, probability))
+
     def _fixed(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
         """Plain ALBERT: L iterations for every token."""
         cap = self.config.num_hidden_layers
         state = self._project(embeddings)
         hidden_states = [state]
         for n in range(1, cap + 1):
-            state = self._call(self._layers_of(n), state, attention_mask, **attention_kwargs)
+            new = self._call(self._layers_of(n), state, attention_mask, **attention_kwargs)
+            self._observe(n, real, state, new, new)
+            state = new
             hidden_states.append(state)
         padding = ~real[..., None]
         return EncoderOutput(
@@ -124,11 +154,13 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
                 probability, accumulated, at_cap=n == cap, epsilon=config.act_epsilon, act_cap=config.act_cap
             )
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
+            before = state
             if blend:
                 state = torch.where(moves, torch.lerp(state, new, weight), state)
             else:
                 mixture = torch.where(moves, mixture + weight * new, mixture)
                 state = torch.where(moves, new, state)
+            self._observe(n, running, before, new, state, probability)
             depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
             accumulated = torch.where(running, accumulated + probability, accumulated)
@@ -196,6 +228,8 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
                 changed, moved = position, new
                 mixture = mixture + weight * new
                 output = mixture
+            if self.observer is not None:
+                self.observer(Iteration(n, position, state, new, moved, probability))
             if output_hidden_states:
                 hidden_states.append(hidden_states[-1].index_copy(0, changed, moved))
 

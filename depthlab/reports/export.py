@@ -11,27 +11,12 @@ import yaml
 from transformers import AutoConfig, AutoTokenizer
 
 from depthlab.errors import UserError
-from depthlab.models import (
-    AdaptiveAlbertConfig,
-    AdaptiveAlbertForMaskedLM,
-    AdaptiveAlbertForPreTraining,
-    AdaptiveAlbertForSequenceClassification,
-    AdaptiveAlbertForTokenClassification,
-)
-from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
-from depthlab.models.checkpoint import RunCheckpoint, find_run, read_run
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.models.checkpoint import find_run, model_of, read_run
 from depthlab.reports.classification import scores_table
 from depthlab.reports.pretraining import table_1
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-
-HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
-    AdaptiveAlbertForPreTraining: ("predictions.bias", "sop_classifier.classifier.weight"),
-    AdaptiveAlbertForMaskedLM: ("predictions.bias",),
-    AdaptiveAlbertForSequenceClassification: ("classifier.weight", "albert.pooler.weight"),
-    AdaptiveAlbertForTokenClassification: ("classifier.weight",),
-}
-"""Weights that tell whose a checkpoint is; the first class that finds all of its own takes it."""
 
 SETTINGS = "training.yaml"
 """The file of the exported directory with which `depthlab fit --config` trains such a model again."""
@@ -62,12 +47,9 @@ def write_export(checkpoint: Path, target: Path, dtype: Dtype = "float32") -> in
     """
     run_dir = checkpoint.parent.parent
     run = read_run(checkpoint)
-    if run.holds_depth:  # who loads it should get the model that was trained
-        run.config.halting = "fixed"
-        run.weights = {name: weight for name, weight in run.weights.items() if ".halting." not in name}
     if not (run_dir / "tokenizer").is_dir():
         raise UserError(f"{run_dir / 'tokenizer'} is missing: export a checkpoint from where its run has left it")
-    model = _model_of(run).to(getattr(torch, dtype))
+    model = model_of(run).to(getattr(torch, dtype))
     unfinished, replaced = (
         target.with_name(f".{target.name}.{state}-{os.getpid()}") for state in ("unfinished", "replaced")
     )
@@ -98,16 +80,6 @@ def write_export(checkpoint: Path, target: Path, dtype: Dtype = "float32") -> in
     except OSError as error:
         raise UserError(f"cannot write the model to {target}: {error.strerror or error}") from None
     return run.steps
-
-
-def _model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
-    """The model with the head that the checkpoint has."""
-    for model_class, own in HEADS.items():
-        if run.weights.keys() >= set(own):
-            model = model_class(run.config)
-            model.load_state_dict(run.weights)
-            return model
-    raise UserError("the checkpoint has no head of depthlab's: it can't be exported")
 
 
 def _write_settings(run_dir: Path, directory: Path) -> None:

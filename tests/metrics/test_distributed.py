@@ -5,7 +5,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
-from depthlab.metrics import DepthMetric, PretrainingMetrics
+from depthlab.metrics import DepthMetric, FixedPointMetric, PretrainingMetrics
 
 from .test_depth import MAX_DEPTH, random_batch
 from .test_pretraining import VOCABULARY, random_sequences, to_floats, update
@@ -15,10 +15,18 @@ SEEDS_OF_RANK = [[0, 1, 2], [3]]
 
 def measure(seeds):
     depth, pretraining = DepthMetric(MAX_DEPTH), PretrainingMetrics(VOCABULARY)
+    fixed_point = FixedPointMetric(MAX_DEPTH)
     for seed in seeds:
         depth.update(*random_batch(seed))
         update(pretraining, **random_sequences(seed, sequences=seed + 2))
-    return depth.compute(), to_floats(pretraining.compute())
+        add_iteration(fixed_point, seed)
+    return depth.compute(), to_floats(pretraining.compute()), fixed_point.compute()
+
+
+def add_iteration(fixed_point, seed):
+    torch.manual_seed(seed)
+    kinds, states = torch.randint(6, (9 + seed,)), torch.randn(3, 9 + seed, 4)
+    fixed_point.update(1 + seed % MAX_DEPTH, kinds, *states)
 
 
 def run_rank(rank, folder):
@@ -29,8 +37,9 @@ def run_rank(rank, folder):
 
 def test_two_processes_equal_one(tmp_path):
     spawn(run_rank, args=(tmp_path,), nprocs=2)
-    counts, means = measure([seed for seeds in SEEDS_OF_RANK for seed in seeds])
+    counts, means, fixed_point = measure([seed for seeds in SEEDS_OF_RANK for seed in seeds])
     for rank in range(2):
-        rank_counts, rank_means = torch.load(tmp_path / f"{rank}.pt")
+        rank_counts, rank_means, rank_fixed_point = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(rank_counts, counts)
         assert rank_means == pytest.approx(means, rel=1e-9)
+        torch.testing.assert_close(rank_fixed_point, fixed_point, rtol=1e-9, atol=0, equal_nan=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.imposed import ImposedHalting
+from tests.models.variants import EVERY_WAY, name_of
 
 
 def run(model, execution, inputs):
@@ -164,3 +165,41 @@ def test_held_depth_is_the_fixed_model(sizes):
     assert torch.equal(held.last_hidden_state, wanted.last_hidden_state) and torch.equal(held.depths, wanted.depths)
     model.encoder.hold_depth = False
     assert not torch.equal(model(**inputs).depths, wanted.depths)
+
+
+@pytest.mark.parametrize("way", EVERY_WAY, ids=name_of)
+@pytest.mark.parametrize("inputs_", ["ragged", "full"])
+def test_an_observer_sees_every_iteration(sizes, way, inputs_):
+    """Against the states that are returned, and HF's layer applied to them."""
+    config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, initializer_range=0.3, **way)
+    model = AdaptiveAlbertModel(config, add_pooling_layer=False).double().eval()
+    inputs = ragged_inputs([6, 4, 1] if inputs_ == "ragged" else [5, 5], extra_padding=inputs_ == "ragged")
+    seen = []
+    model.encoder.observer = seen.append
+    with torch.no_grad():
+        output = model(**inputs, output_hidden_states=True)
+    depths = output.depths.flatten()
+    assert len(seen) == depths.max()
+    states = [state.flatten(0, 1) for state in output.hidden_states]
+    mask = torch.where(inputs["attention_mask"] == 1, 0.0, float("-inf")).double()[:, None, None, :]
+    layer = model.encoder.albert_layer_groups[0].albert_layers[0]
+    total = torch.zeros_like(depths, dtype=torch.float64)
+    for n, iteration in enumerate(seen, start=1):
+        assert iteration.n == n
+        position = iteration.position
+        assert torch.equal(position, (depths >= n).nonzero().squeeze(1))
+        close = {"rtol": 1e-10, "atol": 1e-10}
+        torch.testing.assert_close(iteration.before, states[n - 1][position], **close)
+        torch.testing.assert_close(iteration.after, states[n][position], **close)
+        with torch.no_grad():
+            new = layer(output.hidden_states[n - 1], mask).flatten(0, 1)[position]
+        torch.testing.assert_close(iteration.new, new, **close)
+        if way.get("halting") == "fixed":
+            assert iteration.probability is None
+        else:
+            before_last = total[position].clone()
+            total[position] += iteration.probability
+            assert torch.equal(total[position] > 1 - config.act_epsilon, depths[position] == n) or n == 5
+            remainders = output.remainders.flatten()[position]
+            ends = (depths[position] == n) & (remainders > 0)
+            torch.testing.assert_close(remainders[ends], 1 - before_last[ends])

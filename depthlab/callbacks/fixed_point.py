@@ -1,0 +1,112 @@
+"""Watches whether the states reach a fixed point, in validation."""
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from depthlab.errors import UserError
+from depthlab.kinds import TokenKind
+from depthlab.metrics import FixedPointMetric
+from depthlab.models.encoder import AdaptiveAlbertTransformer, Iteration
+from depthlab.reports.fixed_point import READINGS, fixed_point_figure
+
+FIGURES_EVERY = 20.0
+"""Seconds of validation after which the figures, which take up to half a second, are drawn again."""
+
+
+class FixedPointMonitor(Callback):
+    """Logs, at every validation, how much each iteration still changes the states of each kind of token.
+
+    Scalars `<mean>/<kind>/<n>` by the names of :class:`depthlab.metrics.FixedPointMetric`: `fixed_point` (the authors'
+    cosine similarity), `fixed_point_running`, `fixed_point_layer`, `fixed_point_norm`, ..., and `fixed_point_tokens`;
+    and in TensorBoard the paper's figure in its three readings. What the encoder has at hand is read while it iterates:
+    nothing is computed twice or kept, in whatever execution. It takes a few per cent of validation, of all its batches;
+    very short validations get the figures the first time, every few times, and once training is done. Without a logger,
+    and in training, it rests.
+    """
+
+    def __init__(self) -> None:
+        self._since_figures = FIGURES_EVERY  # seconds of validation
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make room for all iterations.
+
+        Raises:
+            UserError: the model's tokens have no depth.
+        """
+        if pl_module.cap is None:
+            raise UserError(
+                f"{type(self).__name__} needs a model that iterates: take it out of trainer.callbacks for a "
+                f"{type(pl_module.model).__name__}"
+            )
+        self.metric = FixedPointMetric(pl_module.cap)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count where the model is; at `setup` it has not been moved yet."""
+        self.metric.to(pl_module.device)
+        self._started_at = time.monotonic()
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look into the encoder, for this batch."""
+        if trainer.loggers:
+            _encoder(pl_module).observer = partial(self._count, batch["kinds"].flatten())
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look away."""
+        _encoder(pl_module).observer = None
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over the held-out data."""
+        if not trainer.loggers:
+            return
+        means = {name: values.cpu() for name, values in self.metric.compute().items()}  # from all ranks
+        self.metric.reset()
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        tokens = means["fixed_point_tokens"]
+        scalars = {
+            f"{name}/{kind.name.lower()}/{n}": value
+            for name, values in means.items()
+            for kind in TokenKind
+            for n, value in enumerate(values[kind].tolist(), start=1)
+            if tokens[kind, 0] and not math.isnan(value)
+        }
+        self._since_figures += time.monotonic() - self._started_at
+        draws = self._since_figures >= FIGURES_EVERY or trainer.state.fn == TrainerFn.VALIDATING
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, trainer.global_step)
+            if draws and isinstance(logger, TensorBoardLogger):
+                self._since_figures = 0.0
+                for reading in READINGS:
+                    figure = fixed_point_figure(reading, means[reading], tokens)
+                    logger.experiment.add_figure(reading, figure, trainer.global_step)
+
+    def _count(self, kinds: Tensor, iteration: Iteration) -> None:
+        """Kinds are [B * T]."""
+        n, position, before, new, after, _ = iteration
+        self.metric.update(n, kinds[position], before, new, after)
+
+
+def _encoder(pl_module: LightningModule) -> AdaptiveAlbertTransformer:
+    return pl_module.model.base_model.encoder

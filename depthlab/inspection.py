@@ -1,0 +1,138 @@
+"""What a model does with one text: how deep each piece goes, when it wanted to stop, and what it predicts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from depthlab.data.tokenization import word_start_table
+from depthlab.models import (
+    AdaptiveAlbertForMaskedLM,
+    AdaptiveAlbertForPreTraining,
+    AdaptiveAlbertForSequenceClassification,
+    AdaptiveAlbertForTokenClassification,
+)
+from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
+from depthlab.models.encoder import Iteration
+
+GUESSES = 5
+"""Tokens that are named for a [MASK]."""
+
+
+@dataclass
+class Piece:
+    """One token."""
+
+    text: str
+    """Without the vocabulary's mark of where words begin or go on."""
+    starts_word: bool
+    depth: int
+    halting: list[float]
+    """Halting probabilities p^1..p^N; empty where depth is fixed."""
+    label: str | None = None
+    """Its class, of a classifier of tokens."""
+
+
+@dataclass
+class Inspection:
+    """One text, special tokens included."""
+
+    pieces: list[Piece]
+    findings: list[tuple[str, str]]
+    """What there is to say of it, under a heading each: guesses for [MASK], the class, what was cut off."""
+
+    @property
+    def mean_depth(self) -> float:
+        """Iterations per piece."""
+        return sum(piece.depth for piece in self.pieces) / len(self.pieces)
+
+
+class Inspector:
+    """Runs a model over texts, one at a time.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: its own.
+    """
+
+    def __init__(self, model: AdaptiveAlbertPreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self._starts = word_start_table(tokenizer)
+
+    def __call__(self, text: str) -> Inspection:
+        """Inspect a text, or a pair of texts with a tab between them; what the model has no positions for is cut off.
+
+        Args:
+            text: `[MASK]` in it is a masked token.
+        """
+        limit = self.model.config.max_position_embeddings
+        parts = [part.replace("[MASK]", self.tokenizer.mask_token) for part in text.split("\t", 1)]
+        inputs = self.tokenizer(
+            *parts, truncation=True, max_length=limit, return_tensors="pt", return_token_type_ids=True
+        )
+        ids = inputs["input_ids"][0]
+        halting: list[list[float]] = [[] for _ in ids]
+
+        def note(iteration: Iteration) -> None:
+            if iteration.probability is not None:
+                for position, probability in zip(
+                    iteration.position.tolist(), iteration.probability.tolist(), strict=True
+                ):
+                    halting[position].append(probability)
+
+        self.model.base_model.encoder.observer = note
+        try:
+            with torch.inference_mode():
+                output = self.model(**inputs)
+        finally:
+            self.model.base_model.encoder.observer = None
+        pieces = [
+            Piece(*self._shown(token), depth, probabilities)
+            for token, depth, probabilities in zip(ids.tolist(), output.depths[0].tolist(), halting, strict=True)
+        ]
+        if isinstance(self.model, AdaptiveAlbertForTokenClassification):
+            for piece, label in zip(pieces, output.logits[0].argmax(dim=-1).tolist(), strict=True):
+                piece.label = self.model.config.id2label[label]
+        findings = [*self._guesses(ids, output), *self._classes(output)]
+        if inputs.encodings[0].overflowing:
+            findings.append(("cut off", f"the text is longer than the model's {limit} positions"))
+        return Inspection(pieces, findings)
+
+    def _shown(self, token: int) -> tuple[str, bool]:
+        """A token's text, and whether it starts a word."""
+        form = self.tokenizer.convert_ids_to_tokens(token)
+        return form.removeprefix("▁").removeprefix("##") or form, bool(self._starts[token])
+
+    def _guesses(self, ids: Tensor, output: ModelOutput) -> list[tuple[str, str]]:
+        if isinstance(self.model, AdaptiveAlbertForPreTraining):
+            logits = output.prediction_logits[0]
+        elif isinstance(self.model, AdaptiveAlbertForMaskedLM):
+            logits = output.logits[0]
+        else:
+            return []
+        findings = []
+        for position in (ids == self.tokenizer.mask_token_id).nonzero().flatten().tolist():
+            best = logits[position].float().softmax(dim=-1).topk(GUESSES)
+            shown = [self._shown(token) for token in best.indices.tolist()]
+            names = [form if starts else f"·{form}" for form, starts in shown]
+            findings.append((f"[MASK], piece {position + 1}", _ranked(names, best.values.tolist())))
+        return findings
+
+    def _classes(self, output: ModelOutput) -> list[tuple[str, str]]:
+        if not isinstance(self.model, AdaptiveAlbertForSequenceClassification):
+            return []
+        config, logits = self.model.config, output.logits[0].float()
+        names = [config.id2label[index] for index in range(len(logits))]
+        if config.problem_type == "regression" or len(logits) == 1:
+            return [("score", ", ".join(f"{value:.3f}" for value in logits.tolist()))]
+        several = config.problem_type == "multi_label_classification"
+        ranked = (logits.sigmoid() if several else logits.softmax(dim=-1)).sort(descending=True)
+        named = [names[index] for index in ranked.indices.tolist()]
+        return [("classes" if several else "class", _ranked(named, ranked.values.tolist()))]
+
+
+def _ranked(names: list[str], probabilities: list[float]) -> str:
+    return "  ".join(f"{name} {probability:.1%}" for name, probability in zip(names, probabilities, strict=True))

@@ -1,0 +1,79 @@
+"""The fixed point in a run: what TensorBoard has of it, against the exported model's states."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn.functional import cosine_similarity
+
+from depthlab.callbacks import FixedPointMonitor
+from depthlab.cli import main
+from depthlab.errors import UserError
+from depthlab.kinds import TokenKind
+from depthlab.models import AdaptiveAlbertForPreTraining
+from depthlab.reports.fixed_point import READINGS, fixed_point_figure
+from depthlab.tasks import PretrainingTask
+from depthlab.tasks.pretraining import MODEL_INPUTS
+from tests.runs import arguments, write_corpus
+
+
+def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
+    """It is on in the paper's experiments; one of which this run is, at a fraction of its size."""
+    batches, encoders = [], []
+    step = PretrainingTask.validation_step
+
+    def recorded(self, batch, batch_idx):
+        batches.append(batch)
+        encoders.append(self.model.albert.encoder)
+        assert encoders[-1].observer is not None
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(PretrainingTask, "validation_step", recorded)
+    write_corpus(tmp_path / "corpus.txt")
+    quiet = {"trainer__enable_progress_bar": False, "trainer__enable_model_summary": False}
+    run_dir = tmp_path / "run"
+    main(arguments(run_dir, tmp_path / "corpus.txt", trainer__max_steps=3, trainer__val_check_interval=9, **quiet))
+    assert encoders and encoders[-1].observer is None
+
+    model = AdaptiveAlbertForPreTraining.from_pretrained(run_dir / "model", execution="dense").eval()
+    similarities = {}
+    for batch in batches:
+        with torch.no_grad():
+            output = model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
+        for n in range(1, len(output.hidden_states)):
+            alike = cosine_similarity(*output.hidden_states[n - 1 : n + 1], dim=-1)
+            for kind in list(TokenKind)[:-1]:
+                chosen = batch["kinds"] == kind
+                runs = chosen & (output.depths >= n)
+                for reading, tokens in (("fixed_point", chosen), ("fixed_point_running", runs)):
+                    similarities.setdefault(f"{reading}/{kind.name.lower()}/{n}", []).append(alike[tokens])
+    expected = {tag: torch.cat(values).mean().item() for tag, values in similarities.items() if len(torch.cat(values))}
+    events = EventAccumulator(str(run_dir)).Reload()
+    logged = {tag for tag in events.Tags()["scalars"] if tag.startswith(("fixed_point/", "fixed_point_running/"))}
+    assert logged == expected.keys() and len(logged) > 30
+    for tag, value in expected.items():
+        (event,) = events.Scalars(tag)
+        assert (event.step, event.value) == (3, pytest.approx(value, abs=1e-5)), tag
+    (sequences,) = events.Scalars("fixed_point_tokens/cls/1")
+    assert sequences.value == sum(len(batch["labels"]) for batch in batches)
+    assert set(READINGS) <= set(events.Tags()["images"])
+
+
+def test_the_figure_has_a_line_for_each_kind_there_is():
+    tokens = torch.zeros(len(TokenKind), 3, dtype=torch.int64)
+    tokens[TokenKind.CLS], tokens[TokenKind.PLAIN] = torch.tensor([4, 4, 1]), torch.tensor([1234, 7, 0])
+    similarity = torch.full(tokens.shape, torch.nan)
+    similarity[TokenKind.CLS], similarity[TokenKind.PLAIN, :2] = torch.tensor([0.5, 0.7, 0.9]), torch.tensor([0.2, 0.3])
+    (axes,) = fixed_point_figure("fixed_point_layer", similarity, tokens).axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["plain (1,234 tokens)", "cls (4 tokens)"]
+    lines = [line.get_ydata() for line in axes.lines if len(line.get_ydata())]
+    assert lines[1].tolist() == similarity[TokenKind.CLS].tolist() and len(lines) == 2
+    assert "iteration" in axes.get_xlabel() and "cosine similarity" in axes.get_ylabel()
+
+
+def test_a_model_without_depths_is_refused():
+    task = SimpleNamespace(cap=None, model=object())
+    with pytest.raises(UserError, match=r"trainer\.callbacks"):
+        FixedPointMonitor().setup(None, task, "fit")
