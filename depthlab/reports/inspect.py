@@ -16,7 +16,7 @@ from depthlab.models.checkpoint import find_tokenizer, load_as_saved
 from depthlab.reports.sentences import MARK, page
 from depthlab.reports.terminal import print_inspection
 
-DEFAULT_CHECKPOINT = "checkpoints/nano"
+DEFAULT_CHECKPOINT = "checkpoints/minilm-adaptive"
 
 
 def inspect(

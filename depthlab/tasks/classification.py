@@ -63,7 +63,7 @@ class ClassificationTask(Task):
         task: str,
         labels: Sequence[str],
         metrics: Sequence[str],
-        checkpoint: str = "checkpoints/nano",
+        checkpoint: str = "checkpoints/minilm-adaptive",
         depth: DepthSettings | None = None,
         optimizer: OptimizerCallable = AdamW,
         warmup_steps: int = 200,

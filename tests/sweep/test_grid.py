@@ -40,7 +40,7 @@ def test_the_papers_grid():
 def test_the_fixed_depths_to_compare_with():
     fixed = [cell.settings for cell in expand(shipped("pareto")) if "model.depth.halting" in cell.settings]
     depths = {cell["model.depth.num_hidden_layers"] for cell in fixed if cell["model.depth.halting"] == "fixed"}
-    cap = yaml.safe_load((REPOSITORY / "checkpoints/nano/config.json").read_text())["num_hidden_layers"]
+    cap = yaml.safe_load((REPOSITORY / "checkpoints/minilm-adaptive/config.json").read_text())["num_hidden_layers"]
     assert depths == set(range(1, cap + 1))
 
 
