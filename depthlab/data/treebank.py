@@ -1,0 +1,226 @@
+"""Treebanks in CoNLL-U: sentences with their words in the text, and which word each piece of a tokenizer belongs to."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from conllu import Token, parse_token_and_metadata
+from conllu.exceptions import ParseException
+from transformers import PreTrainedTokenizerBase
+
+from depthlab.data.corpus import read_lines
+from depthlab.errors import UserError
+
+COLUMNS = 10
+UNREAD = {field: lambda fields, i: fields[i] for field in ("feats", "deps")}
+"""Columns of CoNLL-U that nothing here reads, and that take long to parse."""
+SPACE, UNSPELLED = -1, -2
+"""What characters belong to that belong to no word."""
+
+
+class Word(NamedTuple):
+    """A syntactic word: "do" and "n't" are two."""
+
+    form: str
+    upos: str | None
+    """Part of speech; None where the treebank has none."""
+    deprel: str | None
+    """Relation to its head, subtype included; None where the treebank has none."""
+    span: tuple[int, int] | None
+    """Its characters in the sentence's text, end excluded; None in a multiword token that its words do not spell."""
+
+
+class Sentence(NamedTuple):
+    """A sentence of a treebank."""
+
+    id: str
+    """Its `sent_id`, or file and line."""
+    text: str
+    words: list[Word]
+
+
+class Treebank(NamedTuple):
+    """What a file holds."""
+
+    sentences: list[Sentence]
+    unaligned: list[str]
+    """Why, of each sentence whose words are not those of its text; these are left out."""
+
+
+class Pieces(NamedTuple):
+    """A sentence as a tokenizer cuts it, special tokens included; P pieces."""
+
+    input_ids: list[int]
+    """[P]"""
+    words: list[int | None]
+    """[P], the index of each piece's word; None of special tokens, and in multiword tokens without spans."""
+
+
+class _NotAligned(Exception):
+    """A sentence's words are not those of its text."""
+
+
+def read_treebank(file: Path) -> Treebank:
+    """Read a file in CoNLL-U (https://universaldependencies.org/format.html), plain or gzipped.
+
+    Words are found in the sentence's `# text`, in order, with nothing but whitespace between them; without a text it is
+    put together from forms and `SpaceAfter=No`. The words of a multiword token ("didn't": "did", "n't") divide its
+    characters where they spell it, upper and lower case aside; where they do not (French "du": "de", "le"), they have
+    no span. Empty nodes are no words.
+
+    Raises:
+        UserError: the file can't be read or holds no sentence; a line is malformed; words are not numbered in order.
+    """
+    treebank = Treebank([], [])
+    for lines in _blocks(file):
+        begun, metadata, rows = _parse(file, lines)
+        if not rows:  # comments only
+            continue
+        id_ = metadata.get("sent_id") or f"{file.name}, line {begun}"
+        try:
+            treebank.sentences.append(_sentence(id_, metadata.get("text"), rows))
+        except _NotAligned as reason:
+            treebank.unaligned.append(f"{file}, line {begun}: {reason}")
+    if not any(treebank):
+        raise UserError(f"{file}: no sentence in it; is it a treebank in CoNLL-U?")
+    return treebank
+
+
+def align(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> Pieces:
+    """Cut a sentence into pieces and find the word of each, by the characters that the piece covers.
+
+    A piece over several words is that one's of which it covers most characters, the first of equals. A piece that
+    covers whitespace only belongs to the word that follows. What is too long for a model is not cut off here.
+
+    Raises:
+        UserError: the tokenizer can't tell what characters a piece covers.
+    """
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{type(tokenizer).__name__} does not tell which characters a piece covers: take a tokenizer with a "
+            "tokenizer.json"
+        )
+    owners = _owners(sentence)
+    encoded = tokenizer(
+        sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, verbose=False
+    )
+    words = [
+        None if special else _word_of(owners, start, end)
+        for (start, end), special in zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+    ]
+    return Pieces(encoded["input_ids"], words)
+
+
+def _blocks(file: Path) -> Iterator[list[tuple[int, str]]]:
+    """Numbered lines, parted where a line is blank."""
+    block: list[tuple[int, str]] = []
+    for number, line in read_lines(file):
+        if line.strip():
+            block.append((number, line.strip()))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _parse(file: Path, lines: list[tuple[int, str]]) -> tuple[int, dict[str, str | None], list[Token]]:
+    """A block's first line, its metadata, and its words and multiword tokens.
+
+    Raises:
+        UserError: a line is malformed, or out of order.
+    """
+    metadata: dict[str, str | None] = {}
+    rows: list[Token] = []
+    words = covered = 0  # the last word so far, and the last of the last multiword token
+    for number, line in lines:
+        where = f"{file}, line {number}"
+        columns = line.count("\t") + 1
+        if not line.startswith("#") and columns != COLUMNS:
+            raise UserError(f"{where}: {columns} columns, not {COLUMNS} with tabs between them; mend the line")
+        try:
+            parsed = parse_token_and_metadata(line, field_parsers=dict(UNREAD))
+        except ParseException as error:
+            raise UserError(f"{where}: {str(error).rstrip('.')}; mend the line") from error
+        metadata |= parsed.metadata
+        for row in parsed:
+            match row["id"]:
+                case int(id_) if id_ == words + 1:
+                    words = id_
+                case (int(first), "-", int(last)) if covered < first == words + 1 < last:
+                    covered = last
+                case (int(word), ".", int()) if word == words:
+                    continue
+                case _:
+                    shown = line.partition("\t")[0]
+                    raise UserError(f"{where}: {shown} can't follow word {words}; mend the numbers, or part sentences")
+            rows.append(row)
+    if covered > words:
+        raise UserError(f"{file}, line {lines[-1][0]}: a multiword token goes to word {covered}, the last is {words}")
+    return lines[0][0], metadata, rows
+
+
+def _sentence(id_: str, text: str | None, rows: list[Token]) -> Sentence:
+    """Find the words in the text.
+
+    Raises:
+        _NotAligned: they are not there.
+    """
+    tokens: list[tuple[Token, list[Token]]] = []  # as written: a form, and the words that it stands for
+    last = 0
+    for row in rows:
+        if isinstance(row["id"], tuple):
+            tokens.append((row, []))
+            last = row["id"][2]
+        elif row["id"] <= last:
+            tokens[-1][1].append(row)
+        else:
+            tokens.append((row, [row]))
+    if text is None:
+        text = "".join(
+            token["form"] + ("" if (token["misc"] or {}).get("SpaceAfter") == "No" else " ") for token, _ in tokens
+        )
+    words = []
+    position = 0
+    for token, parts in tokens:
+        form = token["form"]
+        position += len(text[position:]) - len(text[position:].lstrip())
+        if not text.startswith(form, position):
+            raise _NotAligned(f"{form!r} is not at character {position + 1} of its text")
+        joined = "".join(part["form"] for part in parts)
+        spells = len(joined) == len(form) and joined.lower() == form.lower()
+        start = position
+        for part in parts:
+            end = start + len(part["form"])
+            span = (start, end) if spells else None
+            words.append(Word(part["form"], _given(part["upos"]), _given(part["deprel"]), span))
+            start = end
+        position += len(form)
+    if rest := text[position:].strip():
+        raise _NotAligned(f"its text goes on with {rest[:20]!r} after the last word")
+    return Sentence(id_, text, words)
+
+
+def _given(value: str) -> str | None:
+    return None if value == "_" else value
+
+
+def _owners(sentence: Sentence) -> list[int]:
+    """Of each character of the text: its word's index, or what there is in place of one."""
+    owners = [SPACE if character.isspace() else UNSPELLED for character in sentence.text]
+    for index, word in enumerate(sentence.words):
+        if word.span is not None:
+            start, end = word.span
+            owners[start:end] = [index] * (end - start)
+    return owners
+
+
+def _word_of(owners: list[int], start: int, end: int) -> int | None:
+    covered = [owner for owner in owners[start:end] if owner != SPACE]
+    if not covered:
+        covered = [owner for owner in owners[end:] if owner != SPACE][:1]
+    if not covered:
+        return None
+    word, _ = Counter(covered).most_common(1)[0]
+    return None if word == UNSPELLED else word

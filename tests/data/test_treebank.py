@@ -1,0 +1,216 @@
+"""Treebanks: words in their sentences, pieces at their words, and what is wrong with a file."""
+
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from transformers import AlbertTokenizer
+
+from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.treebank import align, read_treebank
+from depthlab.errors import UserError
+from tests.runs import REPOSITORY
+
+SHARED = Path(__file__).parents[2].parent / "shared/data"
+TREEBANKS = ["ud-english-ewt/en_ewt-ud-dev.conllu.gz", "gum/gum-dev.conllu.gz"]
+TOKENIZERS = {"nano": REPOSITORY / "checkpoints/nano", "albert": SHARED / "albert-spm"}
+
+
+def row(id_, form, upos="X", deprel="dep", misc="_"):
+    return "\t".join([str(id_), form, "_", upos, "_", "_", "0", deprel, "_", misc])
+
+
+def write(folder, *sentences):
+    """A file of sentences, each a list of comments and rows."""
+    file = folder / "made.conllu"
+    file.write_text("\n\n".join("\n".join(sentence) for sentence in sentences) + "\n\n", encoding="utf-8")
+    return file
+
+
+MADE = [
+    [
+        "# newdoc id = made",
+        "# sent_id = made-1",
+        '# text = They didn\'t say "Ünïcode… ½ ﬁt", I. S. İzmir—CAN\u00a0T!',
+        row(1, "They", "PRON", "nsubj"),
+        row("2-3", "didn't", "_", "_"),
+        row(2, "did", "AUX", "aux"),
+        row(3, "n't", "PART", "advmod"),
+        row(4, "say", "VERB", "root"),
+        row("4.1", "nothing", "NOUN", "_"),
+        row(5, '"', "PUNCT", "punct", "SpaceAfter=No"),
+        row(6, "Ünïcode", "NOUN", "obj", "SpaceAfter=No"),
+        row(7, "…", "PUNCT", "punct"),
+        row(8, "½", "NUM", "nummod"),
+        row(9, "ﬁt", "ADJ", "amod", "SpaceAfter=No"),
+        row(10, '"', "PUNCT", "punct", "SpaceAfter=No"),
+        row(11, ",", "PUNCT", "punct"),
+        row(12, "I. S.", "PROPN", "flat"),
+        row(13, "İzmir", "PROPN", "obl", "SpaceAfter=No"),
+        row(14, "—", "PUNCT", "punct", "SpaceAfter=No"),
+        row("15-16", "CAN\u00a0T", "_", "_", "SpaceAfter=No"),
+        row(15, "Can", "AUX", "aux"),
+        row(16, "\u00a0T", "PART", "advmod"),
+        row(17, "!", "PUNCT", "punct"),
+    ],
+    ["# text = à du pain", row(1, "à"), row("2-3", "du"), row(2, "de"), row(3, "le"), row(4, "pain", "NOUN")],
+    [row(1, "No"), row(2, "text", "_", "_", "SpaceAfter=No"), row(3, ".")],  # without `# text`
+]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_tokenizer(str(TOKENIZERS["nano"]))
+
+
+def test_words_stand_in_their_text(tmp_path):
+    treebank = read_treebank(write(tmp_path, *MADE))
+    assert treebank.unaligned == []
+    first, french, bare = treebank.sentences
+    assert first.id == "made-1" and french.id == "made.conllu, line 25"
+    assert [word.form for word in first.words[:4]] == ["They", "did", "n't", "say"]
+    for word in first.words:
+        assert first.text[slice(*word.span)].lower() == word.form.lower()
+    assert [word.upos for word in first.words[1:3]] == ["AUX", "PART"]
+    assert [word.deprel for word in first.words[1:3]] == ["aux", "advmod"]
+    assert [word.span for word in french.words] == [(0, 1), None, None, (5, 9)]
+    assert bare.text == "No text. " and (bare.words[1].upos, bare.words[1].deprel) == (None, None)
+
+
+def test_pieces_belong_to_their_words(tmp_path, nano):
+    first, french, _ = read_treebank(write(tmp_path, *MADE)).sentences
+    pieces = align(first, nano)
+    forms = nano.convert_ids_to_tokens(pieces.input_ids)
+    spelled = {}
+    for form, word in zip(forms[1:-1], pieces.words[1:-1], strict=True):
+        spelled[word] = spelled.get(word, "") + form.lstrip("▁").replace("<unk>", "?")
+    expected = ["they", "didn", "'t", "say", '"', "unicode", "...", "1?2", "fit", '"', ",", "i.s.", "izmir", "?"]
+    # "didn" covers three characters of "did" and one of "n't", so it is a piece of the first
+    assert [spelled[index] for index in range(14)] == expected
+    assert pieces.words[0] is None and pieces.words[-1] is None
+    assert "".join(spelled[index] for index in (14, 15, 16)) == "cant!"
+    pieces = align(french, nano)
+    forms = [form.lstrip("▁") for form in nano.convert_ids_to_tokens(pieces.input_ids)]
+    assert "".join(form for form, word in zip(forms, pieces.words, strict=True) if word == 3) == "pain"
+    assert "".join(form for form, word in zip(forms[1:-1], pieces.words[1:-1], strict=True) if word is None) == "du"
+
+
+def test_a_sentence_that_is_not_its_words_is_left_out_and_counted(tmp_path):
+    wrong = ["# sent_id = w1", "# text = One two three", row(1, "One"), row(2, "too"), row(3, "three")]
+    longer = ["# sent_id = w2", "# text = One two three", row(1, "One"), row(2, "two")]
+    treebank = read_treebank(write(tmp_path, wrong, MADE[0], longer))
+    assert [sentence.id for sentence in treebank.sentences] == ["made-1"]
+    assert len(treebank.unaligned) == 2
+    assert "made.conllu, line 1: 'too' is not at character 5" in treebank.unaligned[0]
+    assert "line 31" in treebank.unaligned[1] and "'three'" in treebank.unaligned[1]
+
+
+def test_gzip_holds_the_same(tmp_path):
+    file = write(tmp_path, *MADE)
+    zipped = tmp_path / "made.conllu.gz"
+    zipped.write_bytes(gzip.compress(file.read_bytes()))
+    assert [s.words for s in read_treebank(zipped).sentences] == [s.words for s in read_treebank(file).sentences]
+
+
+BAD = {
+    "too few columns": ([row(1, "a"), "2\tb\t_"], r"made\.conllu, line 2: 3 columns, not 10"),
+    "spaces for tabs": ([row(1, "a").replace("\t", "  ")], "line 1: 1 columns, not 10"),
+    "no number": ([row("x", "a")], "line 1: .*'x' is not a valid ID"),
+    "head that is none": ([row(1, "a").replace("\t0\t", "\tzero\t")], "line 1: .*zero"),
+    "number left out": ([row(1, "a"), row(3, "b")], "line 2: 3 can't follow word 1"),
+    "no blank line": ([row(1, "a"), row(1, "b")], "line 2: 1 can't follow word 1; .*part sentences"),
+    "multiword token too late": ([row(1, "a"), row("1-2", "b")], "line 2: 1-2 can't follow word 1"),
+    "overlapping": ([row("1-2", "ab"), row(1, "a"), row("2-3", "bc")], "line 3: 2-3 can't follow"),
+    "multiword token without words": ([row("1-3", "abc"), row(1, "a")], "goes to word 3, the last is 1"),
+    "nothing": (["# only a comment"], "no sentence in it"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_malformed_file_names_its_line(tmp_path, name):
+    lines, message = BAD[name]
+    with pytest.raises(UserError, match=message):
+        read_treebank(write(tmp_path, lines))
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"no\.conllu"):
+        read_treebank(tmp_path / "no.conllu")
+    (tmp_path / "broken.conllu.gz").write_bytes(gzip.compress(b"1\ta\n" * 99)[:20])
+    with pytest.raises(UserError, match="broken gzip"):
+        read_treebank(tmp_path / "broken.conllu.gz")
+
+
+def test_a_tokenizer_without_offsets_is_refused(tmp_path, nano, monkeypatch):
+    (sentence,) = read_treebank(write(tmp_path, MADE[0])).sentences
+    monkeypatch.setattr(AlbertTokenizer, "is_fast", False)
+    with pytest.raises(UserError, match="AlbertTokenizer"):
+        align(sentence, nano)
+
+
+def check_by_offsets(sentence, words, encoded):
+    """Against counting characters that are no whitespace, of forms and of what pieces cover."""
+    text = sentence.text
+    before = [len("".join(text[:end].split())) for end in range(len(text) + 1)]
+    ends, total = [], 0
+    for word in sentence.words:
+        total += len("".join(word.form.split()))
+        ends.append(total)
+    assert total == before[-1]
+    for (start, end), special, word in zip(
+        encoded["offset_mapping"], encoded["special_tokens_mask"], words, strict=True
+    ):
+        if special:
+            assert word is None
+            continue
+        covered = range(before[start], max(before[end], before[start] + 1))
+        owners = Counter(next(index for index, stop in enumerate(ends) if character < stop) for character in covered)
+        assert owners[word] == max(owners.values()) and word == min(o for o in owners if owners[o] == owners[word])
+
+
+def check_by_spelling(sentence, words, pieces, normalize):
+    """Against lengths of normalised forms and of pieces alone, without offsets: how many pieces that settles."""
+    ends, total = [], 0
+    for word in sentence.words:
+        total += len("".join(normalize(word.form).split()))
+        ends.append(total)
+    spelled = [piece.lstrip("▁") for piece in pieces]
+    if "<unk>" in spelled or sum(map(len, spelled)) != total:
+        return 0  # who can say how long an unknown piece is
+    position = checked = 0
+    for piece, word in zip(spelled, words, strict=True):
+        start, position = position, position + len(piece)
+        inside = [index for index, stop in enumerate(ends) if start < stop and position <= stop][:1]
+        begins = [0, *ends][inside[0]] if inside else None
+        if piece and begins is not None and start >= begins:
+            assert word == inside[0], (sentence.text, piece)
+            checked += 1
+    return checked
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("treebank", TREEBANKS)
+def test_every_piece_of_real_treebanks(treebank, tokenizer):
+    tokenizer = load_tokenizer(str(TOKENIZERS[tokenizer]))
+    normalize = tokenizer.backend_tokenizer.normalizer.normalize_str
+    sentences, unaligned = read_treebank(SHARED / treebank)
+    assert not unaligned and len(sentences) in (2001, 1575)
+    checked = total = 0
+    for sentence in sentences:
+        ids, words = align(sentence, tokenizer)
+        encoded = tokenizer(sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+        assert encoded["input_ids"] == ids
+        check_by_offsets(sentence, words, encoded)
+        pieces = tokenizer.convert_ids_to_tokens(ids[1:-1])
+        checked += check_by_spelling(sentence, words[1:-1], pieces, normalize)
+        total += len(pieces)
+    assert checked > 0.75 * total, "most pieces are settled without offsets, too"
+
+
+def test_every_piece_of_the_made_sentences(tmp_path, nano):
+    """What the test of real treebanks checks, on the first of the sentences here."""
+    (sentence,) = read_treebank(write(tmp_path, MADE[0])).sentences
+    encoded = nano(sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    check_by_offsets(sentence, align(sentence, nano).words, encoded)
