@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from depthlab import cli
-from depthlab.cli import main, read_settings
+from depthlab.cli import main
+from depthlab.experiment import read_settings
 from depthlab.sweep import command
 from depthlab.sweep.grid import Cell
 from tests.glue_runs import SETTINGS, results, write_inputs
