@@ -183,6 +183,7 @@ def test_a_run_that_ends_in_mid_epoch_is_evaluated(inputs, tmp_path):
     assert [epoch["epoch"] for epoch in results(tmp_path / "run")["epochs"]] == [0.667]
 
 
+@pytest.mark.full
 def test_a_runs_own_configuration_stands_alone(inputs, tmp_path):
     """It predicts again, and is reported, wherever the files are that it was built upon."""
     shutil.copy(REPOSITORY / "experiments/glue.yaml", tmp_path / "glue.yaml")

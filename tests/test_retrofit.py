@@ -53,6 +53,7 @@ def settings(bert, run_dir, **changes):
     return ["fit", "--config", config, *(f"--{name}={value}" for name, value in values.items())]
 
 
+@pytest.mark.full
 def test_bert_becomes_adaptive(bert, converted, tmp_path):
     """Distilled at fixed depth, which teaches; then adaptive, without a teacher; what leaves loads as a checkpoint."""
     run(settings(bert, tmp_path / "run"))
