@@ -133,6 +133,10 @@ class DepthlabCLI(LightningCLI):
         options.base = None
         if self._model_class is TreebankTask and options.ckpt_path is not None:
             # It takes any run's model, whatever head it has, so Lightning is not to load it.
+            if not Path(options.ckpt_path).is_file():
+                raise UserError(
+                    f"--ckpt_path {options.ckpt_path} does not exist: name a file, or a run by --model.checkpoint"
+                )
             options.model.checkpoint, options.ckpt_path = options.ckpt_path, None
             options.data.tokenizer = find_tokenizer(options.model.checkpoint)
 

@@ -27,22 +27,12 @@ class TreebankDepth(Callback):
         sentences: at most so many of them, spread evenly over the treebank; null for all.
         batch_size: sentences that a rank computes at a time.
         max_length: most pieces of a sentence, special tokens counted; a longer one is left out.
-
-    Raises:
-        UserError: a number is out of its range, or there is no such file.
     """
 
     def __init__(
         self, treebank: str | list[str], sentences: int | None = 500, batch_size: int = 32, max_length: int = 128
     ) -> None:
-        for name, value, lowest in (
-            ("sentences", sentences, 1),
-            ("batch_size", batch_size, 1),
-            ("max_length", max_length, 3),
-        ):
-            if value is not None and value < lowest:
-                raise UserError(f"{type(self).__name__}: {name} is {value}; it must be {lowest} or more")
-        self.files = as_files(treebank, f"{type(self).__name__}: treebank")
+        self.treebank = treebank
         self.sentences = sentences
         self.batch_size = batch_size
         self.max_length = max_length
@@ -51,8 +41,13 @@ class TreebankDepth(Callback):
         """Read the treebank, as the model's tokenizer cuts it, and take this rank's share.
 
         Raises:
-            UserError: the model's tokens have no depth, or it has too few positions; the treebank can't be used.
+            UserError: the model's tokens have no depth, or it has too few positions; a number is out of its range; the
+                treebank can't be used.
         """
+        for name in ("sentences", "batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{type(self).__name__}: {name} is {value}; it must be 1 or more")
         if pl_module.cap is None:
             raise UserError(
                 f"{type(self).__name__} needs a model that iterates: take it out of trainer.callbacks for a "
@@ -65,7 +60,8 @@ class TreebankDepth(Callback):
                 "embeddings: lower it"
             )
         tokenizer = trainer.datamodule.tokenizer
-        treebank = read_aligned(self.files, tokenizer, self.max_length)
+        files = as_files(self.treebank, f"{type(self).__name__}: treebank")
+        treebank = read_aligned(files, tokenizer, self.max_length)
         report_left_out(treebank, self.max_length)
         words = [word for sentence in treebank.sentences for word in sentence.words]
         self.labels = {field: sorted({getattr(word, field) for word in words} - {None}) for field in FIELDS}

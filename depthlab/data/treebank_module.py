@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ class TreebankDataModule(StepDataModule):
         max_length: int = 128,
         batch_size: int = 32,
         num_workers: int = 0,
-        frequencies: str | CorpusSource | list[str | CorpusSource] | None = None,
+        frequencies: str | dict[str, Any] | list[str | dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
         if max_length < 3:

@@ -242,7 +242,7 @@ def test_a_treebank_without_annotation_is_refused(tmp_path, nano, field, column)
 
 def test_a_treebank_of_which_nothing_is_left(tmp_path, nano):
     file = write(tmp_path, ["# text = b", row(1, "a")], ["# text = a a a a", *(row(i, "a") for i in range(1, 5))])
-    with pytest.raises(UserError, match="no sentence is left of it .1 are not their words, 1 over 5 pieces"):
+    with pytest.raises(UserError, match=r"no sentence is left of it \(1 are not their words, 1 over 5 pieces\)"):
         read_aligned([file], nano, max_length=5)
 
 
