@@ -26,23 +26,28 @@ from depthlab.callbacks import (
     ProgressBar,
     Resumable,
     ThroughputMonitor,
+    TokenTable,
 )
 from depthlab.data.glue import GlueDataModule
 from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.data.probing import ProbingDataModule
+from depthlab.data.treebank_module import TreebankDataModule
 from depthlab.errors import UserError
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
-from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask
+from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask, TreebankTask
 
 TASKS = {
     "pretraining": (PretrainingTask, PretrainingDataModule),
     "retrofit": (RetrofitTask, PretrainingDataModule),
     "glue": (ClassificationTask, GlueDataModule),
     "probing": (ClassificationTask, ProbingDataModule),
+    "treebank": (TreebankTask, TreebankDataModule),
 }
 """What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
+STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
+"""What a LightningModule needs for a command."""
 
 set_parsing_settings(
     omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files
@@ -101,6 +106,14 @@ class DepthlabCLI(LightningCLI):
             "overwrites another: go on with `--ckpt_path last`, or name another directory. Without a `--ckpt_path`, "
             "validate, test and predict take its best checkpoint, or the last where the task has no best.",
         )
+        if self._model_class is TreebankTask:
+            parser.add_argument(
+                "--dump",
+                type=Path | None,
+                default=None,
+                help="File in Parquet to write a table to, with a row for each piece of a word: sentence, word, piece, "
+                "labels, depth, remainder, ...",
+            )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         parameters = signature(self._model_class).parameters
@@ -116,7 +129,16 @@ class DepthlabCLI(LightningCLI):
         The run's `config.yaml` holds every setting, so it builds upon no other file.
         """
         self.config = parser.parse_args(args)
-        self.config[self.config.subcommand].base = None
+        options = self.config[self.config.subcommand]
+        options.base = None
+        if self._model_class is TreebankTask and options.ckpt_path is not None:
+            # It takes any run's model, whatever head it has, so Lightning is not to load it.
+            if not Path(options.ckpt_path).is_file():
+                raise UserError(
+                    f"--ckpt_path {options.ckpt_path} does not exist: name a file, or a run by --model.checkpoint"
+                )
+            options.model.checkpoint, options.ckpt_path = options.ckpt_path, None
+            options.data.tokenizer = find_tokenizer(options.model.checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""
@@ -140,7 +162,12 @@ class DepthlabCLI(LightningCLI):
         if self._get(self.config_init, "trainer.enable_progress_bar") is not False:
             callbacks.append(ProgressBar(leave=True))
         if self.subcommand == "predict":
-            self.writer = PredictionWriter(Path(run_dir) / "predictions")
+            is_treebank = self._model_class is TreebankTask
+            self.writer = (
+                TokenTable(self._get(self.config_init, "dump"))
+                if is_treebank
+                else PredictionWriter(Path(run_dir) / "predictions")
+            )
             callbacks.append(self.writer)
         if self.subcommand == "fit":
             self.exporter = ExportAtEnd(Path(run_dir), None if self.best is None else self.best.path)
@@ -183,7 +210,12 @@ class DepthlabCLI(LightningCLI):
             options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
         self._find_checkpoint()
 
-    before_test = before_predict = before_validate
+    before_test = before_validate
+
+    def before_predict(self) -> None:
+        """As before validation; over a treebank the model is there already."""
+        if self._model_class is not TreebankTask:
+            self.before_validate()
 
     def _find_checkpoint(self) -> Path | None:
         """What `--ckpt_path` names, "last" and "best" being in this run directory; None where it names nothing."""
@@ -252,8 +284,9 @@ class DepthlabCLI(LightningCLI):
         _say("\n" + self.model.table(self.trainer.callback_metrics, "test"))
 
     def after_predict(self) -> None:
-        """Say what was written."""
-        _say("".join(f"predictions  {file}\n" for file in self.writer.files))
+        """Say what was found, and what was written."""
+        if self.trainer.is_global_zero:
+            _say(self.writer.report())
 
 
 def _checkpoints_of(run_dir: str) -> str:
@@ -297,9 +330,10 @@ def run_experiment(
         raise UserError(f"name an experiment: depthlab {arguments[0]} --config experiments/pretrain.yaml")
     name = _task(arguments)
     task, data = TASKS[name]
-    step = f"{arguments[0]}_step" if arguments else ""
-    if step in ("test_step", "predict_step") and "--config" in arguments and step not in vars(task):
-        raise UserError(f"there is nothing to {arguments[0]} in {name}: `depthlab validate` measures it")
+    command = arguments[0] if arguments else ""
+    possible = [command for command, step in STEPS.items() if getattr(task, step) is not getattr(LightningModule, step)]
+    if command in STEPS and "--config" in arguments and command not in possible:
+        raise UserError(f"there is nothing to {command} in {name}, only to {' or '.join(possible)}")
     return cli_class(
         task,
         data,

@@ -8,6 +8,8 @@ from depthlab.callbacks.predictions import PredictionWriter
 from depthlab.callbacks.progress import ProgressBar
 from depthlab.callbacks.resumable import Resumable
 from depthlab.callbacks.throughput import ThroughputMonitor
+from depthlab.callbacks.token_table import TokenTable
+from depthlab.callbacks.treebank import TreebankDepth
 
 __all__ = [
     "BestCheckpoint",
@@ -18,4 +20,6 @@ __all__ = [
     "ProgressBar",
     "Resumable",
     "ThroughputMonitor",
+    "TokenTable",
+    "TreebankDepth",
 ]

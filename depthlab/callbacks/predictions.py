@@ -51,6 +51,10 @@ class PredictionWriter(Callback):
             if trainer.is_global_zero:
                 self._write(trainer.datamodule, split, index.tolist(), predictions.tolist())
 
+    def report(self) -> str:
+        """What was written, a line each."""
+        return "".join(f"predictions  {file}\n" for file in self.files)
+
     def _write(self, data: Any, split: str, index: list[int], predictions: list[Any]) -> None:
         file = self.folder / data.prediction_file(split)
         rows = zip(index, map(data.as_written, predictions), strict=True)

@@ -1,22 +1,24 @@
 """Treebanks in CoNLL-U: sentences with their words in the text, and which word each piece of a tokenizer belongs to."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 from conllu import Token, parse_token_and_metadata
 from conllu.exceptions import ParseException
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpus import read_lines
 from depthlab.errors import UserError
+from depthlab.kinds import TokenKind
 
 COLUMNS = 10
 UNREAD = {field: lambda fields, i: fields[i] for field in ("feats", "deps")}
 """Columns of CoNLL-U that nothing here reads, and that take long to parse."""
-SPACE, UNSPELLED = -1, -2
-"""What characters belong to that belong to no word."""
+SPACE = -1
+"""In place of a word: whose a character between words is."""
 
 
 class Word(NamedTuple):
@@ -28,7 +30,8 @@ class Word(NamedTuple):
     deprel: str | None
     """Relation to its head, subtype included; None where the treebank has none."""
     span: tuple[int, int] | None
-    """Its characters in the sentence's text, end excluded; None in a multiword token that its words do not spell."""
+    """Its characters in the sentence's text, end excluded. A multiword token that its words do not spell belongs to its
+    head as a whole; the other words have None."""
 
 
 class Sentence(NamedTuple):
@@ -36,6 +39,8 @@ class Sentence(NamedTuple):
 
     id: str
     """Its `sent_id`, or file and line."""
+    document: str
+    """What `# newdoc id = ...` says, or the name of the file."""
     text: str
     words: list[Word]
 
@@ -45,7 +50,7 @@ class Treebank(NamedTuple):
 
     sentences: list[Sentence]
     unaligned: list[str]
-    """Why, of each sentence whose words are not those of its text; these are left out."""
+    """Which, where and why, of each sentence whose words are not those of its text; these are left out."""
 
 
 class Pieces(NamedTuple):
@@ -54,7 +59,19 @@ class Pieces(NamedTuple):
     input_ids: list[int]
     """[P]"""
     words: list[int | None]
-    """[P], the index of each piece's word; None of special tokens, and in multiword tokens without spans."""
+    """[P], the index of each piece's word; None of special tokens."""
+
+
+class AlignedTreebank(NamedTuple):
+    """Sentences of treebanks as a tokenizer cuts them."""
+
+    sentences: list[Sentence]
+    pieces: list[Pieces]
+    """Of each sentence."""
+    unaligned: list[str]
+    """Which sentences were left out since their words are not those of their text, where they are, and why."""
+    too_long: list[str]
+    """Ids of the sentences that were left out since they have too many pieces."""
 
 
 class _NotAligned(Exception):
@@ -66,25 +83,104 @@ def read_treebank(file: Path) -> Treebank:
 
     Words are found in the sentence's `# text`, in order, with nothing but whitespace between them; without a text it is
     put together from forms and `SpaceAfter=No`. The words of a multiword token ("didn't": "did", "n't") divide its
-    characters where they spell it, upper and lower case aside; where they do not (French "du": "de", "le"), they have
-    no span. Empty nodes are no words.
+    characters where they spell it, upper and lower case aside; where they do not (French "du": "de", "le"), all of them
+    belong to its head: the first word whose own head is outside of it. Empty nodes are no words.
 
     Raises:
         UserError: the file can't be read or holds no sentence; a line is malformed; words are not numbered in order.
     """
     treebank = Treebank([], [])
+    document, unnamed = file.name, 0
     for lines in _blocks(file):
         begun, metadata, rows = _parse(file, lines)
+        if "newdoc id" in metadata:
+            document = metadata["newdoc id"]
+        elif "newdoc" in metadata:
+            unnamed += 1
+            document = f"{file.name}-{unnamed}"
         if not rows:  # comments only
             continue
         id_ = metadata.get("sent_id") or f"{file.name}, line {begun}"
         try:
-            treebank.sentences.append(_sentence(id_, metadata.get("text"), rows))
+            treebank.sentences.append(_sentence(id_, document, metadata.get("text"), rows))
         except _NotAligned as reason:
-            treebank.unaligned.append(f"{file}, line {begun}: {reason}")
+            treebank.unaligned.append(f"{id_} ({file}, line {begun}): {reason}")
     if not any(treebank):
         raise UserError(f"{file}: no sentence in it; is it a treebank in CoNLL-U?")
     return treebank
+
+
+def read_aligned(files: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_length: int) -> AlignedTreebank:
+    """Read files in CoNLL-U and cut their sentences into pieces.
+
+    A sentence of too many pieces is left out, as one that is not its words: what is cut off would not be counted, and
+    what is left would be read without it.
+
+    Args:
+        files: to read, in order; parts of speech and relations are needed in all.
+        tokenizer: of the model.
+        max_length: most pieces of a sentence, special tokens counted.
+
+    Raises:
+        UserError: as `read_treebank` and `align`; or a file has no parts of speech or no relations; or no sentence is
+            left.
+    """
+    aligned = AlignedTreebank([], [], [], [])
+    for file in files:
+        treebank = read_treebank(file)
+        words = [word for sentence in treebank.sentences for word in sentence.words]
+        for field, column in (("upos", "UPOS, column 4"), ("deprel", "DEPREL, column 8")):
+            if words and all(getattr(word, field) is None for word in words):
+                raise UserError(f"{file}: no word in it has a {column}; take an annotated treebank")
+        aligned.unaligned.extend(treebank.unaligned)
+        for sentence in treebank.sentences:
+            pieces = align(sentence, tokenizer)
+            if len(pieces.input_ids) > max_length:
+                aligned.too_long.append(sentence.id)
+            else:
+                aligned.sentences.append(sentence)
+                aligned.pieces.append(pieces)
+    if not aligned.sentences:
+        left_out = f"{len(aligned.unaligned)} are not their words, {len(aligned.too_long)} over {max_length} pieces"
+        raise UserError(f"{', '.join(map(str, files))}: no sentence is left of it ({left_out})")
+    return aligned
+
+
+def piece_rows(treebank: AlignedTreebank, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+    """A row for each piece of a word; special tokens have none. All numbers count from 0.
+
+    Returns:
+        columns `sentence` (its number), `sentence_id`, `document`, `word` (its number in the sentence), `form`, `piece`
+        (its number in the word), `token` (the piece itself), `pieces` (of the word), `upos`, `deprel`, `kind` (of the
+        token: PLAIN), `position` (in the model's input, where [CLS] is 0), `sentence_length` (in words).
+    """
+    rows = []
+    for number, (sentence, pieces) in enumerate(zip(treebank.sentences, treebank.pieces, strict=True)):
+        tokens = tokenizer.convert_ids_to_tokens(pieces.input_ids)
+        total, seen = Counter(pieces.words), Counter()
+        for position, (token, index) in enumerate(zip(tokens, pieces.words, strict=True)):
+            if index is None:
+                continue
+            word = sentence.words[index]
+            rows.append(
+                {
+                    "sentence": number,
+                    "sentence_id": sentence.id,
+                    "document": sentence.document,
+                    "word": index,
+                    "form": word.form,
+                    "piece": seen[index],
+                    "token": token,
+                    "pieces": total[index],
+                    "upos": word.upos,
+                    "deprel": word.deprel,
+                    "kind": TokenKind.PLAIN.name,
+                    "position": position,
+                    "sentence_length": len(sentence.words),
+                }
+            )
+            seen[index] += 1
+    return pd.DataFrame(rows)
 
 
 def align(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> Pieces:
@@ -161,7 +257,7 @@ def _parse(file: Path, lines: list[tuple[int, str]]) -> tuple[int, dict[str, str
     return lines[0][0], metadata, rows
 
 
-def _sentence(id_: str, text: str | None, rows: list[Token]) -> Sentence:
+def _sentence(id_: str, document: str, text: str | None, rows: list[Token]) -> Sentence:
     """Find the words in the text.
 
     Raises:
@@ -180,7 +276,7 @@ def _sentence(id_: str, text: str | None, rows: list[Token]) -> Sentence:
     if text is None:
         text = "".join(
             token["form"] + ("" if (token["misc"] or {}).get("SpaceAfter") == "No" else " ") for token, _ in tokens
-        )
+        ).rstrip()
     words = []
     position = 0
     for token, parts in tokens:
@@ -190,16 +286,23 @@ def _sentence(id_: str, text: str | None, rows: list[Token]) -> Sentence:
             raise _NotAligned(f"{form!r} is not at character {position + 1} of its text")
         joined = "".join(part["form"] for part in parts)
         spells = len(joined) == len(form) and joined.lower() == form.lower()
-        start = position
+        start, whole = position, (position, position + len(form))
+        head = _head(parts)
         for part in parts:
             end = start + len(part["form"])
-            span = (start, end) if spells else None
+            span = (start, end) if spells else whole if part is head else None
             words.append(Word(part["form"], _given(part["upos"]), _given(part["deprel"]), span))
             start = end
         position += len(form)
     if rest := text[position:].strip():
         raise _NotAligned(f"its text goes on with {rest[:20]!r} after the last word")
-    return Sentence(id_, text, words)
+    return Sentence(id_, document, text, words)
+
+
+def _head(parts: list[Token]) -> Token:
+    """The first word of a multiword token whose head is outside of it."""
+    inside = {part["id"] for part in parts}
+    return next((part for part in parts if part["head"] not in inside), parts[0])
 
 
 def _given(value: str) -> str | None:
@@ -207,8 +310,8 @@ def _given(value: str) -> str | None:
 
 
 def _owners(sentence: Sentence) -> list[int]:
-    """Of each character of the text: its word's index, or what there is in place of one."""
-    owners = [SPACE if character.isspace() else UNSPELLED for character in sentence.text]
+    """Of each character of the text: its word's index, or SPACE."""
+    owners = [SPACE] * len(sentence.text)
     for index, word in enumerate(sentence.words):
         if word.span is not None:
             start, end = word.span
@@ -222,5 +325,4 @@ def _word_of(owners: list[int], start: int, end: int) -> int | None:
         covered = [owner for owner in owners[end:] if owner != SPACE][:1]
     if not covered:
         return None
-    word, _ = Counter(covered).most_common(1)[0]
-    return None if word == UNSPELLED else word
+    return Counter(covered).most_common(1)[0][0]

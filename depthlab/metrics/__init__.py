@@ -4,6 +4,7 @@ from depthlab.metrics.depth import DepthMetric, LabelDepthMetric, mean_depths
 from depthlab.metrics.fixed_point import FixedPointMetric
 from depthlab.metrics.intervals import DocumentDepthMetric, depth_intervals
 from depthlab.metrics.pretraining import PretrainingMetrics
+from depthlab.metrics.tokens import TokenRecords
 
 __all__ = [
     "DepthMetric",
@@ -11,6 +12,7 @@ __all__ = [
     "FixedPointMetric",
     "LabelDepthMetric",
     "PretrainingMetrics",
+    "TokenRecords",
     "depth_intervals",
     "mean_depths",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
@@ -17,6 +17,32 @@ FREE_TO_CHANGE = {
     "_name_or_path",
 }
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
+PADDED_VOCABULARY = 128
+"""Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
+
+
+def check_fit(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
+    """Hold the data against the model of a checkpoint.
+
+    Args:
+        checkpoint: its name.
+        config: of the model.
+        pieces: how many the tokenizer has.
+        max_length: most tokens of a sequence.
+
+    Raises:
+        UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
+    """
+    if not pieces <= config.vocab_size < pieces + PADDED_VOCABULARY:
+        raise UserError(
+            f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it must be "
+            "the model's own"
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise UserError(
+            f"data.max_length {max_length} is over the {positions} position embeddings of {checkpoint}: lower it"
+        )
 
 
 class Task(LightningModule):

@@ -21,14 +21,12 @@ from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClass
 from depthlab.models.checkpoint import DepthSettings, find_run, load_checkpoint
 from depthlab.models.imposed import imposed_depths
 from depthlab.reports.classification import scores_table
-from depthlab.tasks.base import Task
+from depthlab.tasks.base import Task, check_fit
 from depthlab.tasks.controls import DepthControl, control_depths
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 DROPOUTS = ("classifier_dropout", "seq_classif_dropout")
 """Hugging Face's names for the dropout before a classifier, ALBERT's aside."""
-PADDED_VOCABULARY = 128
-"""Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
 
 
 class ClassificationTask(Task):
@@ -122,18 +120,7 @@ class ClassificationTask(Task):
         """
         super().setup(stage)
         config, data = self.model.config, self.trainer.datamodule
-        pieces = len(data.tokenizer)
-        if not pieces <= config.vocab_size < pieces + PADDED_VOCABULARY:
-            raise UserError(
-                f"{self.checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it "
-                "must be the model's own"
-            )
-        positions = getattr(config, "max_position_embeddings", None)
-        if positions is not None and data.max_length > positions:
-            raise UserError(
-                f"data.max_length {data.max_length} is over the {positions} position embeddings of {self.checkpoint}: "
-                "lower it"
-            )
+        check_fit(self.checkpoint, config, len(data.tokenizer), data.max_length)
         for split in (*data.val_splits, *data.test_splits):
             self.split_metrics[split] = GlueMetrics(self.metrics, is_regression=not self.labels)
         if self.depth_control == "frequency":

@@ -5,7 +5,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
-from depthlab.metrics import DepthMetric, FixedPointMetric, PretrainingMetrics
+from depthlab.metrics import DepthMetric, FixedPointMetric, PretrainingMetrics, TokenRecords
 
 from .test_depth import MAX_DEPTH, random_batch
 from .test_pretraining import VOCABULARY, random_sequences, to_floats, update
@@ -15,12 +15,14 @@ SEEDS_OF_RANK = [[0, 1, 2], [3]]
 
 def measure(seeds):
     depth, pretraining = DepthMetric(MAX_DEPTH), PretrainingMetrics(VOCABULARY)
-    fixed_point = FixedPointMetric(MAX_DEPTH)
+    fixed_point, records = FixedPointMetric(MAX_DEPTH), TokenRecords()
     for seed in seeds:
         depth.update(*random_batch(seed))
         update(pretraining, **random_sequences(seed, sequences=seed + 2))
         add_iteration(fixed_point, seed)
-    return depth.compute(), to_floats(pretraining.compute()), fixed_point.compute()
+        depths = random_batch(seed)[0]
+        records.update(torch.arange(len(depths)) + 100 * seed, depths, depths / 7, depths / 3)
+    return depth.compute(), to_floats(pretraining.compute()), fixed_point.compute() | records.compute()
 
 
 def add_iteration(fixed_point, seed):

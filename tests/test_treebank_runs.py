@@ -1,0 +1,200 @@
+"""`depthlab predict` over a treebank: its table against one sentence at a time, its means against pandas."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from depthlab.cli import main
+from depthlab.data.corpus import CorpusSource
+from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.treebank_module import log_frequencies
+from depthlab.models import (
+    AdaptiveAlbertForMaskedLM,
+    AdaptiveAlbertForSequenceClassification,
+    AdaptiveAlbertModel,
+)
+from tests.data.treebank_fixtures import conllu
+from tests.glue_runs import write_checkpoint
+from tests.models.exported import write_run
+from tests.runs import REPOSITORY, run
+from tests.test_cli import error_of
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The `srun` command"),
+]
+
+SENTENCES = [
+    "The/DET/det/2 crows/NOUN/nsubj/3 circled/VERB/root/0 above/ADP/case/5 me/PRON/obl/3 ./PUNCT/punct/3",
+    "Nobody/PRON/nsubj/2 understands/VERB/root/0 uncharacteristically/ADV/advmod/4 long/ADJ/amod/5 words/NOUN/obj/2",
+    "No/INTJ/root/0",
+    "We/PRON/nsubj/3 do/AUX/aux/3 go/VERB/root/0",
+]
+LEFT_OUT = "# sent_id = odd\n# text = Something else\n1\tword\t_\tX\t_\t_\t0\troot\t_\t_\n\n"
+
+
+def write_treebank(folder):
+    file = folder / "made.conllu"
+    text = "".join(conllu(words, f"sent_id = made-{n}") for n, words in enumerate(SENTENCES * 3))
+    file.write_text(text + LEFT_OUT)
+    return file
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_checkpoint(folder / "checkpoint", initializer_range=0.6)
+    write_treebank(folder)
+    return folder
+
+
+def command(inputs, *more, name="predict", **changes):
+    settings = {
+        "data.treebank": inputs / "made.conllu",
+        "data.max_length": 48,
+        "data.batch_size": 4,
+        "model.checkpoint": inputs / "checkpoint",
+        "trainer.accelerator": "cpu",
+        "trainer.enable_progress_bar": False,
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
+    config = str(REPOSITORY / "experiments/treebank.yaml")
+    return [name, "--config", config, *(f"--{k}={value}" for k, value in settings.items()), *more]
+
+
+def one_at_a_time(checkpoint, rows):
+    """Depth and remainder of each row, each sentence alone, in the dense execution."""
+    model = AdaptiveAlbertModel.from_pretrained(checkpoint, execution="dense").eval()
+    tokenizer = load_tokenizer(str(checkpoint))
+    found = []
+    for number in sorted(rows["sentence"].unique()):
+        text = " ".join(word.split("/")[0] for word in SENTENCES[number % len(SENTENCES)].split())
+        with torch.no_grad():
+            output = model(**tokenizer(text, return_tensors="pt"))
+        found += list(zip(output.depths[0, 1:-1].tolist(), output.remainders[0, 1:-1].tolist(), strict=True))
+    return np.array(found).T
+
+
+def test_the_table_and_its_means(inputs, tmp_path, capsys):
+    dump = tmp_path / "table.parquet"
+    main(command(inputs, f"--dump={dump}"))
+    printed = capsys.readouterr().out
+    rows = pd.read_parquet(dump)
+    assert [*rows.columns] == [
+        *("model", "sentence", "sentence_id", "document", "word", "form", "piece", "token", "pieces", "upos", "deprel"),
+        *("kind", "position", "sentence_length", "depth", "remainder"),
+    ]
+    assert rows["sentence_id"].unique().tolist() == [f"made-{n}" for n in range(12)], "each once, in order"
+    assert rows["model"].unique().tolist() == [str(inputs / "checkpoint")]
+    depths, remainders = one_at_a_time(inputs / "checkpoint", rows)
+    assert rows["depth"].tolist() == depths.tolist() and rows["depth"].nunique() > 1
+    np.testing.assert_allclose(rows["remainder"], remainders, atol=1e-5)
+    for word in SENTENCES[1].split():
+        form, upos, deprel, _ = word.split("/")
+        of = rows[(rows["form"] == form)]
+        assert (of["upos"] == upos).all() and (of["deprel"] == deprel).all() and len(of) >= 3
+    assert (rows["form"] == "uncharacteristically").sum() > 3, "a word of several pieces has its label on each"
+
+    for label in ("deprel", "upos"):
+        grouped = rows.groupby(label)["depth"]
+        for name, depths in grouped:
+            line = [cell.strip() for cell in line_of(printed, name).strip("|").split("|")]
+            assert line[1:] == [f"{len(depths):,}", f"{depths.mean():.2f}", f"{depths.std():.2f}"]
+    assert "12 sentences" in printed and "1 sentences not aligned" in printed and str(dump) in printed
+
+
+def line_of(printed, label):
+    (line,) = (line for line in printed.splitlines() if line.startswith(f"| {label} "))
+    return line
+
+
+def test_any_runs_checkpoint_whatever_its_head(inputs, tmp_path):
+    """A run is named by --ckpt_path as by --model.checkpoint; its own tokenizer is taken."""
+    model = AdaptiveAlbertForSequenceClassification.from_pretrained(inputs / "checkpoint")
+    last = write_run(tmp_path / "run", model, load_tokenizer(str(inputs / "checkpoint")))
+    main(command(inputs, f"--dump={tmp_path}/exported.parquet"))
+    main(command(inputs, f"--dump={tmp_path}/run.parquet", model__checkpoint="no/such", ckpt_path=last))
+    exported, of_run = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("exported", "run"))
+    assert of_run["model"].unique().tolist() == [str(last)]
+    pd.testing.assert_frame_equal(exported.drop(columns="model"), of_run.drop(columns="model"))
+    assert not list((tmp_path / "run").glob("predictions*"))
+
+
+def test_losses_of_masked_words_and_frequencies(inputs, tmp_path):
+    (tmp_path / "corpus.txt").write_text("We don't go. The crows go, they'd go... " * 5)
+    corpus = f"--data.frequencies={tmp_path}/corpus.txt"
+    main(command(inputs, f"--dump={tmp_path}/table.parquet", corpus, model__losses=True))
+    rows = pd.read_parquet(tmp_path / "table.parquet")
+    model = AdaptiveAlbertForMaskedLM.from_pretrained(inputs / "checkpoint", execution="dense").eval()
+    tokenizer = load_tokenizer(str(inputs / "checkpoint"))
+    for (number, _), word in rows[rows["sentence"] < len(SENTENCES)].groupby(["sentence", "word"]):
+        text = " ".join(word_.split("/")[0] for word_ in SENTENCES[number].split())
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        masked = ids.clone()
+        masked[0, word["position"].tolist()] = tokenizer.mask_token_id
+        with torch.no_grad():
+            logs = model(input_ids=masked).logits[0].log_softmax(dim=-1)
+        expected = [-logs[position, ids[0, position]].item() for position in word["position"]]
+        np.testing.assert_allclose(word["loss"], expected, rtol=1e-4)
+
+    words = 13 * 5  # we do n't go . the crows go , they 'd go ...
+    million = (words + 11) / 1e6
+    frequencies = rows.groupby("form")["frequency"].first()
+    assert frequencies["do"] == pytest.approx(np.log10((5 + 1) / million))
+    assert frequencies["go"] == pytest.approx(np.log10((15 + 1) / million))
+    assert frequencies["Nobody"] == pytest.approx(np.log10(1 / million)) == frequencies.min()
+
+
+def test_words_of_running_text(tmp_path):
+    (tmp_path / "corpus.txt").write_text("Don't! It's a well-known 'fact' ... isn\u2019t it?")
+    forms = pd.Series(["do", "n't", "!", "It", "'s", "well", "-", "...", "is", "n\u2019t", "absent"])
+    found = log_frequencies(forms, [CorpusSource(str(tmp_path / "corpus.txt"))])
+    seen = (10 ** (found - found.iloc[-1]) - 1).round().tolist()
+    assert seen == [1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0]
+
+
+BAD = {
+    "no treebank": ({"data__treebank": "null"}, "--data.treebank FILE"),
+    "no file": ({"data__treebank": "no/such.conllu"}, "no/such.conllu is no file"),
+    "no model": ({"model__checkpoint": "no/such/run"}, "no/such/run"),
+    "too long for the model": ({"data__max_length": 65}, "64 position embeddings"),
+    "length": ({"data__max_length": 2}, "data.max_length is 2"),
+    "no folder for the table": ({"dump": "no/such/table.parquet"}, "there is no folder no/such"),
+    "checkpoint that is none": ({"ckpt_path": "no/such.ckpt"}, "no/such.ckpt"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_setting_gets_one_line(inputs, capsys, name):
+    changes, message = BAD[name]
+    assert message in error_of(capsys, command(inputs, **changes))
+
+
+@pytest.mark.parametrize("name", ["fit", "validate", "test"])
+def test_there_is_nothing_but_to_predict(inputs, capsys, name):
+    assert f"nothing to {name} in treebank, only to predict" in error_of(capsys, command(inputs, name=name))
+
+
+def test_a_treebank_is_not_overwritten(inputs, capsys):
+    treebank = inputs / "made.conllu"
+    before = treebank.read_bytes()
+    assert "is no table in Parquet" in error_of(capsys, command(inputs, dump=treebank))
+    assert treebank.read_bytes() == before
+
+
+def test_losses_need_a_head(inputs, tmp_path, capsys):
+    model = AdaptiveAlbertForSequenceClassification.from_pretrained(inputs / "checkpoint")
+    model.save_pretrained(tmp_path / "classifier")
+    load_tokenizer(str(inputs / "checkpoint")).save_pretrained(tmp_path / "classifier")
+    bad = command(inputs, model__checkpoint=tmp_path / "classifier", model__losses=True)
+    assert "model.losses needs a model that predicts masked pieces" in error_of(capsys, bad)
+
+
+@pytest.mark.full
+def test_two_ranks_make_the_same_table(inputs, tmp_path):
+    run(command(inputs, f"--dump={tmp_path}/one.parquet"))
+    run(command(inputs, f"--dump={tmp_path}/two.parquet", trainer__devices=2, trainer__strategy="ddp"))
+    one, two = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-5)
