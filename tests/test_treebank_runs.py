@@ -8,7 +8,7 @@ import torch
 from depthlab.cli import main
 from depthlab.data.corpus import CorpusSource
 from depthlab.data.tokenization import load_tokenizer
-from depthlab.data.treebank_module import log_frequencies
+from depthlab.data.treebank_module import count_words, log_frequencies
 from depthlab.models import (
     AdaptiveAlbertForMaskedLM,
     AdaptiveAlbertForSequenceClassification,
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 SENTENCES = [
-    "The/DET/det/2 crows/NOUN/nsubj/3 circled/VERB/root/0 above/ADP/case/5 me/PRON/obl/3 ./PUNCT/punct/3",
+    "The/DET/det/2 crows/NOUN/nsubj/3 circled/VERB/root/0 above/ADP/case/5 me/PRON/obl:agent/3 ./PUNCT/punct/3",
     "Nobody/PRON/nsubj/2 understands/VERB/root/0 uncharacteristically/ADV/advmod/4 long/ADJ/amod/5 words/NOUN/obj/2",
     "No/INTJ/root/0",
     "We/PRON/nsubj/3 do/AUX/aux/3 go/VERB/root/0",
@@ -115,7 +115,11 @@ def test_any_runs_checkpoint_whatever_its_head(inputs, tmp_path):
     model = AdaptiveAlbertForSequenceClassification.from_pretrained(inputs / "checkpoint")
     last = write_run(tmp_path / "run", model, load_tokenizer(str(inputs / "checkpoint")))
     main(command(inputs, f"--dump={tmp_path}/exported.parquet"))
-    main(command(inputs, f"--dump={tmp_path}/run.parquet", model__checkpoint="no/such", ckpt_path=last))
+    # without the link of the tokenizer to `model.checkpoint`, and with the treebank as a list of files
+    files = f"[{inputs}/made.conllu]"
+    main(
+        command(inputs, f"--dump={tmp_path}/run.parquet", model__checkpoint="no", ckpt_path=last, data__treebank=files)
+    )
     exported, of_run = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("exported", "run"))
     assert of_run["model"].unique().tolist() == [str(last)]
     pd.testing.assert_frame_equal(exported.drop(columns="model"), of_run.drop(columns="model"))
@@ -150,7 +154,7 @@ def test_losses_of_masked_words_and_frequencies(inputs, tmp_path):
 def test_words_of_running_text(tmp_path):
     (tmp_path / "corpus.txt").write_text("Don't! It's a well-known 'fact' ... isn\u2019t it?")
     forms = pd.Series(["do", "n't", "!", "It", "'s", "well", "-", "...", "is", "n\u2019t", "absent"])
-    found = log_frequencies(forms, [CorpusSource(str(tmp_path / "corpus.txt"))])
+    found = log_frequencies(forms, count_words([CorpusSource(str(tmp_path / "corpus.txt"))]))
     seen = (10 ** (found - found.iloc[-1]) - 1).round().tolist()
     assert seen == [1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0]
 
@@ -162,6 +166,10 @@ BAD = {
     "too long for the model": ({"data__max_length": 65}, "64 position embeddings"),
     "length": ({"data__max_length": 2}, "data.max_length is 2"),
     "no folder for the table": ({"dump": "no/such/table.parquet"}, "there is no folder no/such"),
+    "no corpus": (
+        {"data__frequencies": "no/such/corpus"},
+        "no/such/corpus: no such file or folder; correct data.frequencies",
+    ),
     "checkpoint that is none": ({"ckpt_path": "no/such.ckpt"}, "no/such.ckpt"),
 }
 

@@ -75,8 +75,11 @@ class TokenTable(Callback):
         if self.dump is not None:
             unfinished = self.dump.with_name(f".{self.dump.name}.{os.getpid()}")
             try:
-                table.to_parquet(unfinished, index=False)
-                unfinished.replace(self.dump)
+                try:
+                    table.to_parquet(unfinished, index=False)
+                    unfinished.replace(self.dump)
+                finally:
+                    unfinished.unlink(missing_ok=True)
             except OSError as error:
                 raise UserError(f"cannot write --dump {self.dump}: {error.strerror or error}") from error
 

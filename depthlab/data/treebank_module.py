@@ -67,6 +67,16 @@ class TreebankDataModule(StepDataModule):
         self.tokenizer: PreTrainedTokenizerBase
         self.treebank: AlignedTreebank
         self.summary: dict[str, int]
+        self._counts: Counter[str] | None = None
+
+    def prepare_data(self) -> None:
+        """Count the words of the corpus, on the rank that makes the table.
+
+        Raises:
+            UserError: The corpus can't be read.
+        """
+        if self.sources is not None:
+            self._counts = count_words(self.sources)
 
     def setup(self, stage: str) -> None:
         """Read the treebanks and align words and pieces, on every rank.
@@ -90,14 +100,10 @@ class TreebankDataModule(StepDataModule):
         }
 
     def rows(self) -> pd.DataFrame:
-        """As `piece_rows`; with `frequencies`, their column, too.
-
-        Raises:
-            UserError: The corpus can't be read.
-        """
+        """As `piece_rows`; with `frequencies`, on rank 0, their column, too."""
         rows = piece_rows(self.treebank, self.tokenizer)
-        if self.sources is not None:
-            rows["frequency"] = log_frequencies(rows["form"], self.sources)
+        if self._counts is not None:
+            rows["frequency"] = log_frequencies(rows["form"], self._counts)
         return rows
 
     def words(self, index: Tensor) -> Tensor:
@@ -145,15 +151,8 @@ def report_left_out(treebank: AlignedTreebank, max_length: int) -> None:
             rank_zero_info(f"{len(sentences)} sentences left out, which {reason}: {', '.join(sentences[:SHOWN])}{more}")
 
 
-def log_frequencies(forms: pd.Series, sources: Iterable[CorpusSource]) -> pd.Series:
-    """Log10 of each form's occurrences per million words of a corpus, upper and lower case alike.
-
-    Smoothed as by van Heuven et al. (2014): (count + 1) / (words + types) in millions, so that a form that the corpus
-    has not is the rarest.
-
-    Args:
-        forms: Words of a treebank.
-        sources: The corpus; words of its text are those of `WORD`.
+def count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
+    """How often each word of a corpus occurs, in lower case; words are those of `WORD`, documents are read once.
 
     Raises:
         UserError: The corpus can't be read.
@@ -161,7 +160,24 @@ def log_frequencies(forms: pd.Series, sources: Iterable[CorpusSource]) -> pd.Ser
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):
-            for document in load_documents(source, Path(folder) / str(number)):
+            try:
+                documents = load_documents(source, Path(folder) / str(number))
+            except UserError as error:
+                raise UserError(str(error).replace("data.corpus", "data.frequencies")) from error
+            for document in documents:
                 counts.update(match.group() for match in WORD.finditer(document["text"].lower()))
+    return counts
+
+
+def log_frequencies(forms: pd.Series, counts: Counter[str]) -> pd.Series:
+    """Log10 of each form's occurrences per million words of a corpus, upper and lower case alike.
+
+    Smoothed as by van Heuven et al. (2014): (count + 1) / (words + types) in millions, so that a form that the corpus
+    has not is the rarest.
+
+    Args:
+        forms: Words of a treebank.
+        counts: Of the corpus' words, in lower case.
+    """
     millions = (counts.total() + len(counts)) / 1e6
     return forms.map(lambda form: math.log10((counts[form.lower()] + 1) / millions))
