@@ -30,9 +30,8 @@ def permute_labels(
 
     Statistic: t_sk is the sum, over the pieces of label k in sentence s, of depth less the sentence's mean depth; the
     statistic of k is |sum_s t_sk| / sqrt(sum_s t_sk^2). Studentised so, the test stays valid, given many sentences,
-    where labels have the same mean depth but not the same variance, as with words of one and of many pieces (Janssen
-    1997; Chung and Romano 2013). It is at most the root of the number of sentences with the label, so a rare label
-    can't be significant.
+    where labels have the same mean depth but not the same variance (Janssen 1997; Chung and Romano 2013). The statistic
+    is at most the root of the number of sentences with the label, so a rare label can't be significant.
 
     Correction: max-T (Westfall and Young 1993). A label's p-value is how often the largest statistic of any label
     reaches its own when labels are permuted. If no label matters, the chance that one is found is the level, whatever

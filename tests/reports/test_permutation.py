@@ -77,13 +77,14 @@ def test_a_planted_null_is_not_found():
     assert binom.ppf(0.002, 200, 0.05) <= false_alarms(words) <= binom.ppf(0.998, 200, 0.05)
 
 
-def test_words_of_many_pieces_do_not_raise_false_alarms():
-    """A label whose words have many pieces, of which sums vary more, at the same mean depth as all others."""
+def test_a_label_that_varies_more_does_not_raise_false_alarms():
+    """It has the same mean depth as all others, a tenth of the words, and far more variance (33 of 200 runs find
+    something when the statistic is not studentised)."""
 
     def draw(rng):
-        sentence, label, _, _ = words(rng, sentences=60)
-        pieces = np.where(label == 3, 6, 1)
-        return sentence, label, pieces * rng.integers(1, 8, len(label)), pieces
+        label = np.where(rng.random(720) < 0.1, 0, rng.integers(1, 4, 720))
+        depth = np.where(label == 0, rng.choice([1, 9], 720), rng.integers(4, 7, 720))
+        return np.repeat(np.arange(60), 12), label, depth, np.ones(720, int)
 
     assert false_alarms(draw) <= binom.ppf(0.998, 200, 0.05)
 

@@ -70,5 +70,5 @@ def test_files(tmp_path):
     (tmp_path / "tokens.parquet").write_text("no table\n")
     with pytest.raises(UserError, match="not a table in Parquet"):
         read_tokens([tmp_path / "tokens.parquet"])
-    with pytest.raises(UserError, match="cannot write the table to .+/none/tokens.parquet: "):
+    with pytest.raises(UserError, match="cannot write the table to "):
         write_tokens(token_table(), tmp_path / "none/tokens.parquet")
