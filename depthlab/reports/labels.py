@@ -55,7 +55,7 @@ PAPER_BOLD: dict[str, tuple[str, ...]] = {
 
 def relations(tokens: pd.DataFrame) -> pd.Series:
     """Relations without their subtypes: `nsubj:pass` is an nsubj, as `nsubj` is."""
-    return tokens.deprel.str.partition(":")[0]
+    return tokens.deprel.map(lambda relation: relation.partition(":")[0], na_action="ignore")
 
 
 def stanford(tokens: pd.DataFrame) -> pd.Series:

@@ -171,6 +171,9 @@ def test_published():
     assert published().stands_out.sum() == 10
 
 
-def test_a_treebank_without_labels(tokens):
-    with pytest.raises(UserError, match="no word has a label in upos: take a treebank"):
-        depth_by_label(tokens.assign(upos=None), tokens.assign(upos=None).upos)
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_a_treebank_without_labels(missing, tokens):
+    bare = tokens.assign(upos=missing, deprel=missing)
+    for name, labels in (("upos", bare.upos), ("deprel", relations(bare)), ("deprel", stanford(bare))):
+        with pytest.raises(UserError, match=f"no word has a label in {name}: take a treebank"):
+            depth_by_label(bare, labels)
