@@ -2,7 +2,7 @@
 
 from depthlab.metrics.depth import DepthMetric, LabelDepthMetric, mean_depths
 from depthlab.metrics.fixed_point import FixedPointMetric
-from depthlab.metrics.intervals import DocumentDepthMetric, depth_intervals
+from depthlab.metrics.intervals import DocumentDepthMetric, bootstrap_intervals, depth_intervals
 from depthlab.metrics.pretraining import PretrainingMetrics
 from depthlab.metrics.tokens import TokenRecords
 
@@ -13,6 +13,7 @@ __all__ = [
     "LabelDepthMetric",
     "PretrainingMetrics",
     "TokenRecords",
+    "bootstrap_intervals",
     "depth_intervals",
     "mean_depths",
 ]

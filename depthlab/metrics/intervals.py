@@ -1,4 +1,4 @@
-"""How sure the mean depths are: 95 % intervals from resampling whole documents, whose tokens are not independent."""
+"""How sure mean depths are: 95 % intervals from resampling documents or sentences, whose tokens are not independent."""
 
 import numpy as np
 import torch
@@ -8,6 +8,8 @@ from torchmetrics import Metric
 from depthlab.kinds import POOLS, TokenKind
 
 RESAMPLES = 2000
+BLOCK = 100
+"""Resamples that are computed at once: all of them would need much memory where there are many clusters."""
 
 
 class DocumentDepthMetric(Metric):
@@ -46,7 +48,7 @@ class DocumentDepthMetric(Metric):
 
 
 def depth_intervals(iterations: Tensor, tokens: Tensor) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of the mean depth of every pool of kinds: percentiles of the bootstrap over documents.
+    """The 95 % interval of the mean depth of every pool of kinds, from the bootstrap over documents.
 
     Args:
         iterations: [D, kinds] integer, as :class:`DocumentDepthMetric` computes them.
@@ -56,15 +58,37 @@ def depth_intervals(iterations: Tensor, tokens: Tensor) -> dict[str, tuple[float
         Lower and upper bound by the names in :data:`depthlab.kinds.POOLS`; pools that occur in fewer than two documents
         are left out.
     """
-    drawn = np.random.default_rng(0).multinomial(len(tokens), np.full(len(tokens), 1 / len(tokens)), size=RESAMPLES)
-    intervals = {}
-    for name, pool in POOLS.items():
-        kinds = list(pool)
-        counted, seen = (values.cpu().numpy()[:, kinds].sum(axis=1) for values in (iterations, tokens))  # [D]
-        if np.count_nonzero(seen) < 2:
-            continue
-        totals = drawn @ seen  # of each resample
-        means = (drawn @ counted)[totals > 0] / totals[totals > 0]
-        low, high = np.quantile(means, [0.025, 0.975])
-        intervals[name] = (float(low), float(high))
+    sums, counts = (
+        np.stack([values.cpu().numpy()[:, list(pool)].sum(axis=1) for pool in POOLS.values()], axis=1)
+        for values in (iterations, tokens)
+    )
+    bounds = zip(POOLS, bootstrap_intervals(sums, counts).tolist(), strict=True)
+    return {name: (low, high) for name, (low, high) in bounds if low == low}
+
+
+def bootstrap_intervals(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The 95 % intervals of means over tokens: percentiles of the bootstrap over clusters of tokens.
+
+    A resample has as many clusters as there are, drawn with replacement (Efron and Tibshirani 1993, chapters 8 and 13);
+    those in which a group does not occur are left out for it.
+
+    Args:
+        sums: [C, G], of the values of each group in each cluster: a document or a sentence.
+        counts: [C, G], how many they are.
+
+    Returns:
+        [G, 2], lower and upper bound of each group's mean; nan for a group in fewer than two clusters.
+    """
+    clusters = len(sums)
+    sums, counts = sums.astype(float), counts.astype(float)  # for a fast product
+    rng = np.random.default_rng(0)
+    totals, seen = np.empty((2, RESAMPLES, sums.shape[1]))
+    for first in range(0, RESAMPLES, BLOCK):
+        block = slice(first, first + BLOCK)
+        drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=BLOCK).astype(float)
+        totals[block], seen[block] = drawn @ sums, drawn @ counts
+    intervals = np.full((sums.shape[1], 2), np.nan)
+    for group in np.flatnonzero(np.count_nonzero(counts, axis=0) > 1):
+        drawn = seen[:, group] > 0
+        intervals[group] = np.quantile(totals[drawn, group] / seen[drawn, group], [0.025, 0.975])
     return intervals

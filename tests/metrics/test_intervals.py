@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
 from depthlab.kinds import POOLS, TokenKind
-from depthlab.metrics import DocumentDepthMetric, depth_intervals
+from depthlab.metrics import DocumentDepthMetric, bootstrap_intervals, depth_intervals
 from tests.metrics.test_depth import random_batch
 
 DOCUMENTS = 4
@@ -60,3 +60,23 @@ def test_pools_of_one_document_have_no_interval():
     tokens[0, TokenKind.CLS] = 5
     tokens[:, TokenKind.PLAIN] = 7
     assert set(depth_intervals(2 * tokens, tokens)) == {"all", "unmasked", "plain"}
+
+
+def test_intervals_cover_the_mean():
+    """In 40 data sets of 60 sentences with effects of their own, 10 groups each: 95 % of the intervals, about.
+
+    Percentiles of few clusters are a little too narrow: 93 % are expected, within four standard errors.
+    """
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(40):
+        counts = rng.integers(0, 4, (60, 10))
+        sums = rng.normal(5 * counts + counts * rng.normal(0, 1, (60, 10)), np.sqrt(counts))
+        low, high = bootstrap_intervals(sums, counts).T
+        covered.extend((low < 5) & (high > 5))
+    assert np.mean(covered) == pytest.approx(0.93, abs=4 * np.sqrt(0.93 * 0.07 / 400))
+
+
+def test_a_group_of_one_cluster_has_no_interval():
+    counts = np.array([[1, 4, 0], [1, 0, 0], [3, 0, 0]])
+    assert np.isnan(bootstrap_intervals(2 * counts, counts)).all(axis=1).tolist() == [False, True, True]

@@ -1,0 +1,125 @@
+"""The table behind every statistic of words: one row for each piece of a word that a model has read."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_float_dtype, is_integer_dtype, is_string_dtype
+
+from depthlab.errors import UserError
+
+
+class Column(NamedTuple):
+    """What a column of the table holds."""
+
+    holds: Literal["texts", "integers", "numbers"]
+    meaning: str
+    presence: Literal["everywhere", "where known", "if measured"] = "everywhere"
+    """Everywhere: no value is missing. Where known: values may be missing. If measured: the column may be missing."""
+
+
+COLUMNS: dict[str, Column] = {
+    "model": Column("texts", "which model, by the name that it has in tables"),
+    "sentence": Column("integers", "the sentence's number, from 0, the only one of this number of its model"),
+    "document": Column("texts", "where the sentence comes from"),
+    "word": Column("integers", "the word's number in its sentence, from 0"),
+    "form": Column("texts", "the word as it is written"),
+    "piece": Column("integers", "the piece's number in its word, from 0"),
+    "token": Column("texts", "the piece as the vocabulary has it"),
+    "pieces": Column("integers", "how many pieces the word has"),
+    "upos": Column("texts", "the word's part of speech", "where known"),
+    "deprel": Column("texts", "the word's relation to its head, subtype included", "where known"),
+    "kind": Column("texts", "the name of its TokenKind"),
+    "depth": Column("integers", "N_t: iterations of the piece"),
+    "remainder": Column("numbers", "R_t"),
+    "position": Column("integers", "the piece's number in the model's input, where [CLS] is 0"),
+    "sentence_length": Column("integers", "words of the sentence"),
+    "frequency": Column("numbers", "log10 of the form's occurrences per million words of a corpus", "if measured"),
+    "loss": Column("numbers", "the model's own masked-LM loss on the piece when it is masked, in nats", "if measured"),
+}
+"""All that statistics read. A table may have other columns, which are kept."""
+
+KEY = ["model", "sentence", "position"]
+"""What no two rows share."""
+
+_HOLDS = {"texts": is_string_dtype, "integers": is_integer_dtype, "numbers": is_float_dtype}
+
+
+def read_tokens(files: Sequence[Path]) -> pd.DataFrame:
+    """Read tables in Parquet, such as `depthlab predict --dump FILE.parquet` writes, into one: a model each, or more.
+
+    Returns:
+        The columns of :data:`COLUMNS` in their order, then those of the files that are not among them. What was not
+        measured is nan.
+
+    Raises:
+        UserError: A file can't be read, or is not such a table; two have the same sentences of the same model.
+    """
+    tables = []
+    for file in files:
+        try:
+            table = pd.read_parquet(file)
+        except FileNotFoundError:
+            raise UserError(f"{file}: no such file; depthlab predict --dump {file} writes one") from None
+        except (OSError, ValueError) as error:  # pyarrow's are of these
+            raise UserError(f"{file}: not a table in Parquet ({' '.join(str(error).split())})") from None
+        tables.append(check_tokens(table, str(file)))
+    together = pd.concat(tables, ignore_index=True)
+    if together.duplicated(KEY).any():
+        model = together.model[together.duplicated(KEY)].iloc[0]
+        raise UserError(f"{', '.join(map(str, files))}: more than one has sentences of {model}; name each model once")
+    return together
+
+
+def write_tokens(tokens: pd.DataFrame, file: Path) -> None:
+    """Write a table in Parquet; one that is there is replaced once the new one is complete.
+
+    Raises:
+        UserError: It is not such a table, or the file can't be written.
+    """
+    tokens = check_tokens(tokens, str(file))
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        try:
+            tokens.to_parquet(unfinished, index=False)
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the table to {file}: {error.strerror or error}") from None
+
+
+def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Hold a table against :data:`COLUMNS`.
+
+    Args:
+        tokens: The table.
+        source: What to call it in a message.
+
+    Returns:
+        The table with its columns in order, and nan in those that were not measured.
+
+    Raises:
+        UserError: It is empty; a column is missing, holds something else, or lacks values; a piece occurs twice.
+    """
+    if tokens.empty:
+        raise UserError(f"{source}: the table has no rows; run depthlab predict over a treebank with sentences in it")
+    absent = [name for name, column in COLUMNS.items() if name not in tokens]
+    missing = [name for name in absent if COLUMNS[name].presence != "if measured"]
+    if missing:
+        meanings = "; ".join(f"{name} ({COLUMNS[name].meaning})" for name in missing)
+        raise UserError(f"{source}: the table has no column {meanings}; write it anew with depthlab predict --dump")
+    tokens = tokens.assign(**dict.fromkeys(absent, np.nan))
+    for name, column in COLUMNS.items():
+        values = tokens[name]
+        if column.presence == "everywhere" and values.isna().any():
+            raise UserError(f"{source}, row {values.isna().argmax()}: there is no {name} ({column.meaning})")
+        if not _HOLDS[column.holds](values.dtype) and values.notna().any():
+            raise UserError(f"{source}: column {name} holds {values.dtype}, not {column.holds} ({column.meaning})")
+    if tokens.duplicated(KEY).any():
+        row = tokens[tokens.duplicated(KEY)].iloc[0]
+        raise UserError(f"{source}: sentence {row.sentence} of {row.model} has two pieces at position {row.position}")
+    return tokens[[*COLUMNS, *(name for name in tokens if name not in COLUMNS)]]
