@@ -1,6 +1,5 @@
 """Makes one table of what a model did with the words of a treebank: a row for each piece."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from torch import Tensor
 from depthlab.errors import UserError
 from depthlab.metrics import TokenRecords
 from depthlab.reports.document import Document
-from depthlab.reports.treebank import depth_table
+from depthlab.reports.labels import depth_by_label, label_table, relations
+from depthlab.reports.tokens import write_tokens
 
 PARQUET = b"PAR1"
 """What every file in Parquet begins with: only such a file is replaced."""
@@ -73,21 +73,15 @@ class TokenTable(Callback):
         table.insert(0, "model", pl_module.checkpoint)
         self.table, self._summary = table, data.summary
         if self.dump is not None:
-            unfinished = self.dump.with_name(f".{self.dump.name}.{os.getpid()}")
-            try:
-                try:
-                    table.to_parquet(unfinished, index=False)
-                    unfinished.replace(self.dump)
-                finally:
-                    unfinished.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(f"cannot write --dump {self.dump}: {error.strerror or error}") from error
+            write_tokens(table, self.dump)
 
     def report(self) -> str:
         """Depths by relation and by part of speech, what they are of, and where the table lies."""
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self._summary.items())
         title = f"{self.table['model'].iloc[0]}: mean depth {self.table['depth'].mean():.2f}"
-        blocks = [f"{counts}.", *(depth_table(self.table, label) for label in ("deprel", "upos"))]
+        labels = {"relation": relations(self.table), "part of speech": self.table["upos"]}
+        tables = (label_table(depth_by_label(self.table, values), name) for name, values in labels.items())
+        blocks = [f"{counts}.", *tables]
         written = "" if self.dump is None else f"\ntable  {self.dump}\n"
         return Document(title, blocks).to_markdown() + written
 

@@ -1,7 +1,5 @@
 """The Lightning data module of treebanks: every sentence once, in batches of similar length, without labels."""
 
-import math
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -19,13 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.buckets import LabelledDataset, sort_by_length
 from depthlab.data.corpus import CorpusSource, as_sources, load_documents
+from depthlab.data.frequency import count_words, log_frequency
 from depthlab.data.steps import MicroBatches, StepDataModule, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebank import AlignedTreebank, piece_rows, read_aligned
 from depthlab.errors import UserError
 
-WORD = re.compile(r"\w+?(?=n['’]t\b)|n['’]t\b|['’]\w+|\w+|([^\w\s])\1*")  # noqa: RUF001
-"""Words of running text, about as English treebanks part them: "do", "n't"; "it", "'s"; "..."."""
 SHOWN = 10
 """Sentences that are named when they are left out."""
 
@@ -76,7 +73,7 @@ class TreebankDataModule(StepDataModule):
             UserError: The corpus can't be read.
         """
         if self.sources is not None:
-            self._counts = count_words(self.sources)
+            self._counts = _count_words(self.sources)
 
     def setup(self, stage: str) -> None:
         """Read the treebanks and align words and pieces, on every rank.
@@ -103,7 +100,7 @@ class TreebankDataModule(StepDataModule):
         """As `piece_rows`; with `frequencies`, on rank 0, their column, too."""
         rows = piece_rows(self.treebank, self.tokenizer)
         if self._counts is not None:
-            rows["frequency"] = log_frequencies(rows["form"], self._counts)
+            rows["frequency"] = log_frequency(rows["form"], self._counts)
         return rows
 
     def words(self, index: Tensor) -> Tensor:
@@ -151,8 +148,8 @@ def report_left_out(treebank: AlignedTreebank, max_length: int) -> None:
             rank_zero_info(f"{len(sentences)} sentences left out, which {reason}: {', '.join(sentences[:SHOWN])}{more}")
 
 
-def count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
-    """How often each word of a corpus occurs, in lower case; words are those of `WORD`, documents are read once.
+def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
+    """Of all documents, which are read once.
 
     Raises:
         UserError: The corpus can't be read.
@@ -164,20 +161,5 @@ def count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
                 documents = load_documents(source, Path(folder) / str(number))
             except UserError as error:
                 raise UserError(str(error).replace("data.corpus", "data.frequencies")) from error
-            for document in documents:
-                counts.update(match.group() for match in WORD.finditer(document["text"].lower()))
+            counts += count_words(document["text"] for document in documents)
     return counts
-
-
-def log_frequencies(forms: pd.Series, counts: Counter[str]) -> pd.Series:
-    """Log10 of each form's occurrences per million words of a corpus, upper and lower case alike.
-
-    Smoothed as by van Heuven et al. (2014): (count + 1) / (words + types) in millions, so that a form that the corpus
-    has not is the rarest.
-
-    Args:
-        forms: Words of a treebank.
-        counts: Of the corpus' words, in lower case.
-    """
-    millions = (counts.total() + len(counts)) / 1e6
-    return forms.map(lambda form: math.log10((counts[form.lower()] + 1) / millions))
