@@ -15,6 +15,7 @@ from depthlab.models.convert import convert
 from depthlab.reports.export import export
 from depthlab.reports.glue import glue
 from depthlab.reports.inspect import inspect
+from depthlab.reports.page import page
 from depthlab.reports.pareto import pareto
 from depthlab.reports.submission import submission
 
@@ -22,7 +23,7 @@ COMMANDS = {
     "export": export,
     "convert": convert,
     "inspect": inspect,
-    "report": {"glue": glue, "pareto": pareto},
+    "report": {"page": page, "glue": glue, "pareto": pareto},
     "submission": submission,
     "data": {"probing": probing},
 }
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             sweep(arguments[1:], read_settings)
         elif arguments and arguments[0] in COMMANDS:
+            if arguments[0] == "report" and arguments[1:] and arguments[1] not in (*COMMANDS["report"], "-h", "--help"):
+                arguments.insert(1, "page")  # `depthlab report RUN ...`
             auto_cli(
                 COMMANDS[arguments[0]],
                 args=arguments[1:],

@@ -45,9 +45,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Heading:
-    """Begins a section."""
+    """Begins a section, or with level 3 a part of one."""
 
     text: str
+    level: int = 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,22 @@ class Bullets:
     texts: Sequence[str]
 
 
-Block = str | Heading | Bullets | Table | Figure
+@dataclass(frozen=True)
+class Rendered:
+    """What has a form of its own on either side.
+
+    Attributes:
+        markdown: As it stands.
+        html: An element.
+        style: Rules for it, which stand on the page once however many blocks have them.
+    """
+
+    markdown: str
+    html: str
+    style: str = ""
+
+
+Block = str | Heading | Bullets | Table | Figure | Rendered
 """A text is a paragraph."""
 
 
@@ -70,19 +86,22 @@ class Document:
 
     def to_markdown(self) -> str:
         """Readable as it is: columns are aligned."""
-        return "\n\n".join([f"# {self.title}", *map(_markdown, self.blocks)]) + "\n"
+        return "\n\n".join([f"# {self.title}", *map(to_markdown, self.blocks)]) + "\n"
 
 
-def _markdown(block: Block) -> str:
+def to_markdown(block: Block) -> str:
+    """One block, readable as it is."""
     match block:
-        case Heading(text):
-            return f"## {text}"
+        case Heading(text, level):
+            return f"{'#' * level} {text}"
         case Bullets(texts):
             return "\n".join(f"- {_escaped(text)}" for text in texts)
         case Table():
             return f"{_markdown_table(block)}\n\n{_escaped(block.caption)}"
         case Figure():
             return f"![{block.file}]({block.file})\n\n{_escaped(block.caption)}"
+        case Rendered():
+            return block.markdown
     return _escaped(block)
 
 

@@ -14,6 +14,7 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_run, model_of, read_run
 from depthlab.reports.classification import scores_table
+from depthlab.reports.document import to_markdown
 from depthlab.reports.pretraining import table_1
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -163,5 +164,5 @@ def _scores(results: dict[str, Any]) -> str:
     if not scores:
         return "The run has not been evaluated at this step."
     if "val/accuracy/mlm" in scores:
-        return table_1(scores)
+        return to_markdown(table_1({"this run": scores}))
     return scores_table(results.get("task", "held out"), scores)

@@ -8,7 +8,7 @@ import pandas as pd
 from depthlab.data.glue_tasks import TASKS
 from depthlab.reports.choice import choose, epochs_table
 from depthlab.reports.classification import SCORES
-from depthlab.reports.document import Bullets, Document, Heading, Strong, Table, dashed
+from depthlab.reports.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.reports.models import name_models, natural_order, tell_apart
 from depthlab.reports.publish import publish
 from depthlab.reports.runs import RunRecord, read_runs
@@ -48,14 +48,19 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
     records, left_out = read_runs(runs)
+    blocks, table = glue_blocks(records)
+    document = Document("GLUE: adaptive depth on the development sets", blocks)
+    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
+
+
+def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
+    """The tables of scores and of what was chosen, with notes; and all numbers in one table."""
     epochs = epochs_table(records, name_models(tell_apart(records)))
     summary = summarize(choose(epochs))
-    blocks = [_scores_table(summary), Heading("What was chosen"), _chosen_table(summary)]
+    blocks: list[Block] = [_scores_table(summary), Heading("What was chosen"), _chosen_table(summary)]
     if notes := _notes(records, epochs, summary):
         blocks += [Heading("To know"), Bullets(notes)]
-    document = Document("GLUE: adaptive depth on the development sets", blocks)
-    table = pd.concat([summary, averages(summary), published()]).convert_dtypes()
-    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
+    return blocks, pd.concat([summary, averages(summary), published()]).convert_dtypes()
 
 
 def summarize(chosen: pd.DataFrame) -> pd.DataFrame:

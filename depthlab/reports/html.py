@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from depthlab.reports.document import Block, Bullets, Document, Figure, Heading, Strong, Table
+from depthlab.reports.document import Block, Bullets, Document, Figure, Heading, Rendered, Strong, Table
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1b1f23; --soft: #5b6570; --line: #d5dade; --band: #f2f4f5; }
@@ -14,7 +14,8 @@ STYLE = """
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
   max-width: 88rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
+h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; }
+h3 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 p, ul { max-width: 50rem; }
 li { overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0; }
@@ -38,7 +39,7 @@ svg { height: auto; max-width: 100%; }
   tbody th { min-width: 0; }
   .wide { overflow: visible; }
   tbody, figure > svg { break-inside: avoid; }
-  h2 { break-after: avoid; }
+  h2, h3 { break-after: avoid; }
 }
 """
 """The colours are names, which figures use, too (`var(--ink)`)."""
@@ -53,6 +54,7 @@ def to_html(document: Document, mark: str) -> str:
     """
     blocks = "\n".join(map(_block, document.blocks))
     title = escape(document.title)
+    styles = dict.fromkeys(block.style for block in document.blocks if isinstance(block, Rendered))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -60,7 +62,7 @@ def to_html(document: Document, mark: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="{escape(mark)}">
 <title>{title}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{"".join(styles)}</style>
 </head>
 <body>
 <h1>{title}</h1>
@@ -72,14 +74,16 @@ def to_html(document: Document, mark: str) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Heading(text):
-            return f"<h2>{escape(text)}</h2>"
+        case Heading(text, level):
+            return f"<h{level}>{escape(text)}</h{level}>"
         case Bullets(texts):
             return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>"
         case Table():
             return _figure(f'<div class="wide">{_table(block)}</div>', block.caption)
         case Figure():
             return _figure(block.svg, block.caption)
+        case Rendered():
+            return block.html
     return f"<p>{escape(block)}</p>"
 
 

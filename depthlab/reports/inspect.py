@@ -13,10 +13,14 @@ from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.inspection import Inspector
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
-from depthlab.reports.sentences import MARK, page
+from depthlab.reports.document import Document
+from depthlab.reports.html import to_html
+from depthlab.reports.sentences import sentence
 from depthlab.reports.terminal import print_inspection
 
 DEFAULT_CHECKPOINT = "checkpoints/minilm-adaptive"
+MARK = "depthlab inspect"
+"""In every page of ours: only such a file may be replaced."""
 
 
 def inspect(
@@ -58,7 +62,8 @@ def inspect(
         legend = (
             f"Depths stand below, {deepest} in the strongest colour; point at a piece for its halting probabilities."
         )
-        _write(target, page("Depth by piece", f"{introduction} {legend}", inspections, deepest))
+        blocks = [f"{introduction} {legend}", *(sentence(inspection, deepest) for inspection in inspections)]
+        _write(target, to_html(Document("Depth by piece", blocks), MARK))
         console.print(f"page  {target}", soft_wrap=True)
 
 
@@ -113,7 +118,7 @@ def _checked(target: Path) -> Path:
 def _is_page(target: Path) -> bool:
     try:
         with target.open("rb") as file:
-            return MARK.encode() in file.read(1000)
+            return f'content="{MARK}"'.encode() in file.read(1000)
     except OSError:
         return False
 

@@ -51,7 +51,7 @@ def name_models(models: Sequence[Settings], always: Sequence[str] = ()) -> list[
         always: Settings to show even where they are all the same.
     """
     models = [dict(hashable(model)) for model in models]
-    checkpoints = _short({model["checkpoint"] for model in models})
+    checkpoints = short_names({model["checkpoint"] for model in models})
     settings = [name for name in dict.fromkeys((*ORDER, *sorted(set().union(*models)))) if name != "checkpoint"]
     shown = {name for name in settings if len({model[name] for model in models if name in model}) > 1}
     shown |= {"checkpoint", *always}
@@ -62,6 +62,16 @@ def name_models(models: Sequence[Settings], always: Sequence[str] = ()) -> list[
         ", ".join([checkpoints[model["checkpoint"]], *(_show(model, n) for n in settings if n in shown and n in model)])
         for model in models
     ]
+
+
+def short_names(checkpoints: Iterable[str]) -> dict[str, str]:
+    """The last part of each path, or as many as it takes to tell them apart."""
+    parts = {checkpoint: _meaningful(PurePosixPath(checkpoint)).parts for checkpoint in checkpoints}
+    for count in range(1, max(map(len, parts.values())) + 1):
+        names = {checkpoint: "/".join(found[-count:]) for checkpoint, found in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {checkpoint: checkpoint for checkpoint in parts}
 
 
 def natural_order(name: str) -> list[tuple[float, str]]:
@@ -85,16 +95,6 @@ def _show(model: Settings, name: str) -> str:
     if name in BY_VALUE:
         return text
     return f"{WORDS.get(name, name.rpartition('.')[2])} {text}".strip()
-
-
-def _short(checkpoints: Iterable[str]) -> dict[str, str]:
-    """The last part of each path, or as many as it takes to tell them apart."""
-    parts = {checkpoint: _meaningful(PurePosixPath(checkpoint)).parts for checkpoint in checkpoints}
-    for count in range(1, max(map(len, parts.values())) + 1):
-        names = {checkpoint: "/".join(found[-count:]) for checkpoint, found in parts.items()}
-        if len(set(names.values())) == len(names):
-            return names
-    return {checkpoint: checkpoint for checkpoint in parts}
 
 
 def _meaningful(path: PurePosixPath) -> PurePosixPath:

@@ -1,19 +1,14 @@
-"""Texts with depth colours as HTML: every piece with its number below, its halting probabilities on hover."""
+"""Texts with depth colours: every piece with its number below, on the page its halting probabilities on hover."""
 
-from collections.abc import Sequence
 from html import escape
 from itertools import accumulate
 
 from depthlab.inspection import Inspection, Piece
-
-MARK = '<meta name="generator" content="depthlab inspect">'
-"""In every page of ours: only such a file may be replaced."""
+from depthlab.reports.document import Rendered
 
 STYLE = """
-:root { color-scheme: light dark; --deep: 230 97 0; }
-body { font: 16px/1.4 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.3rem; }
-.text { margin: 2rem 0; break-inside: avoid; }
+:root { --deep: 230 97 0; }
+.sentence { margin: 2rem 0; max-width: 62rem; break-inside: avoid; }
 .pieces { display: flex; flex-wrap: wrap; gap: .4rem .35rem; }
 .word { display: inline-flex; flex-wrap: wrap; }
 .piece { padding: .1rem .35rem; text-align: center; border: 1px solid rgb(128 128 128 / .5);
@@ -22,7 +17,7 @@ h1 { font-size: 1.3rem; }
 .piece + .piece { border-left-style: dashed; margin-left: -1px; }
 .piece b, .piece i { display: block; font-size: .75rem; font-style: normal; }
 .tip { display: none; position: fixed; right: 1rem; bottom: 1rem; padding: .5rem; text-align: left; font-size: .8rem;
-  background: Canvas; color: CanvasText; border: 1px solid; }
+  background: var(--paper); color: var(--ink); border: 1px solid; }
 .piece:hover .tip, .piece:focus .tip { display: block; }
 .tip td { padding: 0 .5rem; text-align: right; font-variant-numeric: tabular-nums; }
 .bar { display: block; width: 5rem; }
@@ -31,50 +26,33 @@ dt { font-weight: bold; float: left; clear: left; margin-right: .5rem; }
 dd { margin: 0; white-space: pre-wrap; }
 @media print { .tip { display: none !important; } }
 """
+"""Over that of the page, whose colours it uses."""
+
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def page(title: str, introduction: str, inspections: Sequence[Inspection], deepest: int) -> str:
-    """A page that needs nothing but itself.
+def sentence(inspection: Inspection, deepest: int) -> Rendered:
+    """One text; in Markdown, each piece's depth is its superscript.
 
     Args:
-        title: of the page.
-        introduction: a sentence below it.
-        inspections: the texts.
+        inspection: the text.
         deepest: the depth of the strongest colour.
     """
-    texts = "\n".join(sentence(inspection, deepest) for inspection in inspections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{MARK}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<p>{escape(introduction)}</p>
-{texts}
-</body>
-</html>
-"""
-
-
-def sentence(inspection: Inspection, deepest: int) -> str:
-    """One text as a section, to be styled by `STYLE`."""
-    words: list[list[str]] = []
+    words: list[list[Piece]] = []
     for piece in inspection.pieces:
         if piece.starts_word or not words:
             words.append([])
-        words[-1].append(_piece(piece, deepest))
-    pieces = "\n".join(f'<span class="word">{"".join(word)}</span>' for word in words)
+        words[-1].append(piece)
     mean = f"{inspection.mean_depth:.2f} over {len(inspection.pieces)} pieces"
-    findings = "".join(
-        f"<dt>{escape(heading)}</dt><dd>{escape(finding)}</dd>"
-        for heading, finding in [*inspection.findings, ("mean depth", mean)]
+    findings = [*inspection.findings, ("mean depth", mean)]
+    raised = " ".join("".join(f"{piece.text}{str(piece.depth).translate(SUPERSCRIPTS)}" for piece in w) for w in words)
+    markdown = "\n".join([f"> {raised}", ">", *(f"> {heading}: {finding}  " for heading, finding in findings)])
+    pieces = "\n".join(
+        f'<span class="word">{"".join(_piece(piece, deepest) for piece in word)}</span>' for word in words
     )
-    return f'<section class="text">\n<div class="pieces">\n{pieces}\n</div>\n<dl>{findings}</dl>\n</section>'
+    terms = "".join(f"<dt>{escape(heading)}</dt><dd>{escape(finding)}</dd>" for heading, finding in findings)
+    html = f'<section class="sentence">\n<div class="pieces">\n{pieces}\n</div>\n<dl>{terms}</dl>\n</section>'
+    return Rendered(markdown, html, STYLE)
 
 
 def _piece(piece: Piece, deepest: int) -> str:

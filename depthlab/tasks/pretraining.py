@@ -13,6 +13,7 @@ from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
+from depthlab.reports.document import to_markdown
 from depthlab.reports.pretraining import table_1
 from depthlab.tasks.base import Task
 
@@ -77,7 +78,7 @@ class MaskedLanguageModelling(Task):
 
     def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
         """The paper's Table 1."""
-        return table_1(values)
+        return to_markdown(table_1({"this run": values}))
 
     @property
     def time_penalty(self) -> float:

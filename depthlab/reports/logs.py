@@ -1,0 +1,22 @@
+"""What a run has logged: its scalars, out of TensorBoard's files."""
+
+from pathlib import Path
+
+import pandas as pd
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+
+def read_scalars(directory: Path) -> dict[str, pd.Series]:
+    """All scalars by tag, each over the optimiser steps; where a step was logged twice, the last counts.
+
+    Args:
+        directory: The run's; one that has logged nothing has no scalars.
+    """
+    events = EventAccumulator(str(directory), size_guidance={SCALARS: 0})  # 0: every one of them
+    events.Reload()
+    scalars = {}
+    for tag in events.Tags()[SCALARS]:
+        points = events.Scalars(tag)
+        series = pd.Series([point.value for point in points], [point.step for point in points])
+        scalars[tag] = series[~series.index.duplicated(keep="last")].sort_index()
+    return scalars
