@@ -10,8 +10,8 @@ from matplotlib.ticker import LogLocator
 from depthlab.errors import UserError
 from depthlab.metrics import bootstrap_intervals
 from depthlab.reports.confounds import CONFOUNDS, LabelEffects
+from depthlab.reports.figures import COLOURS, LINE, MARKERS
 from depthlab.reports.labels import most_frequent
-from depthlab.reports.pareto import COLOURS, INK, LINE, MARKERS
 
 STYLES = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=False)]
 LEGEND = {
@@ -104,7 +104,7 @@ def effects_figure(effects: LabelEffects, name: str) -> Figure:
     for axes, (model, table) in zip(panels, models, strict=True):
         table = table.set_index("label").reindex(labels)
         rows = np.arange(len(labels))
-        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.axvline(0, color="black", linewidth=0.8)
         for style, word, up in zip(STYLES, ("alone", "held"), (-0.15, 0.15), strict=False):
             bars = np.abs(table[[f"{word}_low", f"{word}_high"]].sub(table[word], axis=0)).T.to_numpy()
             legend = {"alone": "alone", "held": "confounds held"}[word]

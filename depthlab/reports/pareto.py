@@ -1,18 +1,16 @@
 """Depth against quality: score by mean depth and by measured time, adaptive models beside fixed depths."""
 
-import io
-import re
 from collections.abc import Sequence
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from depthlab.data.glue_tasks import TASKS
 from depthlab.reports.choice import choose, epochs_table
 from depthlab.reports.classification import SCORES
-from depthlab.reports.document import Document, Figure, Heading, Table, dashed
+from depthlab.reports.document import Document, Heading, Table, dashed
+from depthlab.reports.figures import COLOURS, LINE, MARKERS, embed
 from depthlab.reports.glue import AVERAGED
 from depthlab.reports.models import Settings, name_models, natural_order, tell_apart
 from depthlab.reports.publish import publish
@@ -20,12 +18,6 @@ from depthlab.reports.runs import read_runs
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
 """By halting: what varies along the line of a family, and how to call it."""
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which the colour-blind can tell apart, but for black and yellow."""
-MARKERS = "osD^vPX"
-INK, LINE = "#010203", "#d5dadf"
-"""Stand in the picture for colours of the page, which are others in the dark."""
 
 MEASURED = ("score", "depth", "milliseconds")
 
@@ -45,9 +37,9 @@ def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
     models = tell_apart(records)
     names = name_models(models)
     points = summarize(choose(epochs_table(records, names)), families(names, models))
-    png, svg = draw(points)
-    blocks = [Figure(_caption(points), "pareto.png", png, svg), Heading("The points"), _table(points)]
-    others = {"pareto.csv": points.to_csv(index=False), "pareto.png": png}
+    figure = embed(draw(points), _caption(points), "pareto.png")
+    blocks = [figure, Heading("The points"), _table(points)]
+    others = {"pareto.csv": points.to_csv(index=False), figure.file: figure.png}
     publish("pareto", to, Document("Depth and quality", blocks), left_out, others)
 
 
@@ -99,12 +91,8 @@ def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def draw(points: pd.DataFrame) -> tuple[bytes, str]:
-    """The picture, a row for every task.
-
-    Returns:
-        As PNG, and as an `svg` element whose ink is that of the page it stands in.
-    """
+def draw(points: pd.DataFrame) -> Canvas:
+    """The picture, a row for every task."""
     tasks = list(dict.fromkeys(points.task))
     families = points.groupby("family", sort=False)
     styles = {
@@ -117,20 +105,15 @@ def draw(points: pd.DataFrame) -> tuple[bytes, str]:
         for index, (name, family) in enumerate(families)
     }
     canvas = Canvas(figsize=(10, 3.4 * len(tasks) + 0.3 * len(styles) + 0.4), layout="constrained")
-    with rc_context({"svg.hashsalt": "depthlab", "svg.fonttype": "none", "font.size": 10}):
-        grid = canvas.subplots(len(tasks), 2, squeeze=False, sharey="row")
-        for row, task in zip(grid, tasks, strict=True):
-            of_task = points[points.task == task]
-            metric = SCORES[TASKS[task].metrics[0]]
-            row[0].set_ylabel(f"{TASKS[task].folder}: {metric} (%)")
-            _panel(row[0], of_task, "depth", "mean depth (iterations per token)", styles)
-            _panel(row[1], of_task, "milliseconds", "time (ms per example, model forward)", styles)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside lower left", frameon=False, labelcolor=INK)
-        png, svg = io.BytesIO(), io.StringIO()
-        canvas.savefig(png, format="png", dpi=150, facecolor="white")
-        canvas.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    return png.getvalue(), _embedded(svg.getvalue())
+    grid = canvas.subplots(len(tasks), 2, squeeze=False, sharey="row")
+    for row, task in zip(grid, tasks, strict=True):
+        of_task = points[points.task == task]
+        metric = SCORES[TASKS[task].metrics[0]]
+        row[0].set_ylabel(f"{TASKS[task].folder}: {metric} (%)")
+        _panel(row[0], of_task, "depth", "mean depth (iterations per token)", styles)
+        _panel(row[1], of_task, "milliseconds", "time (ms per example, model forward)", styles)
+    canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
+    return canvas
 
 
 def _few(runs: pd.Series) -> str:
@@ -153,24 +136,15 @@ def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: 
             **style,
         )
     if not points[f"{measured}_median"].notna().any():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=INK)
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
     axes.grid(color=LINE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelleft=True)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
+    axes.tick_params(labelleft=True)
 
 
 def _distances(line: pd.DataFrame, name: str) -> list[pd.Series]:
     """From the median to the lowest and to the highest."""
     return [line[f"{name}_median"] - line[f"{name}_min"], line[f"{name}_max"] - line[f"{name}_median"]]
-
-
-def _embedded(svg: str) -> str:
-    """The element alone, in colours of the page, without what points to the network."""
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    return svg.replace(INK, "var(--ink)").replace(LINE, "var(--line)")
 
 
 def _caption(points: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ from depthlab.errors import UserError
 from depthlab.reports.confound_figures import BINS, binned_depth, confound_figure, effects_figure
 from depthlab.reports.confounds import CONFOUNDS, effects_table, label_effects, slopes_table
 from depthlab.reports.document import Document
-from depthlab.reports.pareto import COLOURS
+from depthlab.reports.figures import COLOURS
 from tests.reports.token_tables import token_table
 
 PLANTED = {"frequency": -0.7, "position": 0.05, "pieces": 0.4, "loss": 0.3, "sentence_length": -0.1}
