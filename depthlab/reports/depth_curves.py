@@ -12,7 +12,7 @@ ALL = "train/depth/all"
 
 
 def depth_curves(scalars: Mapping[str, pd.Series], title: str) -> Figure:
-    """Mean depth of each kind of token against the optimiser step, and tau where it was logged.
+    """Mean depth of each kind of token against the optimiser step, and tau where it is not 0.
 
     Args:
         scalars: the run's, as :func:`depthlab.reports.logs.read_scalars` has them.
@@ -31,7 +31,7 @@ def depth_curves(scalars: Mapping[str, pd.Series], title: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     lines, names = axes.get_legend_handles_labels()
     tau = scalars.get("train/time_penalty")
-    if tau is not None:
+    if tau is not None and tau.any():
         beside = axes.twinx()
         lines += beside.plot(tau, color="#7f7f7f", linestyle="--", linewidth=1)
         names.append("tau (right)")

@@ -27,7 +27,7 @@ th { font-weight: 600; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 .text { text-align: left; }
 tbody { border-bottom: 1px solid var(--line); }
-tbody th { max-width: 16rem; min-width: 11rem; white-space: normal; }
+tbody th { max-width: 16rem; min-width: 11rem; overflow-wrap: anywhere; white-space: normal; }
 tbody tr:hover { background: var(--band); }
 svg { height: auto; max-width: 100%; }
 @media print {
