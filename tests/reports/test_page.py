@@ -1,0 +1,178 @@
+"""The page about runs, against what was put into the runs' directories."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from depthlab.cli import main
+from depthlab.errors import UserError
+from depthlab.reports.depth_curves import depth_curves
+from depthlab.reports.logs import read_scalars
+from depthlab.reports.page import page
+from depthlab.reports.trained import find_runs, trained_table
+from tests.glue_runs import write_checkpoint
+from tests.reports.synthetic import write_run
+from tests.reports.test_glue import Page
+from tests.reports.token_tables import token_table
+from tests.test_cli import error_of
+
+CAP, STEPS = 4, 40
+SIMILARITY = {"plain": (0.5, 0.75, 1.0), "cls": (0.25, 0.5, 0.75, 0.875)}
+"""By kind and iteration."""
+
+
+def depth_of(kind, step):
+    return {"plain": 2.0, "cls": 4.0, "all": 3.0}[kind] - step / 100
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A run of pre-training that was resumed: its steps from 20 on were logged twice."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    config = {
+        "task": "pretraining",
+        "data": {"corpus": ["texts/novels", {"path": "hub/wikipedia", "name": "20231101"}]},
+    }
+    write_checkpoint(run / "model")
+    for first, shift in ((0, 1.0), (20, 0.0)):
+        with SummaryWriter(str(run)) as writer:
+            for step in range(first, STEPS, 10):
+                wrong = shift if step >= 20 else 0.0
+                for kind in ("plain", "cls", "all"):
+                    writer.add_scalar(f"train/depth/{kind}", depth_of(kind, step) + wrong, step)
+                writer.add_scalar("train/time_penalty", step / 1e5, step)
+            if not shift:
+                for kind, values in SIMILARITY.items():
+                    for n, value in enumerate(values, start=1):
+                        for reading in ("fixed_point", "fixed_point_running", "fixed_point_layer"):
+                            writer.add_scalar(f"{reading}/{kind}/{n}", value, STEPS)
+                        writer.add_scalar(f"fixed_point_tokens/{kind}/{n}", 1000 // n, STEPS)
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": {}, "trainer": {"log_every_n_steps": 10}}))
+    results = {
+        "steps": STEPS,
+        "tokens": 1_000_000,
+        "token_iterations": 3_000_000,
+        "seconds": 120.0,
+        "data": {"documents": 1234, "tokens": 5_600_000},
+        **{"val/accuracy/mlm": 0.297, "val/depth/cls": 3.93, "val/depth_low/cls": 3.9, "val/depth_high/cls": 3.98},
+    }
+    (run / "results.json").write_text(json.dumps(results))
+    return run
+
+
+def sections(markdown):
+    """Text by heading."""
+    parts = markdown.split("\n## ")[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
+
+
+def cells(text, row):
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_scalars_are_as_logged_and_the_later_of_two_counts(pretrained):
+    scalars = read_scalars(pretrained)
+    for kind in ("plain", "cls", "all"):
+        curve = scalars[f"train/depth/{kind}"]
+        assert curve.index.tolist() == [0, 10, 20, 30]
+        assert curve.tolist() == pytest.approx([depth_of(kind, step) for step in curve.index])
+
+
+def test_the_curves_are_what_was_logged(pretrained):
+    scalars = read_scalars(pretrained)
+    depths, tau = depth_curves(scalars, "small").axes
+    drawn = {line.get_label(): line for line in depths.lines}
+    assert drawn.keys() == {"plain", "cls", "all"}
+    for kind, line in drawn.items():
+        assert line.get_ydata() == pytest.approx([depth_of(kind, step) for step in line.get_xdata()])
+    assert tau.lines[0].get_ydata() == pytest.approx([0, 1e-4, 2e-4, 3e-4])
+    assert depths.get_xlabel() == "optimiser step" and "iterations" in depths.get_ylabel() and "tau" in tau.get_ylabel()
+    flat = scalars | {"train/time_penalty": 0 * scalars["train/time_penalty"]}
+    assert len(depth_curves(flat, "fixed").axes) == 1, "an axis for nothing"
+
+
+def test_one_page_of_everything(pretrained, tmp_path):
+    folder = tmp_path / "runs <b>"
+    shutil.copytree(pretrained, folder / "small")
+    tuned = write_run(folder / "rte", [0.5, 0.625], "rte")
+    token_table().to_parquet(folder / "words.parquet")
+    (folder / "broken").mkdir()
+    (folder / "broken/config.yaml").write_text("task: glue")
+    page([str(folder)], str(tmp_path / "report"))
+    found = sections((tmp_path / "report/page.md").read_text())
+    assert list(found) == [
+        *("What was trained", "Depth by kind of token", "Depth while training", "Fixed point", "GLUE", "Probing"),
+        *("Which words", "Sentences", "Runs that are left out"),
+    ]
+
+    row = cells(found["What was trained"], "small")
+    assert row[1:5] == ["pretraining", "cap 4, tau 0.001", "-", "novels, wikipedia: 1,234 documents, 5.6 M tokens"]
+    assert row[5:] == ["40", "1.00", "2.0", "8,333", "3.00", "25.0"], "3 of 4 million token-iterations at the cap"
+    assert cells(found["What was trained"], tuned.name)[1] == "glue: rte"
+    assert cells(found["Depth by kind of token"], "MLM accuracy (%)")[1:3] == ["29.70", "55.4"]
+    assert cells(found["Depth by kind of token"], "[CLS]")[1:3] == ["3.93 [3.90, 3.98]", "6.0"]
+    assert "depth-1.png" in found["Depth while training"] and "250,000 tokens" in found["Depth while training"]
+    assert "fixed-point-1.png" in found["Fixed point"] and "step 40" in found["Fixed point"]
+    assert "62.5" in found["GLUE"]
+    assert found["Probing"].startswith("Left out: ") and "probing" in found["Probing"]
+    assert "nsubj" in found["Which words"]
+    assert found["Sentences"].count("mean depth") == 4 and "[MASK], piece" in found["Sentences"]
+    assert "broken: unfinished" in found["Runs that are left out"]
+
+    html = (tmp_path / "report/page.html").read_text()
+    parsed = Page()
+    parsed.feed(html)
+    parsed.close()
+    assert not parsed.open and not [target for target in parsed.fetched if not target.startswith("#")]
+    assert all(len(set(rows)) <= 2 for rows in parsed.tables), "rows of a table are alike, but where a cell spans some"
+    assert html.count("<svg") >= 2 and "<b>" not in parsed.get_starttag_text()
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert {"page.md", "page.html", "depth-1.png", "fixed-point-1.png"} <= names
+    page([str(folder)], str(tmp_path / "report"))  # an earlier report may be replaced
+
+
+def test_the_fixed_point_is_the_last_one_logged(pretrained, tmp_path):
+    from depthlab.reports.trained import _by_kind
+
+    last = {tag: values.iloc[-1] for tag, values in read_scalars(pretrained).items() if tag.startswith("fixed_point")}
+    table = _by_kind(last, "fixed_point_running")
+    assert table.shape == (7, CAP)
+    assert table[0].tolist() == pytest.approx([*SIMILARITY["plain"], np.nan], nan_ok=True)
+    assert table[4].tolist() == pytest.approx(SIMILARITY["cls"]) and torch.isnan(table[1]).all()
+
+
+def test_sections_without_anything_say_what_they_want(tmp_path, capsys):
+    write_run(tmp_path / "runs/rte", [0.5, 0.625], "rte")
+    main(["report", str(tmp_path / "runs"), "--to", str(tmp_path / "report")])
+    found = sections(capsys.readouterr().out)
+    wanted = {
+        "Depth by kind of token": "pre-training",
+        "Depth while training": "logged",
+        "Fixed point": "FixedPointMonitor",
+        "Probing": "probing",
+        "Which words": "depthlab predict --config experiments/treebank.yaml",
+        "Sentences": "adaptive",
+    }
+    for title, hint in wanted.items():
+        assert found[title].startswith("Left out: ") and hint in found[title], title
+    assert cells(found["What was trained"], "rte")[2] == "-"
+
+
+def test_bad_paths(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="gone does not exist"):
+        page([str(tmp_path / "gone")], str(tmp_path / "report"))
+    message = error_of(capsys, ["report", str(tmp_path / "empty"), f"--to={tmp_path}/report"])
+    assert "neither a finished run nor a table" in message and not (tmp_path / "report").exists()
+    write_run(tmp_path / "run", [0.5])
+    (tmp_path / "run/results.json").write_text('{"steps": ')
+    runs, left_out = find_runs([str(tmp_path)])
+    assert not runs and "cannot be read" in left_out[0].reason
+    with pytest.raises(UserError, match="no run"):
+        trained_table(runs)
