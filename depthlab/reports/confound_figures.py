@@ -47,7 +47,10 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
     """
     rows = tokens.dropna(subset=confound)
     if rows.empty:
-        raise UserError(f"{confound} ({CONFOUNDS[confound].text}) was not measured: the table has no value of it")
+        raise UserError(
+            f"{confound} ({CONFOUNDS[confound].text}) was not measured: see --data.frequencies and --model.losses of "
+            "depthlab predict"
+        )
     values = np.unique(rows[confound])
     bounds = values if len(values) <= BINS else np.unique(np.quantile(rows[confound], np.arange(BINS) / BINS))
     rows = rows.assign(bin=np.searchsorted(bounds, rows[confound], side="right") - 1)

@@ -47,30 +47,29 @@ def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str | 
         Its blocks; and the other files by name: the pictures, and the depths of all labels in `treebank.csv`.
     """
     names, columns = name_columns(list(dict.fromkeys(tokens.model)))
-    models = tokens.groupby("model", sort=False)
-    blocks: list[Block] = [Bullets([_counted(names[model], rows) for model, rows in models])]
-    differ = models.depth.transform("nunique") > 1
-    tokens = tokens.assign(model=tokens.model.map(names))[differ]
-    columns = {heading: shown for heading, runs in columns.items() if (shown := _among(runs, tokens))}
+    blocks: list[Block] = [Bullets([_counted(names[m], rows) for m, rows in tokens.groupby("model", sort=False)])]
+    tokens = tokens.assign(model=tokens.model.map(names))
+    differing = tokens[tokens.groupby("model").depth.transform("nunique") > 1]
     summaries: dict[str, pd.DataFrame] = {}
-    if columns:
-        labels = {"relation": relations(tokens), "part of speech": tokens.upos}
+    if len(differing):
+        labels = {"relation": relations(differing), "part of speech": differing.upos}
         for name, values in labels.items():
             blocks.append(Heading(f"Depth by {name}"))
             with _noted(blocks):
-                summaries[name] = depth_by_label(tokens, values)
+                summaries[name] = depth_by_label(differing, values)
                 blocks.append(label_table(summaries[name], name))
+        labels = {name: values for name, values in labels.items() if name in summaries}
         blocks.append(Heading("The paper's Table 3"))
         with _noted(blocks):
             summaries["Stanford label"] = depth_by_label(tokens, stanford(tokens))
             blocks.append(paper_table(summaries["Stanford label"], columns))
         blocks.append(Heading("Why: what else depth goes with"))
-        for name in [name for name in labels if name in summaries]:
+        for name, values in labels.items():
             with _noted(blocks):
-                blocks += _effects(tokens, labels[name], name)
+                blocks += _effects(differing, values, name)
         for confound in CONFOUNDS:
             with _noted(blocks):
-                blocks.append(_against(tokens, confound))
+                blocks.append(_against(differing, confound))
     summaries["Stanford label, as published"] = published()
     table = pd.concat(summaries, names=["labels"]).reset_index("labels").convert_dtypes()
     files: dict[str, str | bytes] = {"treebank.csv": table.to_csv(index=False)}
@@ -103,8 +102,10 @@ def name_columns(checkpoints: Sequence[str]) -> tuple[dict[str, str], dict[str, 
         if times[name] == 1:  # else two states of one run, say
             names[checkpoint], headings[checkpoint] = name, heading
     columns: dict[str, list[str]] = {}
+    times = Counter(headings.values())
     for checkpoint, heading in headings.items():
-        columns.setdefault(heading, []).append(names[checkpoint])
+        count = times[heading]
+        columns.setdefault(heading if count == 1 else f"{heading} ({count} runs)", []).append(names[checkpoint])
     return names, columns
 
 
@@ -116,10 +117,6 @@ def _run_of(checkpoint: str) -> RunRecord | None:
         return None
 
 
-def _among(models: Sequence[str], tokens: pd.DataFrame) -> list[str]:
-    return [model for model in models if (tokens.model == model).any()]
-
-
 def _counted(name: str, rows: pd.DataFrame) -> str:
     """What a model has read, and how deep."""
     checkpoint = rows.model.iloc[0]
@@ -127,7 +124,7 @@ def _counted(name: str, rows: pd.DataFrame) -> str:
     read = f"{len(rows):,} pieces of {words:,} words in {rows.sentence.nunique():,} sentences"
     called = name if name == checkpoint else f"{name} ({checkpoint})"
     if rows.depth.nunique() == 1:
-        return f"{called}: every one of {read} has depth {rows.depth.iloc[0]}, so it is not shown below."
+        return f"{called}: every one of {read} has depth {rows.depth.iloc[0]}, so labels make no difference."
     return f"{called}: mean depth {rows.depth.mean():.2f} of {read}."
 
 
