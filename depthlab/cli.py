@@ -18,12 +18,13 @@ from depthlab.reports.inspect import inspect
 from depthlab.reports.page import page
 from depthlab.reports.pareto import pareto
 from depthlab.reports.submission import submission
+from depthlab.reports.treebank import treebank
 
 COMMANDS = {
     "export": export,
     "convert": convert,
     "inspect": inspect,
-    "report": {"page": page, "glue": glue, "pareto": pareto},
+    "report": {"page": page, "glue": glue, "pareto": pareto, "treebank": treebank},
     "submission": submission,
     "data": {"probing": probing},
 }
@@ -44,8 +45,8 @@ class CommandParser(ArgumentParser):
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
         """As jsonargparse's, to whom a list is one argument each time, as positional and as `--name`, `--name+`."""
-        if names == ("runs",):
-            settings = {"type": str, "nargs": "+", "metavar": "RUNS", "help": settings["help"]}
+        if names in (("runs",), ("tables",)):
+            settings = {"type": str, "nargs": "+", "metavar": names[0].upper(), "help": settings["help"]}
         elif names == ("texts",):
             settings = {"type": str, "nargs": "*", "default": [], "metavar": "TEXT", "help": settings["help"]}
         elif names[-1].endswith("+"):

@@ -1,5 +1,7 @@
 """Watches how deep the words of a treebank go while a model is trained, by part of speech and by relation."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,8 +12,13 @@ from depthlab.data.treebank import Pieces, Word, read_aligned
 from depthlab.data.treebank_module import as_files, report_left_out
 from depthlab.errors import UserError
 from depthlab.metrics import LabelDepthMetric
+from depthlab.reports.labels import without_subtype
 
-FIELDS = ("upos", "deprel")
+LABELS: dict[str, Callable[[Word], str | None]] = {
+    "upos": lambda word: word.upos,
+    "deprel": lambda word: word.deprel and without_subtype(word.deprel),
+}
+"""Of a word, by field."""
 NO_LABEL = -1
 """Of padding, special tokens, and words that are not annotated."""
 
@@ -19,6 +26,7 @@ NO_LABEL = -1
 class TreebankDepth(Callback):
     """Logs mean depths as `depth_upos/<UPOS>` and `depth_deprel/<relation>` at every validation.
 
+    Subtypes count for their relation, as in the tables of `depthlab predict`: `nsubj:pass` is an nsubj.
     The model runs over sentences of a treebank, each on one rank; every piece of a word counts for the word's labels.
     Without a logger, and in training, it rests.
 
@@ -64,7 +72,7 @@ class TreebankDepth(Callback):
         treebank = read_aligned(files, tokenizer, self.max_length)
         report_left_out(treebank, self.max_length)
         words = [word for sentence in treebank.sentences for word in sentence.words]
-        self.labels = {field: sorted({getattr(word, field) for word in words} - {None}) for field in FIELDS}
+        self.labels = {field: sorted({label(word) for word in words} - {None}) for field, label in LABELS.items()}
         self.metrics = {field: LabelDepthMetric(len(labels)) for field, labels in self.labels.items()}
 
         total = len(treebank.sentences)
@@ -111,7 +119,7 @@ class TreebankDepth(Callback):
         for field, labels in self.labels.items():
             numbers = {label: number for number, label in enumerate(labels)} | {None: NO_LABEL}
             of_pieces = [
-                torch.tensor([NO_LABEL if w is None else numbers[getattr(of_words[w], field)] for w in sentence.words])
+                torch.tensor([NO_LABEL if w is None else numbers[LABELS[field](of_words[w])] for w in sentence.words])
                 for sentence, of_words in zip(pieces, words, strict=True)
             ]
             batch[field] = pad_sequence(of_pieces, batch_first=True, padding_value=NO_LABEL)

@@ -1,6 +1,6 @@
 """Pictures of what depth goes with: confounds one by one, and labels before and after confounds are held."""
 
-from itertools import cycle
+import math
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,10 @@ from depthlab.reports.confounds import CONFOUNDS, LabelEffects
 from depthlab.reports.figures import COLOURS, LINE, MARKERS
 from depthlab.reports.labels import most_frequent
 
-STYLES = [{"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=False)]
+STYLES = [
+    {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    for index in range(math.lcm(len(COLOURS), len(MARKERS)))
+]
 LEGEND = {
     "loc": "outside lower left",
     "frameon": False,
@@ -22,6 +25,8 @@ LEGEND = {
     "title": "95 % intervals over sentences",
     "alignment": "left",
 }
+ABREAST = 3
+"""Panels of a row."""
 BINS = 20
 """Of a confound that has more values; one that has fewer has a bin for each."""
 
@@ -42,7 +47,10 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
     """
     rows = tokens.dropna(subset=confound)
     if rows.empty:
-        raise UserError(f"{confound} ({CONFOUNDS[confound].text}) was not measured: the table has no value of it")
+        raise UserError(
+            f"{confound} ({CONFOUNDS[confound].text}) was not measured: see --data.frequencies and --model.losses of "
+            "depthlab predict"
+        )
     values = np.unique(rows[confound])
     bounds = values if len(values) <= BINS else np.unique(np.quantile(rows[confound], np.arange(BINS) / BINS))
     rows = rows.assign(bin=np.searchsorted(bounds, rows[confound], side="right") - 1)
@@ -70,7 +78,7 @@ def confound_figure(tokens: pd.DataFrame, confound: str) -> Figure:
     text, unit, by_doubling = CONFOUNDS[confound]
     figure = Figure(figsize=(6, 4.6), dpi=100, layout="constrained")
     depth, count = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    for (model, line), style in zip(points.groupby("model", sort=False), cycle(STYLES), strict=False):
+    for (model, line), style in zip(points.groupby("model", sort=False), STYLES, strict=False):
         depth.fill_between(line.value, line.low, line.high, color=style["color"], alpha=0.2, linewidth=0)
         depth.plot(line.value, line["mean"], label=f"{model} ({line.pieces.sum():,} pieces)", **style)
         count.plot(line.value, line.pieces, linestyle="", markerfacecolor="none", **style)
@@ -99,8 +107,10 @@ def effects_figure(effects: LabelEffects, name: str) -> Figure:
     """
     models = effects.labels.groupby("model", sort=False)
     labels = most_frequent(effects.labels)
-    figure = Figure(figsize=(2 + 4 * len(models), 4.6), dpi=100, layout="constrained")
-    panels = figure.subplots(1, len(models), squeeze=False)[0]
+    wide = min(len(models), ABREAST)
+    high = math.ceil(len(models) / wide)
+    figure = Figure(figsize=(2 + 4 * wide, 0.6 + 4 * high), dpi=100, layout="constrained")
+    panels = [figure.add_subplot(high, wide, 1 + number) for number in range(len(models))]
     for axes, (model, table) in zip(panels, models, strict=True):
         table = table.set_index("label").reindex(labels)
         rows = np.arange(len(labels))
@@ -115,6 +125,7 @@ def effects_figure(effects: LabelEffects, name: str) -> Figure:
         axes.set(xlabel="deeper than all others (iterations)", title=model)
         axes.grid(axis="x", color=LINE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel(f"{name} (pieces)")
+    for axes in panels[::wide]:
+        axes.set_ylabel(f"{name} (pieces)")
     figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
     return figure

@@ -53,9 +53,14 @@ PAPER_BOLD: dict[str, tuple[str, ...]] = {
 """As printed."""
 
 
+def without_subtype(relation: str) -> str:
+    """`nsubj:pass` is an nsubj, as `nsubj` is."""
+    return relation.partition(":")[0]
+
+
 def relations(tokens: pd.DataFrame) -> pd.Series:
-    """Relations without their subtypes: `nsubj:pass` is an nsubj, as `nsubj` is."""
-    return tokens.deprel.map(lambda relation: relation.partition(":")[0], na_action="ignore")
+    """Relations without their subtypes."""
+    return tokens.deprel.map(without_subtype, na_action="ignore")
 
 
 def stanford(tokens: pd.DataFrame) -> pd.Series:

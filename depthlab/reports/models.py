@@ -16,12 +16,17 @@ WORDS = {
     "model.warmup_steps": "warm-up",
     "model.optimizer.class_path": "",
     "data.seed": "data seed",
+    "learning_rate": "learning rate",
+    "batch_size": "batch",
     "train_examples": "training examples",
 }
 """What stands before the value in a name; for other settings the last part of theirs."""
-BY_VALUE = ("act_update", "act_cap", "execution", "model_type")
+BY_VALUE = ("checkpoint", "task", "act_update", "act_cap", "execution", "model_type")
 HALTING = {"act": "adaptive", "fixed": "fixed depth"}
-ORDER = ("control", "halting", "num_hidden_layers", "time_penalty", "act_update", "act_cap", "act_epsilon")
+ORDER = (
+    *("checkpoint", "task", "control", "halting", "num_hidden_layers", "time_penalty"),
+    *("act_update", "act_cap", "act_epsilon"),
+)
 
 
 def tell_apart(runs: Sequence[RunRecord]) -> list[Settings]:
@@ -43,35 +48,23 @@ def tell_apart(runs: Sequence[RunRecord]) -> list[Settings]:
     ]
 
 
-def name_models(models: Sequence[Settings], always: Sequence[str] = ()) -> list[str]:
-    """A short name for each of some models: its checkpoint, then the settings in which they differ.
+def name_models(models: Sequence[Settings], always: Sequence[str] = ("checkpoint",)) -> list[str]:
+    """A short name for each of some models: the settings in which they differ.
 
     Args:
         models: Settings of each; equal ones get equal names, different ones different names.
         always: Settings to show even where they are all the same.
     """
     models = [dict(hashable(model)) for model in models]
-    checkpoints = short_names({model["checkpoint"] for model in models})
-    settings = [name for name in dict.fromkeys((*ORDER, *sorted(set().union(*models)))) if name != "checkpoint"]
+    checkpoints = shorten({model["checkpoint"] for model in models})
+    settings = list(dict.fromkeys((*ORDER, *sorted(set().union(*models)))))
     shown = {name for name in settings if len({model[name] for model in models if name in model}) > 1}
-    shown |= {"checkpoint", *always}
+    shown |= {*always}
     for name in settings:  # one that some have and others have not is shown where they differ in nothing else
         if _distinct(models, shown | {name}) > _distinct(models, shown):
             shown.add(name)
-    return [
-        ", ".join([checkpoints[model["checkpoint"]], *(_show(model, n) for n in settings if n in shown and n in model)])
-        for model in models
-    ]
-
-
-def short_names(checkpoints: Iterable[str]) -> dict[str, str]:
-    """The last part of each path, or as many as it takes to tell them apart."""
-    parts = {checkpoint: _meaningful(PurePosixPath(checkpoint)).parts for checkpoint in checkpoints}
-    for count in range(1, max(map(len, parts.values())) + 1):
-        names = {checkpoint: "/".join(found[-count:]) for checkpoint, found in parts.items()}
-        if len(set(names.values())) == len(names):
-            return names
-    return {checkpoint: checkpoint for checkpoint in parts}
+    models = [model | {"checkpoint": checkpoints[model["checkpoint"]]} for model in models]
+    return [", ".join(_show(model, name) for name in settings if name in shown and name in model) for model in models]
 
 
 def natural_order(name: str) -> list[tuple[float, str]]:
@@ -97,8 +90,19 @@ def _show(model: Settings, name: str) -> str:
     return f"{WORDS.get(name, name.rpartition('.')[2])} {text}".strip()
 
 
-def _meaningful(path: PurePosixPath) -> PurePosixPath:
-    """Without what every run has in its directory."""
+def shorten(checkpoints: Iterable[str]) -> dict[str, str]:
+    """The last part of each path, or as many as it takes to tell them apart."""
+    parts = {checkpoint: run_directory(checkpoint).parts for checkpoint in checkpoints}
+    for count in range(1, max(map(len, parts.values()), default=0) + 1):
+        names = {checkpoint: "/".join(found[-count:]) for checkpoint, found in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {checkpoint: checkpoint for checkpoint in parts}
+
+
+def run_directory(checkpoint: str) -> PurePosixPath:
+    """A checkpoint's path without what every run has in its directory."""
+    path = PurePosixPath(checkpoint)
     if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
         return path.parent.parent
     return path.parent if path.name == "model" and len(path.parts) > 1 else path

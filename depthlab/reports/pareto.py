@@ -57,7 +57,7 @@ def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
     """
     swept = [SWEPT.get(model.get("halting"), ("", "")) for model in models]
     rest = [{n: v for n, v in model.items() if n != name} for model, (name, _) in zip(models, swept, strict=True)]
-    lines = name_models(rest, always=("halting", "num_hidden_layers"))
+    lines = name_models(rest, always=("checkpoint", "halting", "num_hidden_layers"))
     rows = [
         (name, line, word, model.get(setting))
         for name, line, model, (setting, word) in zip(names, lines, models, swept, strict=True)

@@ -16,7 +16,7 @@ from depthlab.reports.document import Block, Table, dashed
 from depthlab.reports.figures import embed
 from depthlab.reports.fixed_point import READINGS, fixed_point_panels
 from depthlab.reports.logs import read_scalars
-from depthlab.reports.models import short_names
+from depthlab.reports.models import shorten
 from depthlab.reports.pretraining import table_1
 from depthlab.reports.runs import CONFIG, RESULTS, LeftOut
 
@@ -76,7 +76,7 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
             contents[directory] = _read(directory)
         except UserError as error:
             left_out.append(LeftOut(directory, str(error)))
-    names = short_names(map(str, contents)) if contents else {}
+    names = shorten(map(str, contents))
     runs = [Run(names[str(path)], path, *content) for path, content in contents.items()]
     return sorted(runs, key=lambda run: not run.is_language_model), left_out
 
