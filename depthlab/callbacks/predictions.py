@@ -1,6 +1,5 @@
 """Writes what a model predicts for the test splits, as the task's data module wants it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.metrics.glue import Predictions
 
 
@@ -59,11 +59,10 @@ class PredictionWriter(Callback):
         file = self.folder / data.prediction_file(split)
         rows = zip(index, map(data.as_written, predictions), strict=True)
         lines = ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text("\n".join(lines) + "\n")
-            unfinished.replace(file)
+            with all_or_nothing(file) as unfinished:
+                unfinished.write_text("\n".join(lines) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {file}: {error.strerror or error}") from error
         self.files.append(file)

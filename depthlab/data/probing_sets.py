@@ -16,8 +16,6 @@ Beside the rules for labels (see `probing_rules`):
 """
 
 import hashlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from depthlab.data.probing import FILES, SPLITS
 from depthlab.data.probing_rules import object_number, subject_number, tense, top_constituents
 from depthlab.data.trees import CONLLU, read_brackets, read_conllu, treebank_files
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 
 LENGTHS = range(5, 29)
 SEQUENCES = 19
@@ -156,17 +155,12 @@ def _listed(labels: Sequence[str], counts: Sequence[int]) -> str:
 
 def _write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
     """Write the files; the folder appears only when it is complete."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        unfinished.mkdir(parents=True)
-        try:
+        with all_or_nothing(target) as unfinished:
+            unfinished.mkdir(parents=True)
             for task, sides in tasks.items():
                 lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
                 (unfinished / f"{FILES[task]}.txt").write_text("".join(lines), encoding="utf-8")
-            unfinished.replace(target)
-        except BaseException:
-            shutil.rmtree(unfinished)
-            raise
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror or error}") from error
 

@@ -1,22 +1,18 @@
 """Treebanks in CoNLL-U: sentences with their words in the text, and which word each piece of a tokenizer belongs to."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from conllu import Token, parse_token_and_metadata
-from conllu.exceptions import ParseException
+from conllu import Token
 from transformers import PreTrainedTokenizerBase
 
-from depthlab.data.corpus import read_lines
+from depthlab.data.conllu import Block, read_blocks
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 
-COLUMNS = 10
-UNREAD = {field: lambda fields, i: fields[i] for field in ("feats", "deps")}
-"""Columns of CoNLL-U that nothing here reads, and that take long to parse."""
 SPACE = -1
 """In place of a word: whose a character between words is."""
 
@@ -79,7 +75,7 @@ class _NotAligned(Exception):
 
 
 def read_treebank(file: Path) -> Treebank:
-    """Read a file in CoNLL-U (https://universaldependencies.org/format.html), plain or gzipped.
+    """Read a file in CoNLL-U, plain or gzipped.
 
     Words are found in the sentence's `# text`, in order, with nothing but whitespace between them; without a text it is
     put together from forms and `SpaceAfter=No`. The words of a multiword token ("didn't": "did", "n't") divide its
@@ -90,21 +86,15 @@ def read_treebank(file: Path) -> Treebank:
         UserError: the file can't be read or holds no sentence; a line is malformed; words are not numbered in order.
     """
     treebank = Treebank([], [])
-    document, unnamed = file.name, 0
-    for lines in _blocks(file):
-        begun, metadata, rows = _parse(file, lines)
-        if "newdoc id" in metadata:
-            document = metadata["newdoc id"]
-        elif "newdoc" in metadata:
-            unnamed += 1
-            document = f"{file.name}-{unnamed}"
+    for block in read_blocks(file, file.name):
+        rows = _in_order(file, block)
         if not rows:  # comments only
             continue
-        id_ = metadata.get("sent_id") or f"{file.name}, line {begun}"
+        id_ = block.metadata.get("sent_id") or f"{file.name}, line {block.line}"
         try:
-            treebank.sentences.append(_sentence(id_, document, metadata.get("text"), rows))
+            treebank.sentences.append(_sentence(id_, block.document, block.metadata.get("text"), rows))
         except _NotAligned as reason:
-            treebank.unaligned.append(f"{id_} ({file}, line {begun}): {reason}")
+            treebank.unaligned.append(f"{id_} ({file}, line {block.line}): {reason}")
     if not any(treebank):
         raise UserError(f"{file}: no sentence in it; is it a treebank in CoNLL-U?")
     return treebank
@@ -208,53 +198,31 @@ def align(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> Pieces:
     return Pieces(encoded["input_ids"], words)
 
 
-def _blocks(file: Path) -> Iterator[list[tuple[int, str]]]:
-    """Numbered lines, parted where a line is blank."""
-    block: list[tuple[int, str]] = []
-    for number, line in read_lines(file):
-        if line.strip():
-            block.append((number, line.strip()))
-        elif block:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def _parse(file: Path, lines: list[tuple[int, str]]) -> tuple[int, dict[str, str | None], list[Token]]:
-    """A block's first line, its metadata, and its words and multiword tokens.
+def _in_order(file: Path, block: Block) -> list[Token]:
+    """A block's words and multiword tokens.
 
     Raises:
-        UserError: a line is malformed, or out of order.
+        UserError: a line is out of order.
     """
-    metadata: dict[str, str | None] = {}
     rows: list[Token] = []
     words = covered = 0  # the last word so far, and the last of the last multiword token
-    for number, line in lines:
-        where = f"{file}, line {number}"
-        columns = line.count("\t") + 1
-        if not line.startswith("#") and columns != COLUMNS:
-            raise UserError(f"{where}: {columns} columns, not {COLUMNS} with tabs between them; mend the line")
-        try:
-            parsed = parse_token_and_metadata(line, field_parsers=dict(UNREAD))
-        except ParseException as error:
-            raise UserError(f"{where}: {str(error).rstrip('.')}; mend the line") from error
-        metadata |= parsed.metadata
-        for row in parsed:
-            match row["id"]:
-                case int(id_) if id_ == words + 1:
-                    words = id_
-                case (int(first), "-", int(last)) if covered < first == words + 1 < last:
-                    covered = last
-                case (int(word), ".", int()) if word == words:
-                    continue
-                case _:
-                    shown = line.partition("\t")[0]
-                    raise UserError(f"{where}: {shown} can't follow word {words}; mend the numbers, or part sentences")
-            rows.append(row)
+    for number, row in block.rows:
+        match row["id"]:
+            case int(id_) if id_ == words + 1:
+                words = id_
+            case (int(first), "-", int(last)) if covered < first == words + 1 < last:
+                covered = last
+            case (int(word), ".", int()) if word == words:
+                continue
+            case id_:
+                shown = id_ if isinstance(id_, int) else "".join(map(str, id_))
+                raise UserError(
+                    f"{file}, line {number}: {shown} can't follow word {words}; mend the numbers, or part sentences"
+                )
+        rows.append(row)
     if covered > words:
-        raise UserError(f"{file}, line {lines[-1][0]}: a multiword token goes to word {covered}, the last is {words}")
-    return lines[0][0], metadata, rows
+        raise UserError(f"{file}, line {number}: a multiword token goes to word {covered}, the last is {words}")
+    return rows
 
 
 def _sentence(id_: str, document: str, text: str | None, rows: list[Token]) -> Sentence:

@@ -1,21 +1,19 @@
 """Sentences with gold trees out of treebanks: dependencies in CoNLL-U, constituents in the Penn Treebank's brackets."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from conllu import Token, parse_token_and_metadata
-from conllu.exceptions import ParseException
+from conllu import Token
 
+from depthlab.data.conllu import read_blocks
 from depthlab.data.corpus import read_lines
 from depthlab.errors import UserError
 
 CONLLU = (".conllu", ".conllu.gz")
 BRACKETS = (".ptb", ".ptb.gz", ".mrg", ".mrg.gz")
-COLUMNS = 10
-UNPARSED = {field: lambda fields, i: fields[i] for field in ("deps", "misc")}
-"""Columns of CoNLL-U that nothing here reads, and that take long to parse."""
 ESCAPES = {
     **{"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"},
     **{"``": '"', "''": '"'},
@@ -86,56 +84,30 @@ def treebank_files(paths: Iterable[str]) -> list[Path]:
 
 
 def read_conllu(file: Path) -> Iterator[Sentence]:
-    """The sentences of a file in CoNLL-U (https://universaldependencies.org/format.html), plain or gzipped.
+    """The sentences of a file in CoNLL-U, plain or gzipped.
 
     Raises:
         UserError: The file cannot be read; a line is malformed; a sentence is no tree: it has not one root, or a word
             without a head.
     """
-    document, index, unnamed, begun = _stem(file), 0, 0, 0
-    metadata: dict[str, str | None] = {}
-    words: list[Token] = []
-    for number, line in read_lines(file, "--treebank"):
-        line = line.strip()
-        if not line:
-            if words:
-                index += 1
-                yield _sentence(file, begun, metadata, document, index, words)
-            metadata, words = {}, []
+    seen: Counter[str] = Counter()
+    for block in read_blocks(file, _stem(file)):
+        words = [(line, row) for line, row in block.rows if isinstance(row["id"], int)]
+        for line, word in words:
+            if word["head"] is None:
+                raise UserError(f"{file}, line {line}: the word has no head; mend it, or leave the treebank out")
+        if not words:
             continue
-        columns = line.count("\t") + 1
-        if not line.startswith("#") and columns != COLUMNS:
-            raise UserError(f"{file}, line {number}: {columns} columns, not {COLUMNS}; mend the line")
-        try:
-            parsed = parse_token_and_metadata(line, field_parsers=dict(UNPARSED))
-        except ParseException as error:
-            raise UserError(f"{file}, line {number}: {str(error).rstrip('.')}; mend the line") from error
-        metadata |= parsed.metadata
-        if "newdoc id" in parsed.metadata:
-            document, index = parsed.metadata["newdoc id"], 0
-        elif "newdoc" in parsed.metadata:
-            unnamed += 1
-            document, index = f"{_stem(file)}-{unnamed}", 0
-        for word in parsed:
-            if isinstance(word["id"], int):
-                if word["head"] is None:
-                    raise UserError(f"{file}, line {number}: the word has no head; mend it, or leave the treebank out")
-                begun = begun if words else number
-                words.append(word)
-    if words:
-        yield _sentence(file, begun, metadata, document, index + 1, words)
-
-
-def _sentence(
-    file: Path, line: int, metadata: dict[str, str | None], document: str, index: int, words: list[Token]
-) -> Sentence:
-    numbers = [word["id"] for word in words]
-    roots = sum(word["head"] == 0 for word in words)
-    if roots != 1 or numbers != list(range(1, len(words) + 1)) or max(word["head"] for word in words) > len(words):
-        raise UserError(
-            f"{file}, line {line}: the sentence that begins here is no tree of its words, with {roots} roots"
-        )
-    return Sentence(metadata.get("sent_id") or f"{document}-{index}", document, [word["form"] for word in words], words)
+        seen[block.document] += 1
+        tree = [word for _, word in words]
+        numbers, heads = [word["id"] for word in tree], [word["head"] for word in tree]
+        if heads.count(0) != 1 or numbers != list(range(1, len(tree) + 1)) or max(heads) > len(tree):
+            raise UserError(
+                f"{file}, line {words[0][0]}: the sentence that begins here is no tree of its words, "
+                f"with {heads.count(0)} roots"
+            )
+        id_ = block.metadata.get("sent_id") or f"{block.document}-{seen[block.document]}"
+        yield Sentence(id_, block.document, [word["form"] for word in tree], tree)
 
 
 def read_brackets(file: Path) -> Iterator[Sentence]:

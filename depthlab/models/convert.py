@@ -4,8 +4,6 @@ Nothing is filled in silently: what SOURCE has and we do not, or the other way r
 but for heads and the halting unit, which may be new and are then listed.
 """
 
-import os
-import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -17,6 +15,7 @@ from transformers import AlbertConfig, AlbertForPreTraining, AutoTokenizer, PreT
 from transformers.utils import cached_file
 
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.models import (
     AdaptiveAlbertConfig,
     AdaptiveAlbertForPreTraining,
@@ -210,14 +209,8 @@ def _write(model: PreTrainedModel, source: str, target: Path) -> None:
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-        unfinished.mkdir()
-        try:
+        with all_or_nothing(target) as unfinished:
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
-            unfinished.replace(target)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
     except OSError as error:
         raise UserError(f"cannot write to OUT {target}: {error.strerror or error}") from None

@@ -1,6 +1,5 @@
 """The command `depthlab inspect`: texts in the terminal and as a page, every piece coloured by its depth."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from transformers.utils import logging
 from depthlab.data.hub import may_be_on_hub
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.inspection import Inspector
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
 from depthlab.reports.document import Document
@@ -124,9 +124,8 @@ def _is_page(target: Path) -> bool:
 
 
 def _write(target: Path, content: str) -> None:
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        unfinished.write_text(content, encoding="utf-8")
-        unfinished.replace(target)
+        with all_or_nothing(target) as unfinished:
+            unfinished.write_text(content, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write --html {target}: {error.strerror or error}") from None

@@ -1,10 +1,11 @@
 """A report into its files, and into the terminal."""
 
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.reports.document import Block, Bullets, Document, Heading
 from depthlab.reports.html import to_html
 from depthlab.reports.runs import LeftOut
@@ -52,13 +53,7 @@ def _missing(left_out: Sequence[LeftOut]) -> list[Block]:
 def _write(target: Path, files: Mapping[str, str | bytes]) -> None:
     """None of them before all of them are complete."""
     target.mkdir(parents=True, exist_ok=True)
-    unfinished = {target / f".{name}.{os.getpid()}": name for name in files}
-    try:
-        for path, name in unfinished.items():
-            content = files[name]
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-        for path, name in unfinished.items():
-            path.replace(target / name)
-    finally:
-        for path in unfinished:
-            path.unlink(missing_ok=True)
+    with ExitStack() as all_files:
+        for name, content in files.items():
+            unfinished = all_files.enter_context(all_or_nothing(target / name))
+            unfinished.write_bytes(content.encode() if isinstance(content, str) else content)

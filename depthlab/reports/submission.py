@@ -13,6 +13,7 @@ import pandas as pd
 
 from depthlab.data.glue_tasks import HIGHEST_SCORE, TASKS, GlueTask, Submission
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.reports.choice import choose, epochs_table
 from depthlab.reports.glue import summarize
 from depthlab.reports.models import name_models, natural_order, tell_apart
@@ -134,12 +135,9 @@ def write_zip(target: Path, files: list[Path]) -> None:
         UserError: It can't be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            unfinished = Path(folder) / target.name
-            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-                for file in files:
-                    archive.write(file, file.name)
-            unfinished.replace(target)
+        with all_or_nothing(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.name)
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror or error}") from None
 

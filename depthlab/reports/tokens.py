@@ -1,6 +1,5 @@
 """The table behind every statistic of words: one row for each piece of a word that a model has read."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,6 +9,7 @@ import pandas as pd
 from pandas.api.types import is_float_dtype, is_integer_dtype, is_string_dtype
 
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 
 
 class Column(NamedTuple):
@@ -81,13 +81,9 @@ def write_tokens(tokens: pd.DataFrame, file: Path) -> None:
         UserError: It is not such a table, or the file can't be written.
     """
     tokens = check_tokens(tokens, str(file))
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        try:
+        with all_or_nothing(file) as unfinished:
             tokens.to_parquet(unfinished, index=False)
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the table to {file}: {error.strerror or error}") from None
 

@@ -34,8 +34,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "task"):
         parser.add_argument(f"--{name}", required=True)
-    defaults = {"seed": 0, "epochs": 3, "batch": 32, "warmup": 200, "max_length": 128, "lr": 3e-5}
-    for name, default in defaults.items():
+    for name, default in {"seed": 0, "epochs": 3, "batch": 32, "warmup": 200, "max_length": 128, "lr": 3e-5}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--train_examples", type=int)
     parser.add_argument("--bf16", action="store_true")
@@ -47,7 +46,7 @@ def main():
     (texts, targets), (dev_texts, dev_targets) = (read(f, columns, label, labels, args.task != "cola") for f in files)
     drawn = random.sample(range(len(texts)), min(args.train_examples or len(texts), len(texts)))
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=len(labels or [0])).train()
+    model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=len(labels or [0]))
 
     def encode(batch):
         kinds = {"truncation": "longest_first", "max_length": args.max_length, "return_token_type_ids": True}
@@ -60,12 +59,11 @@ def main():
     rate = lambda done: done / args.warmup if done < args.warmup else 1 - done / steps  # noqa: E731 (ALBERT's)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for epoch in range(1, args.epochs + 1):
-        random.shuffle(drawn)
+        random.shuffle(drawn), model.train()
         for first in range(0, len(drawn), args.batch):
             rows = drawn[first : first + args.batch]
-            y = torch.tensor([targets[row] for row in rows])
             with precision:
-                loss = model(**encode([texts[row] for row in rows]), labels=y).loss
+                loss = model(**encode([texts[i] for i in rows]), labels=torch.tensor([targets[i] for i in rows])).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step(), schedule.step(), optimizer.zero_grad()
@@ -76,7 +74,6 @@ def main():
         predictions = logits.argmax(1) if labels else logits[:, 0].float()
         scores = {n: round(100 * np.ravel(f(dev_targets, predictions))[0].item(), 2) for n, f in metrics.items()}
         print(args.task, "seed", args.seed, "epoch", epoch, scores, flush=True)
-        model.train()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""What is written all or not at all."""
+
+import pytest
+
+from depthlab.files import all_or_nothing
+
+
+def found(folder):
+    """Contents of all files, by path."""
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("before", [{}, {"report": "old"}])
+def test_a_file_appears_when_it_is_complete(tmp_path, before):
+    for name, content in before.items():
+        (tmp_path / name).write_text(content)
+    with all_or_nothing(tmp_path / "report") as unfinished:
+        unfinished.write_text("new")
+        assert unfinished.parent == tmp_path, "a rename is atomic on one file system only"
+        assert found(tmp_path) == {**before, unfinished.name: "new"}
+    assert found(tmp_path) == {"report": "new"}
+
+
+@pytest.mark.parametrize("before", [{}, {"report": "old"}])
+@pytest.mark.parametrize("exception", [OSError, KeyboardInterrupt])
+def test_an_exception_leaves_what_was_there(tmp_path, before, exception):
+    for name, content in before.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(exception), all_or_nothing(tmp_path / "report") as unfinished:
+        unfinished.write_text("half of it")
+        raise exception
+    assert found(tmp_path) == before and len(list(tmp_path.iterdir())) == len(before)
+
+
+def test_folders(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ValueError), all_or_nothing(tmp_path / "model") as unfinished:
+        unfinished.mkdir()
+        (unfinished / "weights").write_text("half of them")
+        raise ValueError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "model"]
+    for content, kept in (("all", "all"), ("others", "all")):  # a folder with something in it is not replaced
+        try:
+            with all_or_nothing(tmp_path / "model") as unfinished:
+                unfinished.mkdir()
+                (unfinished / "weights").write_text(content)
+        except OSError:
+            assert content == "others"
+        assert found(tmp_path) == {"model/weights": kept}
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    (tmp_path / "report").write_text("old")
+    with pytest.raises(FileNotFoundError), all_or_nothing(tmp_path / "report"):
+        pass
+    assert found(tmp_path) == {"report": "old"}
