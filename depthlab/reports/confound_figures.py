@@ -21,7 +21,6 @@ LEGEND = {
     "loc": "outside lower left",
     "frameon": False,
     "fontsize": 9,
-    "ncols": 2,
     "title": "95 % intervals over sentences",
     "alignment": "left",
 }
@@ -76,7 +75,7 @@ def confound_figure(tokens: pd.DataFrame, confound: str) -> Figure:
     """
     points = binned_depth(tokens, confound)
     text, unit, by_doubling = CONFOUNDS[confound]
-    figure = Figure(figsize=(6, 4.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6, 4.4 + 0.2 * points.model.nunique()), dpi=100, layout="constrained")
     depth, count = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     for (model, line), style in zip(points.groupby("model", sort=False), STYLES, strict=False):
         depth.fill_between(line.value, line.low, line.high, color=style["color"], alpha=0.2, linewidth=0)
@@ -91,7 +90,7 @@ def confound_figure(tokens: pd.DataFrame, confound: str) -> Figure:
     if by_doubling:
         count.set_xscale("log", base=2)
         count.xaxis.set_major_formatter("{x:g}")
-    figure.legend(**LEGEND)
+    figure.legend(**LEGEND, ncols=1)
     for axes in (depth, count):
         axes.grid(color=LINE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -127,5 +126,5 @@ def effects_figure(effects: LabelEffects, name: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[::wide]:
         axes.set_ylabel(f"{name} (pieces)")
-    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND)
+    figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND, ncols=2)
     return figure

@@ -24,7 +24,7 @@ figcaption { color: var(--soft); font-size: .875rem; margin-top: .6rem; max-widt
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .55rem; text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; }
-thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
+thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; white-space: normal; }
 .text { text-align: left; }
 tbody { border-bottom: 1px solid var(--line); }
 tbody th { max-width: 16rem; min-width: 11rem; overflow-wrap: anywhere; white-space: normal; }

@@ -150,7 +150,7 @@ def _effects(tokens: pd.DataFrame, labels: pd.Series, name: str) -> list[Block]:
 def _against(tokens: pd.DataFrame, confound: str) -> Figure:
     caption = (
         f"Mean depth of the pieces against {CONFOUNDS[confound].text}, whatever their labels. A point is all pieces of "
-        "one value, or, where there are many values, about a twentieth of the pieces, at the mean of their values. The "
-        "bands are 95 % intervals from the bootstrap over sentences; below, the number of pieces behind each point."
+        "one value, or of neighbouring ones, at their mean. The bands are 95 % intervals from the bootstrap over "
+        "sentences; below, the number of pieces behind each point."
     )
     return embed(confound_figure(tokens, confound), caption, f"treebank-{confound.replace('_', '-')}.png")
