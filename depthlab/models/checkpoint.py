@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from depthlab.errors import UserError
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
@@ -27,6 +27,9 @@ Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
 MAY_BE_NEW = ("classifier.", "predictions.", "sop_classifier.", "albert.pooler.", "albert.encoder.halting.")
 """Weights that a checkpoint need not bring: heads, and the halting unit where depth was fixed."""
+
+PADDED_VOCABULARY = 128
+"""Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
 
 ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
 """Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
@@ -134,6 +137,24 @@ def find_tokenizer(checkpoint: str) -> str:
     """Where the tokenizer of a checkpoint lies, for `load_tokenizer`."""
     run = find_run(checkpoint)
     return checkpoint if run is None else str(run.parent.parent / "tokenizer")
+
+
+def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> None:
+    """Hold a tokenizer against the model of a checkpoint.
+
+    Args:
+        checkpoint: its name.
+        config: of the model.
+        pieces: how many the tokenizer has.
+
+    Raises:
+        UserError: the tokenizer is not the model's own.
+    """
+    if not pieces <= config.vocab_size < pieces + PADDED_VOCABULARY:
+        raise UserError(
+            f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it must be "
+            "the model's own"
+        )
 
 
 def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[str, Any] | None = None) -> Model:

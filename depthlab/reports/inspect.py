@@ -12,7 +12,7 @@ from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 from depthlab.inspection import Inspector
-from depthlab.models.checkpoint import find_tokenizer, load_as_saved
+from depthlab.models.checkpoint import check_vocabulary, find_tokenizer, load_as_saved
 from depthlab.reports.document import Document
 from depthlab.reports.html import to_html
 from depthlab.reports.sentences import sentence
@@ -89,11 +89,7 @@ def _tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokeni
     if Path(checkpoint).exists() and not Path(place).exists():
         raise UserError(f"{checkpoint} has no tokenizer: {place} does not exist")
     tokenizer = load_tokenizer(place)
-    if len(tokenizer) > config.vocab_size or len(tokenizer) < config.vocab_size / 2:
-        raise UserError(
-            f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {len(tokenizer)}: it "
-            "must be the model's own"
-        )
+    check_vocabulary(checkpoint, config, len(tokenizer))
     return tokenizer
 
 

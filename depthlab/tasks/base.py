@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
+from depthlab.models.checkpoint import check_vocabulary
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 
 FREE_TO_CHANGE = {
@@ -17,8 +18,6 @@ FREE_TO_CHANGE = {
     "_name_or_path",
 }
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
-PADDED_VOCABULARY = 128
-"""Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
 
 
 def check_fit(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
@@ -33,11 +32,7 @@ def check_fit(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length
     Raises:
         UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
     """
-    if not pieces <= config.vocab_size < pieces + PADDED_VOCABULARY:
-        raise UserError(
-            f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it must be "
-            "the model's own"
-        )
+    check_vocabulary(checkpoint, config, pieces)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and max_length > positions:
         raise UserError(

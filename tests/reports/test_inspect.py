@@ -214,6 +214,7 @@ BAD = {
     "missing checkpoint": (["a", "--checkpoint=no/such/folder"], "--checkpoint no/such/folder does not exist"),
     "no tokenizer": (["a", "--checkpoint={tmp}/bare"], "tokenizer"),
     "run without tokenizer": (["a", "--checkpoint={tmp}/run"], "has no tokenizer"),
+    "another tokenizer": (["a", "--checkpoint={tmp}/other"], "its tokenizer has 120: it must be the model's own"),
     "missing folder": (["a", "--html={tmp}/no/page.html"], "there is no folder"),
     "not our page": (["a", "--html={tmp}/binary"], "name another file"),
     "a folder": (["a", "--html={tmp}"], "name another file"),
@@ -231,6 +232,7 @@ def test_bad_input_gets_one_line(capsys, monkeypatch, tmp_path, name):
         model.save_pretrained(tmp_path / "bare")
         write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path))
         (tmp_path / "run/tokenizer").rename(tmp_path / "elsewhere")
+        write_run(tmp_path / "other", build(AdaptiveAlbertForPreTraining, vocab_size=249), tiny_tokenizer(tmp_path))
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert expected in error_of(capsys, ["inspect", *(option.format(tmp=tmp_path) for option in options)])
     assert (tmp_path / "binary").read_bytes() == b"\xff\xfe precious"
