@@ -17,6 +17,7 @@ from depthlab.reports.glue import glue
 from depthlab.reports.inspect import inspect
 from depthlab.reports.page import page
 from depthlab.reports.pareto import pareto
+from depthlab.reports.probing import probing as probing_report
 from depthlab.reports.submission import submission
 from depthlab.reports.treebank import treebank
 
@@ -24,7 +25,7 @@ COMMANDS = {
     "export": export,
     "convert": convert,
     "inspect": inspect,
-    "report": {"page": page, "glue": glue, "pareto": pareto, "treebank": treebank},
+    "report": {"page": page, "glue": glue, "pareto": pareto, "probing": probing_report, "treebank": treebank},
     "submission": submission,
     "data": {"probing": probing},
 }

@@ -234,7 +234,7 @@ class DepthlabCLI(LightningCLI):
         return path
 
     def after_fit(self) -> None:
-        """Evaluate what has not been, print the table and where everything lies."""
+        """Evaluate what has not been, test where there is a labelled test split, print tables and where all lies."""
         run_dir = Path(self.config_init.fit.run_dir)
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
@@ -254,12 +254,20 @@ class DepthlabCLI(LightningCLI):
             **{name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")},
             **({} if self.best is None else self.best.results()),
         }
+        is_tested = self.best is not None and self.datamodule.tested_after_fit and self.datamodule.test_splits
+        if is_tested:
+            self.trainer.test(self.model, self.datamodule, ckpt_path=self.best.path, verbose=False)
+            results |= {
+                name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("test/")
+            }
         if self.trainer.is_global_zero:
             unfinished = run_dir / ".results.json"
             unfinished.write_text(json.dumps(results, indent=2) + "\n")
             unfinished.replace(run_dir / "results.json")  # whoever finds it finds all of it
             self.exporter.update_card()
         _say("\n" + self.model.table(results))
+        if is_tested:
+            _say("\n" + self.model.table(results, "test"))
         places = {
             "work": self.throughput.savings(self.model.cap),
             "results": run_dir / "results.json",

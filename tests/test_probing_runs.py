@@ -41,7 +41,8 @@ def test_tense_is_over_fitted_and_tested(inputs, tmp_path, capsys):
     assert found["val/accuracy"] == found["val/score"] == 1 and found["task"] == "tense"
     assert {name for name in found if "label/" in name} == {"val/depth/label/PAST", "val/depth/label/PRES"}
     assert 1 <= found["val/depth/all"] <= 4
-    capsys.readouterr()
+    assert found["test/accuracy"] == 1 and 1 <= found["test/depth/all"] <= 4, "the best state, tested by the fit itself"
+    assert "| tense, test | |" in capsys.readouterr().out
     main(command(inputs, run_dir, "test", "past_present"))  # the same task
     printed = capsys.readouterr().out
     assert "| tense, test | |" in printed and "| accuracy (%) | 100.00 |" in printed
@@ -60,10 +61,12 @@ def test_many_classes_at_fixed_depth(inputs, tmp_path):
     assert len([name for name in found if "label/" in name]) == 4
 
 
-def test_the_best_epoch_is_kept(inputs, tmp_path):
+def test_the_best_epoch_is_kept(inputs, tmp_path, capsys):
     main(command(inputs, tmp_path / "run", "fit", "subj_number", data__batch_size=2, trainer__max_epochs=3))
     found = results(tmp_path / "run")
     scores = [epoch["val/score"] for epoch in found["epochs"]]
+    main(command(inputs, tmp_path / "run", "test", "subj_number"))
+    assert f"| accuracy (%) | {100 * found['test/accuracy']:.2f} |" in capsys.readouterr().out, "of the best, too"
     assert (
         len(scores) == 3 and found["best_epoch"] == 1 + scores.index(max(scores)) and found["val/score"] == max(scores)
     )

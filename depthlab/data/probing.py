@@ -53,6 +53,7 @@ class ProbingDataModule(LabelledDataModule):
 
     suite = "Probing"
     metrics = ("accuracy",)
+    tested_after_fit = True
     evaluated = {"validate": ("dev",), "test": ("test",), "predict": ("test",)}  # noqa: RUF012
 
     def __init__(

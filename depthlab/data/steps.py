@@ -98,9 +98,14 @@ class StepDataModule(LightningDataModule):
         num_workers: Processes that make batches, on each rank.
         seed: Of the order of the samples.
 
+    Attributes:
+        tested_after_fit: Whether a fit ends with a test of its best state: the test split has labels.
+
     Raises:
         UserError: A number is out of its range.
     """
+
+    tested_after_fit = False
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()

@@ -13,9 +13,9 @@ from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTrain
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
 from depthlab.reports.document import Block, Document, Figure, Heading
 from depthlab.reports.glue import glue_blocks
-from depthlab.reports.probing import probing_blocks
+from depthlab.reports.probing import probing_table
 from depthlab.reports.publish import publish
-from depthlab.reports.runs import read_runs
+from depthlab.reports.runs import RunRecord, read_runs
 from depthlab.reports.sentences import sentence
 from depthlab.reports.tokens import read_tokens
 from depthlab.reports.trained import Run, depth_figures, find_runs, fixed_point_figures, kinds_table, trained_table
@@ -53,6 +53,12 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
     folders = [path for path in runs if Path(path).is_dir()]
     files: dict[str, str | bytes] = {}
 
+    def fine_tuned(suite: str) -> Sequence[RunRecord]:
+        records, others = read_runs(folders, suite)
+        of_suite = {run.directory for run in trained if run.config["task"] == suite}
+        left_out.extend(run for run in others if run.directory in of_suite)  # those that have not ended are there
+        return records
+
     def which_words() -> Sequence[Block]:
         if not tables:
             raise UserError(
@@ -68,8 +74,8 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
         "Depth by kind of token": lambda: [kinds_table(trained)],
         "Depth while training": lambda: list(depth_figures(trained)),
         "Fixed point": lambda: list(fixed_point_figures(trained)),
-        "GLUE": lambda: glue_blocks(read_runs(folders, "glue")[0])[0],
-        "Probing": lambda: probing_blocks(read_runs(folders, "probing")[0]),
+        "GLUE": lambda: glue_blocks(fine_tuned("glue"))[0],
+        "Probing": lambda: [probing_table(fine_tuned("probing"))],
         "Which words": which_words,
         "Sentences": lambda: list(_sentences(trained)),
     }

@@ -8,10 +8,15 @@ from typing import Any
 
 import yaml
 
-from depthlab.data.glue_tasks import TASKS
+from depthlab.data.glue_tasks import TASKS as GLUE_TASKS
+from depthlab.data.probing import FILES as PROBING_TASKS
+from depthlab.data.probing import SPLITS as PROBING_SPLITS
 from depthlab.errors import UserError
 
 CONFIG, RESULTS = "config.yaml", "results.json"
+
+SUITES = {"glue": "GLUE", "probing": "probing"}
+"""Experiments that are fine-tuning on one task of several, and how to call them."""
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
@@ -37,7 +42,8 @@ class RunRecord:
 
     Attributes:
         directory: The run's.
-        task: One of GLUE's.
+        suite: One of :data:`SUITES`.
+        task: One of the suite's.
         model: What was fine-tuned: the checkpoint, and what depth it has. Without what means nothing at fixed depth.
         training: All settings on which a score depends but those of the grid, learning rate and batch, and the seed.
         learning_rate: Highest of the schedule.
@@ -47,9 +53,11 @@ class RunRecord:
         data: Examples by split.
         tokens: Seen in training.
         token_iterations: Computed in training: applications of a layer to a token.
+        tested: What the best state measured on the test split, by tag; empty where that has no labels.
     """
 
     directory: Path
+    suite: str
     task: str
     model: dict[str, Any]
     training: dict[str, Any]
@@ -60,6 +68,7 @@ class RunRecord:
     data: dict[str, int]
     tokens: int
     token_iterations: int
+    tested: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,14 +79,16 @@ class LeftOut:
     reason: str
 
 
-def read_runs(paths: Sequence[str]) -> tuple[list[RunRecord], list[LeftOut]]:
-    """All fine-tuning runs at and under some paths, in the order of their directories.
+def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord], list[LeftOut]]:
+    """All runs of a suite at and under some paths, in the order of their directories.
 
     Args:
-        paths: Run directories, or folders that hold such at any depth.
+        paths: Run directories, or folders that hold such at any depth. Other runs that such a folder holds are passed
+            over.
+        suite: One of :data:`SUITES`.
 
     Raises:
-        UserError: A path is no directory, or there is no finished run of a GLUE task in any.
+        UserError: A path is no directory, or there is no finished run of the suite in any.
     """
     directories: dict[Path, Path] = {}  # what it really is: as it was named first
     for path in paths:
@@ -89,6 +100,11 @@ def read_runs(paths: Sequence[str]) -> tuple[list[RunRecord], list[LeftOut]]:
     left_out: list[LeftOut] = []
     first: dict[Any, Path] = {}
     for directory in sorted(directories.values()):
+        experiment = _experiment(directory)
+        if experiment not in (suite, None):
+            if str(directory) in paths:
+                left_out.append(LeftOut(directory, f"it is a run of {experiment}, not of {suite}"))
+            continue
         try:
             record = read_record(directory)
         except UserError as error:
@@ -103,7 +119,7 @@ def read_runs(paths: Sequence[str]) -> tuple[list[RunRecord], list[LeftOut]]:
             records.append(record)
     if not records:
         reason = f"; {left_out[0].directory}: {left_out[0].reason}" if left_out else ""
-        raise UserError(f"no finished run of a GLUE task in {', '.join(paths)}{reason}")
+        raise UserError(f"no finished run of a {SUITES[suite]} task in {', '.join(paths)}{reason}")
     return records, left_out
 
 
@@ -111,7 +127,7 @@ def read_record(directory: Path) -> RunRecord:
     """One run.
 
     Raises:
-        UserError: It has not ended, is not of a GLUE task, or its files are not those of a run.
+        UserError: It has not ended, is not of a suite's task, or its files are not those of a run.
     """
     if not (directory / RESULTS).is_file():
         log = Path(f"{directory}.log")
@@ -121,8 +137,9 @@ def read_record(directory: Path) -> RunRecord:
     try:
         results = json.loads((directory / RESULTS).read_text())
         config = yaml.safe_load((directory / CONFIG).read_text())
-        if results.get("task") not in TASKS:
-            raise UserError(f"its task is {results.get('task', config['task'])}, none of GLUE's")
+        known = {"glue": GLUE_TASKS, "probing": PROBING_TASKS}.get(config["task"], ())
+        if results.get("task") not in known:
+            raise UserError(f"its task is {results.get('task', config['task'])}, none of GLUE's or of probing")
         if not results.get("epochs"):
             raise UserError(f"{RESULTS} has no validated epoch")
         return _record(directory, results, config)
@@ -152,6 +169,15 @@ def _run_directories(folder: Path) -> Iterator[Path]:
             yield file.with_suffix("")
 
 
+def _experiment(directory: Path) -> str | None:
+    """The experiment's kind, where the configuration can be read."""
+    try:
+        config = yaml.safe_load((directory / CONFIG).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return config.get("task") if isinstance(config, dict) else None
+
+
 def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) -> RunRecord:
     model, data = dict(results["model"]), results["data"]
     if "control" in results:
@@ -163,8 +189,11 @@ def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) ->
     drawn = data.get("train_drawn", data["train"])
     for epoch in results["epochs"]:
         float(epoch["epoch"]), float(epoch["val/score"])  # or it is not a run's
+    suite = config["task"]
+    splits = GLUE_TASKS[results["task"]].splits if suite == "glue" else PROBING_SPLITS.values()
     return RunRecord(
         directory=directory,
+        suite=suite,
         task=results["task"],
         model=model,
         training={**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn},
@@ -172,10 +201,11 @@ def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) ->
         batch_size=int(results["batch_size"]),
         seed=results["seed"],
         epochs=results["epochs"],
-        data={split: count for split, count in data.items() if split in TASKS[results["task"]].splits},
+        data={split: count for split, count in data.items() if split in splits},
         tokens=results["tokens"],
         # Without depths of their own, tokens pass all layers.
         token_iterations=results.get("token_iterations", results["tokens"] * model["num_hidden_layers"]),
+        tested={tag: value for tag, value in results.items() if tag.startswith("test/")},
     )
 
 

@@ -60,7 +60,8 @@ def main():
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for epoch in range(1, args.epochs + 1):
         random.shuffle(drawn), model.train()
-        for first in range(0, len(drawn), args.batch):
+        drawn.sort(key=lambda row: len("".join(texts[row])) // 16)  # a batch has texts of about one length
+        for first in random.sample(range(0, len(drawn), args.batch), steps // args.epochs):
             rows = drawn[first : first + args.batch]
             with precision:
                 loss = model(**encode([texts[i] for i in rows]), labels=torch.tensor([targets[i] for i in rows])).loss
@@ -69,8 +70,7 @@ def main():
             optimizer.step(), schedule.step(), optimizer.zero_grad()
         model.eval()
         with torch.no_grad(), precision:
-            starts = range(0, len(dev_texts), 64)
-            logits = torch.cat([model(**encode(dev_texts[first : first + 64])).logits for first in starts])
+            logits = torch.cat([model(**encode(dev_texts[i : i + 64])).logits for i in range(0, len(dev_texts), 64)])
         predictions = logits.argmax(1) if labels else logits[:, 0].float()
         scores = {n: round(100 * np.ravel(f(dev_targets, predictions))[0].item(), 2) for n, f in metrics.items()}
         print(args.task, "seed", args.seed, "epoch", epoch, scores, flush=True)

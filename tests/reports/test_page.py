@@ -112,7 +112,7 @@ def test_one_page_of_everything(pretrained, tmp_path):
     ]
 
     row = cells(found["What was trained"], "small")
-    assert row[1:5] == ["pretraining", "cap 4, tau 0.001", "-", "novels, wikipedia: 1,234 documents, 5.6 M tokens"]
+    assert row[1:5] == ["pretraining", "cap 4, tau 0.0005", "-", "novels, wikipedia: 1,234 documents, 5.6 M tokens"]
     assert row[5:] == ["40", "1.00", "2.0", "8,333", "3.00", "25.0"], "3 of 4 million token-iterations at the cap"
     assert cells(found["What was trained"], tuned.name)[1] == "glue: rte"
     assert cells(found["Depth by kind of token"], "MLM accuracy (%)")[1:3] == ["29.70", "55.4"]

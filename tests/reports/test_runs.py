@@ -68,7 +68,7 @@ def broken(tmp_path):
         "json": "results.json, line 2: not JSON",
         "epochs": "no validated epoch",
         "field": "no 'learning_rate'",
-        "pretraining": "its task is None, none of GLUE's",
+        "pretraining": "its task is None, none of GLUE's or of probing",
         "list": "not what a run writes",
         "yaml": "cannot be read",
         "unsettled": "no config.yaml",

@@ -1,0 +1,126 @@
+"""Probing in one table: models and tasks, the best epoch on dev, over seeds, beside the paper's numbers."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from depthlab.data.probing import FILES
+from depthlab.reports.document import Document, Strong, Table, dashed
+from depthlab.reports.models import name_models, natural_order, tell_apart
+from depthlab.reports.publish import publish
+from depthlab.reports.runs import RunRecord, read_runs
+
+TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
+"""The paper's, in its order."""
+
+PAPER: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "paper: adaptive, base, warm-up 200": ((87.5, 93.9, 96.1, 91.2), (5.4, 5.4, 5.8, 7.2)),
+    "paper: adaptive, base, warm-up 3,000 (a draft)": ((), (7.5, 6.9, 7.7, 7.2)),
+    "paper: fixed, 12 layers": ((87.3, 94.0, 96.0, 91.9), (12, 12, 12, 12)),
+}
+"""Simoulin & Crabbé 2021, Table 3, and a draft of the first author's thesis: by task, test accuracy and mean depth."""
+
+ROWS = {  # name in the table: column of the summary, and how it is written
+    "test accuracy: median over seeds": ("test_median", ".1f"),
+    "dev accuracy: median": ("dev_median", ".1f"),
+    "mean depth: all tokens": ("depth", ".2f"),
+    "[CLS]": ("depth_cls", ".2f"),
+    "token-iterations (millions)": ("token_iterations_millions", ".1f"),
+    "training examples": ("examples", ",.0f"),
+    "seeds": ("seeds", ".0f"),
+}
+
+
+def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> None:
+    """The table of probing: every task and model, best epoch on dev, over seeds, beside the paper's numbers.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        to: Folder for the report: `probing.md`, `probing.csv` and `probing.html`. An earlier one there is replaced.
+
+    Raises:
+        UserError: There is no finished run of a probing task, or the report can't be written.
+    """
+    records, left_out = read_runs(runs, "probing")
+    title = "Probing: what the model knows of a sentence, and how deep it goes for it"
+    document = Document(title, [probing_table(records)])
+    publish("probing", to, document, left_out, {"probing.csv": summarize(records).to_csv(index=False)})
+
+
+def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """What the seeds of every model and task have reached.
+
+    Args:
+        records: Runs of probing tasks.
+
+    Returns:
+        A row for every model and task: accuracies in percent, of the epoch that is best on dev, the first of equals;
+        medians, lowest and highest over seeds; depths (iterations per token, of the test split, or of dev where nothing
+        was tested), examples trained on and millions of token-iterations are means over seeds.
+    """
+    rows = []
+    names = name_models(tell_apart(records), ("checkpoint", "halting"))
+    for record, name in zip(records, names, strict=True):
+        best = max(record.epochs, key=lambda epoch: epoch["val/score"])
+        drawn = record.training["train_examples"]
+        rows.append(
+            {
+                "model": name,
+                "task": record.task,
+                "dev": 100 * best["val/accuracy"],
+                "test": 100 * record.tested.get("test/accuracy", math.nan),
+                "depth": record.tested.get("test/depth/all", best.get("val/depth/all", math.nan)),
+                "depth_cls": record.tested.get("test/depth/cls", best.get("val/depth/cls", math.nan)),
+                "token_iterations_millions": record.token_iterations / 1e6,
+                "examples": record.data["train"] if drawn == "all" else drawn,
+            }
+        )
+    by_task = pd.DataFrame(rows).groupby(["model", "task"])
+    summary = by_task[["depth", "depth_cls", "token_iterations_millions", "examples"]].mean()
+    summary["seeds"] = by_task.size()
+    for split in ("dev", "test"):
+        for statistic in ("median", "min", "max"):
+            summary[f"{split}_{statistic}"] = by_task[split].agg(statistic)
+    order = [*sorted(summary.index.levels[0], key=natural_order), *FILES]
+    return summary.reset_index().sort_values(
+        ["model", "task"], key=lambda column: column.map(order.index), ignore_index=True
+    )
+
+
+def probing_table(records: Sequence[RunRecord]) -> Table:
+    """Models below each other, tasks side by side, the paper's below."""
+    summary = summarize(records)
+    tasks = [task for task in FILES if task in (*TASKS, *summary.task)]
+    highest = summary.groupby("task").test_median.max() if summary.model.nunique() > 1 else {}
+    rows = []
+    for model, found in summary.groupby("model", sort=False):
+        by_task = found.set_index("task")
+        for number, (name, (column, form)) in enumerate(ROWS.items()):
+            cells = {task: dashed(value, form) for task, value in by_task[column].items()}
+            if column == "test_median":
+                best = [task for task in cells if by_task.test_median[task] == highest.get(task)]
+                cells |= {task: Strong(cells[task]) for task in best}
+            rows.append(_row("" if number else model, name, cells, tasks))
+            if column in ("test_median", "dev_median"):
+                split = column.partition("_")[0]
+                several = by_task[(by_task.seeds > 1) & by_task[column].notna()]
+                spread = {
+                    task: f"{row[f'{split}_min']:.1f}..{row[f'{split}_max']:.1f}" for task, row in several.iterrows()
+                }
+                rows.append(_row("", "lowest..highest seed", spread, tasks))
+    for model, (accuracies, depths) in PAPER.items():
+        rows.append(_row(model, "test accuracy", dict(zip(TASKS, map(str, accuracies), strict=False)), tasks))
+        rows.append(_row("", "mean depth: all tokens", dict(zip(TASKS, map(str, depths), strict=True)), tasks))
+    caption = (
+        "Accuracy in percent, of the epoch of each run that is best on dev. Depth is iterations per token on the test "
+        "split, in the mean over seeds; token-iterations (layers applied to a token) are those of a whole training "
+        "run. The paper's numbers are of SentEval's own files, a hundred thousand examples a task, and of its own "
+        "models (Simoulin and Crabbé 2021, Table 3; the warm-up of 3,000 steps from a draft of the first author's "
+        "thesis, which gives no accuracies): where ours are of other files, the two can't be compared."
+    )
+    return Table(caption, ["model", "", *tasks], rows, left=2)
+
+
+def _row(model: str, name: str, by_task: Mapping[str, str], tasks: Sequence[str]) -> list[str]:
+    return [model, name, *(by_task.get(task, "-") for task in tasks)]
