@@ -234,7 +234,11 @@ class DepthlabCLI(LightningCLI):
         return path
 
     def after_fit(self) -> None:
-        """Evaluate what has not been, test where there is a labelled test split, print tables and where all lies."""
+        """Evaluate what has not been, print the tables and where everything lies.
+
+        Where the test split has labels, `results.json` holds `test/...` of the best state, too, so that a sweep's runs
+        are tested without a command for each; `depthlab test` only prints.
+        """
         run_dir = Path(self.config_init.fit.run_dir)
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
@@ -254,7 +258,9 @@ class DepthlabCLI(LightningCLI):
             **{name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")},
             **({} if self.best is None else self.best.results()),
         }
-        is_tested = self.best is not None and self.datamodule.tested_after_fit and self.datamodule.test_splits
+        work = self.throughput.savings(self.model.cap)  # before the best state brings back the totals of its time
+        is_validated = self.best is not None and self.best.epochs
+        is_tested = is_validated and self.datamodule.tested_after_fit and self.datamodule.test_splits
         if is_tested:
             self.trainer.test(self.model, self.datamodule, ckpt_path=self.best.path, verbose=False)
             results |= {
@@ -269,7 +275,7 @@ class DepthlabCLI(LightningCLI):
         if is_tested:
             _say("\n" + self.model.table(results, "test"))
         places = {
-            "work": self.throughput.savings(self.model.cap),
+            "work": work,
             "results": run_dir / "results.json",
             "checkpoint": self.resumable.path,
             "best": None if self.best is None else self.best.path,

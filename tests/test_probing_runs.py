@@ -39,13 +39,17 @@ def test_tense_is_over_fitted_and_tested(inputs, tmp_path, capsys):
     main(command(inputs, run_dir, "fit", "tense", **LEARNS))
     found = results(run_dir)
     assert found["val/accuracy"] == found["val/score"] == 1 and found["task"] == "tense"
-    assert {name for name in found if "label/" in name} == {"val/depth/label/PAST", "val/depth/label/PRES"}
+    assert {name for name in found if "val/depth/label/" in name} == {"val/depth/label/PAST", "val/depth/label/PRES"}
     assert 1 <= found["val/depth/all"] <= 4
-    assert found["test/accuracy"] == 1 and 1 <= found["test/depth/all"] <= 4, "the best state, tested by the fit itself"
-    assert "| tense, test | |" in capsys.readouterr().out
+    assert found["test/accuracy"] == 1, "the best state, tested by the fit itself"
+    for name in ("depth/all", "depth/cls", "depth/label/PAST"):  # its rows are those of dev
+        assert found[f"test/{name}"] == pytest.approx(found[f"val/{name}"])
+    after_fit = capsys.readouterr().out
     main(command(inputs, run_dir, "test", "past_present"))  # the same task
     printed = capsys.readouterr().out
     assert "| tense, test | |" in printed and "| accuracy (%) | 100.00 |" in printed
+    assert f"| mean depth, all tokens | {found['test/depth/all']:.2f} |" in printed
+    assert printed[printed.index("| tense, test |") :] in after_fit and results(run_dir) == found
     main(command(inputs, run_dir, "predict", "tense"))
     header, *lines = (run_dir / "predictions/tense.tsv").read_text().splitlines()
     assert header == "index\tprediction"
@@ -58,18 +62,21 @@ def test_many_classes_at_fixed_depth(inputs, tmp_path):
     found = results(run_dir)
     assert found["val/accuracy"] == 1 and found["val/depth/all"] == 4
     assert found["model"]["halting"] == "fixed" and "time_penalty" in found["model"]
-    assert len([name for name in found if "label/" in name]) == 4
+    assert len([name for name in found if "val/depth/label/" in name]) == 4
 
 
-def test_the_best_epoch_is_kept(inputs, tmp_path, capsys):
-    main(command(inputs, tmp_path / "run", "fit", "subj_number", data__batch_size=2, trainer__max_epochs=3))
+def test_the_best_epoch_is_kept_and_tested(inputs, tmp_path, capsys):
+    main(command(inputs, tmp_path / "run", "fit", "subj_number", data__batch_size=2, trainer__max_epochs=5))
     found = results(tmp_path / "run")
     scores = [epoch["val/score"] for epoch in found["epochs"]]
-    main(command(inputs, tmp_path / "run", "test", "subj_number"))
-    assert f"| accuracy (%) | {100 * found['test/accuracy']:.2f} |" in capsys.readouterr().out, "of the best, too"
     assert (
-        len(scores) == 3 and found["best_epoch"] == 1 + scores.index(max(scores)) and found["val/score"] == max(scores)
+        len(scores) == 5 and found["best_epoch"] == 1 + scores.index(max(scores)) and found["val/score"] == max(scores)
     )
+    assert found["best_epoch"] < 5, "the last state would do"
+    assert found["test/score"] == max(scores)  # its rows are those of dev
+    assert found["test/loss/task"] == pytest.approx(found["val/loss/task"])
+    assert found["test/loss/task"] != pytest.approx(found["epochs"][-1]["val/loss/task"])
+    assert f"{found['token_iterations']:,} token-iterations computed" in capsys.readouterr().out, "of all epochs"
 
 
 @pytest.mark.parametrize(

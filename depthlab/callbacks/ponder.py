@@ -1,4 +1,4 @@
-"""Watches how deep each kind of token goes, in training and validation."""
+"""Watches how deep each kind of token goes, in training and evaluation."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from depthlab.metrics import DepthMetric, DocumentDepthMetric, depth_intervals, 
 
 
 class PonderMonitor(Callback):
-    """Logs `{train,val}/depth/<kind>` and a histogram of depths, and lays out the dashboard's depth charts.
+    """Logs `{train,val,test}/depth/<kind>` and a histogram of depths, and lays out the dashboard's depth charts.
 
     Counts gather on the device, from all ranks, and are read when they are logged. Where the data says which document a
     sequence comes from, the bounds of 95 % intervals over documents are logged as `val/depth_low` and `val/depth_high`.
@@ -22,14 +22,14 @@ class PonderMonitor(Callback):
     """
 
     def __init__(self, max_depth: int) -> None:
-        self.depths = {"train": DepthMetric(max_depth), "val": DepthMetric(max_depth)}
+        self.depths = {stage: DepthMetric(max_depth) for stage in ("train", "val", "test")}
         self.by_document: DocumentDepthMetric | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One chart for the depths of all kinds, so that it is there when TensorBoard opens."""
         self.depths["train"].to(pl_module.device)
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-            charts = {stage: ["Multiline", [f"{stage}/depth/{name}" for name in POOLS]] for stage in self.depths}
+            charts = {stage: ["Multiline", [f"{stage}/depth/{name}" for name in POOLS]] for stage in ("train", "val")}
             trainer.logger.experiment.add_custom_scalars({"depth by kind of token": charts})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -38,6 +38,10 @@ class PonderMonitor(Callback):
         documents = getattr(trainer.datamodule, "validation_documents", None)
         if documents is not None:
             self.by_document = DocumentDepthMetric(documents).to(pl_module.device)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count where the model is."""
+        self.depths["test"].to(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
@@ -61,12 +65,28 @@ class PonderMonitor(Callback):
         if self.by_document is not None:
             self.by_document.update(outputs["depths"], batch["kinds"], batch["document"])
 
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count."""
+        self.depths["test"].update(outputs["depths"], batch["kinds"])
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over the held-out documents, and between which bounds they lie."""
         self._log("val", trainer, pl_module)
         if self.by_document is not None:
             for name, (low, high) in depth_intervals(*self.by_document.compute()).items():
                 pl_module.log_dict({f"val/depth_low/{name}": low, f"val/depth_high/{name}": high})
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over the test split."""
+        self._log("test", trainer, pl_module)
 
     def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         counts = self.depths[stage].compute()
