@@ -13,7 +13,7 @@ from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTrain
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
 from depthlab.reports.document import Block, Document, Figure, Heading
 from depthlab.reports.glue import glue_blocks
-from depthlab.reports.probing import probing_table
+from depthlab.reports.probing import probing_blocks
 from depthlab.reports.publish import publish
 from depthlab.reports.runs import RunRecord, read_runs
 from depthlab.reports.sentences import sentence
@@ -75,7 +75,7 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
         "Depth while training": lambda: list(depth_figures(trained)),
         "Fixed point": lambda: list(fixed_point_figures(trained)),
         "GLUE": lambda: glue_blocks(fine_tuned("glue"))[0],
-        "Probing": lambda: [probing_table(fine_tuned("probing"))],
+        "Probing": lambda: probing_blocks(fine_tuned("probing")),
         "Which words": which_words,
         "Sentences": lambda: list(_sentences(trained)),
     }

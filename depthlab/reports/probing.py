@@ -1,12 +1,13 @@
 """Probing in one table: models and tasks, the best epoch on dev, over seeds, beside the paper's numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from depthlab.data.probing import FILES
-from depthlab.reports.document import Document, Strong, Table, dashed
+from depthlab.reports.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.reports.models import name_models, natural_order, tell_apart
 from depthlab.reports.publish import publish
 from depthlab.reports.runs import RunRecord, read_runs
@@ -24,6 +25,7 @@ PAPER: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 ROWS = {  # name in the table: column of the summary, and how it is written
     "test accuracy: median over seeds": ("test_median", ".1f"),
     "dev accuracy: median": ("dev_median", ".1f"),
+    "best epoch of each seed": ("best_epochs", ""),
     "mean depth: all tokens": ("depth", ".2f"),
     "[CLS]": ("depth_cls", ".2f"),
     "token-iterations (millions)": ("token_iterations_millions", ".1f"),
@@ -44,8 +46,22 @@ def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> Non
     """
     records, left_out = read_runs(runs, "probing")
     title = "Probing: what the model knows of a sentence, and how deep it goes for it"
-    document = Document(title, [probing_table(records)])
-    publish("probing", to, document, left_out, {"probing.csv": summarize(records).to_csv(index=False)})
+    publish(
+        "probing",
+        to,
+        Document(title, probing_blocks(records)),
+        left_out,
+        {"probing.csv": summarize(records).to_csv(index=False)},
+    )
+
+
+def probing_blocks(records: Sequence[RunRecord]) -> list[Block]:
+    """The table, and what a reader would not guess from it."""
+    summary = summarize(records)
+    blocks: list[Block] = [_table(summary)]
+    if notes := [*_notes(summary)]:
+        blocks += [Heading("To know"), Bullets(notes)]
+    return blocks
 
 
 def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -56,11 +72,15 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
 
     Returns:
         A row for every model and task: accuracies in percent, of the epoch that is best on dev, the first of equals;
-        medians, lowest and highest over seeds; depths (iterations per token, of the test split, or of dev where nothing
-        was tested), examples trained on and millions of token-iterations are means over seeds.
+        medians, lowest and highest over seeds, NaN where nothing was tested; depths (iterations per token, of the test
+        split, or of dev where nothing was tested), examples trained on and millions of token-iterations are means over
+        seeds; `best_epochs` in the order of the seeds; `steps` of the longest run, and of its warm-up; `untested` runs.
+        Nothing is chosen among learning rates, batches, warm-ups or data: they make models of their own.
     """
     rows = []
-    names = name_models(tell_apart(records), ("checkpoint", "halting"))
+    grids = [{"learning_rate": record.learning_rate, "batch_size": record.batch_size} for record in records]
+    settings = [replace(record, training=record.training | grid) for record, grid in zip(records, grids, strict=True)]
+    names = name_models(tell_apart(settings), ("checkpoint", "halting"))
     for record, name in zip(records, names, strict=True):
         best = max(record.epochs, key=lambda epoch: epoch["val/score"])
         drawn = record.training["train_examples"]
@@ -68,6 +88,10 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
             {
                 "model": name,
                 "task": record.task,
+                "seed": record.seed,
+                "best_epoch": f"{best['epoch']:g}",
+                "steps": record.epochs[-1]["step"],
+                "warmup_steps": record.training["model.warmup_steps"],
                 "dev": 100 * best["val/accuracy"],
                 "test": 100 * record.tested.get("test/accuracy", math.nan),
                 "depth": record.tested.get("test/depth/all", best.get("val/depth/all", math.nan)),
@@ -76,9 +100,12 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
                 "examples": record.data["train"] if drawn == "all" else drawn,
             }
         )
-    by_task = pd.DataFrame(rows).groupby(["model", "task"])
+    by_task = pd.DataFrame(rows).sort_values("seed").groupby(["model", "task"])
     summary = by_task[["depth", "depth_cls", "token_iterations_millions", "examples"]].mean()
     summary["seeds"] = by_task.size()
+    summary["untested"] = summary.seeds - by_task.test.count()
+    summary["best_epochs"] = by_task.best_epoch.agg(", ".join)
+    summary[["steps", "warmup_steps"]] = by_task[["steps", "warmup_steps"]].max()
     for split in ("dev", "test"):
         for statistic in ("median", "min", "max"):
             summary[f"{split}_{statistic}"] = by_task[split].agg(statistic)
@@ -88,11 +115,12 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
     )
 
 
-def probing_table(records: Sequence[RunRecord]) -> Table:
+def _table(summary: pd.DataFrame) -> Table:
     """Models below each other, tasks side by side, the paper's below."""
-    summary = summarize(records)
     tasks = [task for task in FILES if task in (*TASKS, *summary.task)]
-    highest = summary.groupby("task").test_median.max() if summary.model.nunique() > 1 else {}
+    of_task = summary.groupby("task")
+    are_comparable = (of_task.size() > 1) & (of_task.examples.nunique() == 1)
+    highest = of_task.test_median.max().where(are_comparable)
     rows = []
     for model, found in summary.groupby("model", sort=False):
         by_task = found.set_index("task")
@@ -113,13 +141,30 @@ def probing_table(records: Sequence[RunRecord]) -> Table:
         rows.append(_row(model, "test accuracy", dict(zip(TASKS, map(str, accuracies), strict=False)), tasks))
         rows.append(_row("", "mean depth: all tokens", dict(zip(TASKS, map(str, depths), strict=True)), tasks))
     caption = (
-        "Accuracy in percent, of the epoch of each run that is best on dev. Depth is iterations per token on the test "
-        "split, in the mean over seeds; token-iterations (layers applied to a token) are those of a whole training "
-        "run. The paper's numbers are of SentEval's own files, a hundred thousand examples a task, and of its own "
-        "models (Simoulin and Crabbé 2021, Table 3; the warm-up of 3,000 steps from a draft of the first author's "
-        "thesis, which gives no accuracies): where ours are of other files, the two can't be compared."
+        "Accuracy in percent, of the epoch of each run that is best on dev, the first of equals: the choice flatters "
+        "dev's accuracy, not the test's. Depth is iterations per token on the test split (on dev where nothing was "
+        "tested), in the mean over seeds; token-iterations (layers applied to a token) are those of a whole training "
+        "run, all its epochs. Our files are SentEval's, or made of treebanks by depthlab's rules and then smaller (see "
+        "the training examples). The paper's numbers are of its own models (Simoulin and Crabbé 2021, Table 3): "
+        "accuracies on the test sets of SentEval's own files, a hundred thousand examples a task to train on; mean "
+        "depths over the tokens of the Penn Treebank, not of a test set. The warm-up of 3,000 steps is from a draft of "
+        "the first author's thesis, which gives no accuracies. Where ours are of other files, they can't be compared."
     )
     return Table(caption, ["model", "", *tasks], rows, left=2)
+
+
+def _notes(summary: pd.DataFrame) -> Iterator[str]:
+    for row in summary.itertuples():
+        if row.untested:
+            yield (
+                f"{row.model}, {row.task}: {row.untested} of {row.seeds} runs were not tested; `depthlab fit --config "
+                "RUN/config.yaml --ckpt_path last` tests one that has ended."
+            )
+        if row.warmup_steps >= row.steps:
+            yield (
+                f"{row.model}, {row.task}: the warm-up of {row.warmup_steps:,} steps is no shorter than the training "
+                f"of {row.steps:,}: the learning rate rises to the end."
+            )
 
 
 def _row(model: str, name: str, by_task: Mapping[str, str], tasks: Sequence[str]) -> list[str]:

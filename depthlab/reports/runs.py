@@ -84,12 +84,13 @@ def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord
 
     Args:
         paths: Run directories, or folders that hold such at any depth. Other runs that such a folder holds are passed
-            over.
+            over; one that is itself named is listed.
         suite: One of :data:`SUITES`.
 
     Raises:
         UserError: A path is no directory, or there is no finished run of the suite in any.
     """
+    named = {Path(path).resolve() for path in paths}
     directories: dict[Path, Path] = {}  # what it really is: as it was named first
     for path in paths:
         if not Path(path).is_dir():
@@ -102,7 +103,7 @@ def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord
     for directory in sorted(directories.values()):
         experiment = _experiment(directory)
         if experiment not in (suite, None):
-            if str(directory) in paths:
+            if directory.resolve() in named:
                 left_out.append(LeftOut(directory, f"it is a run of {experiment}, not of {suite}"))
             continue
         try:
@@ -191,17 +192,21 @@ def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) ->
         float(epoch["epoch"]), float(epoch["val/score"])  # or it is not a run's
     suite = config["task"]
     splits = GLUE_TASKS[results["task"]].splits if suite == "glue" else PROBING_SPLITS.values()
+    data = {split: count for split, count in data.items() if split in splits}
+    training = {**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn}
+    if suite == "probing":  # its files are SentEval's, or those of any treebanks; GLUE's are always the same
+        training["examples"] = "/".join(map(str, data.values()))
     return RunRecord(
         directory=directory,
         suite=suite,
         task=results["task"],
         model=model,
-        training={**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn},
+        training=training,
         learning_rate=float(results["learning_rate"]),
         batch_size=int(results["batch_size"]),
         seed=results["seed"],
         epochs=results["epochs"],
-        data={split: count for split, count in data.items() if split in splits},
+        data=data,
         tokens=results["tokens"],
         # Without depths of their own, tokens pass all layers.
         token_iterations=results.get("token_iterations", results["tokens"] * model["num_hidden_layers"]),

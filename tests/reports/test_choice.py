@@ -14,7 +14,7 @@ from depthlab.reports.runs import RunRecord
 
 def record(name, task, learning_rate, batch_size, seed, scores, first_epoch=1):
     epochs = [{"epoch": first_epoch + n, "step": n, "val/score": score} for n, score in enumerate(scores)]
-    return RunRecord(Path(name), task, {}, {}, learning_rate, batch_size, seed, epochs, {}, 1, 1)
+    return RunRecord(Path(name), "glue", task, {}, {}, learning_rate, batch_size, seed, epochs, {}, 1, 1, {})
 
 
 def chosen(runs, models=None):

@@ -13,7 +13,8 @@ def write_probe(directory, dev, test, task="tense", seed=0, **changes):
     results = {} if test is None else {"test/accuracy": test, "test/depth/all": 3.5 + seed, "test/depth/cls": 4.0}
     results["data"] = {"train": 5896, "dev": 1138, "test": 1032}
     tags = [{"val/accuracy": score} for score in dev]
-    run = write_run(directory, dev, "rte", seed=seed, settings={"task": "probing"}, **results, **changes)
+    changes = {"settings": {"task": "probing"}} | results | changes
+    run = write_run(directory, dev, "rte", seed=seed, **changes)
     text = (run / "results.json").read_text().replace('"rte"', f'"{task}"')
     for score in tags:
         assert f'"val/accuracy": {score["val/accuracy"]}' in text  # rte's metric is the accuracy, too
@@ -46,6 +47,7 @@ def test_best_epoch_on_dev_over_seeds(tmp_path):
     assert adaptive.depth == pytest.approx(4.5) and adaptive.examples == 5896
     assert adaptive.token_iterations_millions == pytest.approx((5000 + 5001 + 5002) / 3e6)
     assert rows["nano, adaptive", "test accuracy: median over seeds"] == ["76.0", "-", "-", "-"]
+    assert rows["nano, adaptive", "best epoch of each seed"] == ["2, 1, 2", "-", "-", "-"]
     assert rows["nano, adaptive", "lowest..highest seed"][0] == "65.0..90.0", "the row below dev's"
     assert rows["nano, fixed depth", "test accuracy: median over seeds"][0] == "**90.0**"
     assert rows["nano, fixed depth", "lowest..highest seed"][0] == "-"
@@ -62,6 +64,29 @@ def test_warm_ups_are_models_of_their_own_and_other_tasks_have_columns(tmp_path)
     assert rows["nano, adaptive, warm-up 200", "test accuracy: median over seeds"] == ["-"] * 5, "not tested"
     assert rows["nano, adaptive, warm-up 200", "dev accuracy: median"][-1] == "50.0"
     assert rows["nano, adaptive, warm-up 200", "mean depth: all tokens"][-1] == "5.00", "of dev"
+
+
+def test_data_and_grid_make_models_of_their_own(tmp_path):
+    """Nothing is pooled, or taken for a run of the same settings and seed, that is of other files or another grid."""
+    for number, changes in enumerate(
+        ({}, {"learning_rate": 1e-4}, {"batch_size": 8}, {"data": {"train": 600, "dev": 80, "test": 90}})
+    ):
+        write_probe(tmp_path / f"runs/{number}", [0.5], 0.5 + number / 10, **changes)
+    table, rows = report(tmp_path / "runs", tmp_path / "report")
+    assert table.seeds.tolist() == [1] * 4 and table.model.nunique() == 4
+    assert sum("examples 600/80/90" in name for name in table.model) == 1
+    assert sorted(table.examples) == [600, 5896, 5896, 5896]
+    assert not [row for row in rows.values() if "**" in row[0]], "of other files: none is the best"
+
+
+def test_what_a_reader_would_not_guess_is_said(tmp_path):
+    write_probe(tmp_path / "runs/a", [0.5, 0.5], 0.5, settings={"task": "probing", "model.warmup_steps": 20})
+    write_probe(tmp_path / "runs/b", [0.5, 0.5], None, settings={"task": "probing", "model.warmup_steps": 19})
+    report(tmp_path / "runs", tmp_path / "report")
+    markdown = (tmp_path / "report/probing.md").read_text()
+    assert "warm-up 20, tense: the warm-up of 20 steps is no shorter than the training of 20" in markdown
+    assert "warm-up 19, tense: 1 of 1 runs were not tested" in markdown
+    assert "warm-up of 19" not in markdown and "warm-up 20, tense: 1 of" not in markdown
 
 
 def test_the_papers_numbers(tmp_path):
@@ -83,7 +108,7 @@ def test_runs_of_other_experiments(tmp_path):
     rte = write_run(tmp_path / "runs/rte", [0.5])
     probing([str(tmp_path / "runs")], str(tmp_path / "report"))
     assert "left out" not in (tmp_path / "report/probing.md").read_text()
-    probing([str(tmp_path / "runs"), str(rte)], str(tmp_path / "report"))
+    probing([str(tmp_path / "runs"), f"{rte}/../rte/"], str(tmp_path / "report"))
     assert "rte: it is a run of glue, not of probing" in (tmp_path / "report/probing.md").read_text()
     with pytest.raises(UserError, match="no finished run of a probing task"):
         probing([str(rte)], str(tmp_path / "report"))
