@@ -115,7 +115,7 @@ def test_layers_that_lead_in_a_circle(capsys, tmp_path):
     assert "one.yaml" in error_of(capsys, ["fit", "--config", str(tmp_path / "one.yaml")])
 
 
-REPORTS = ["report glue", "report treebank", "submission"]
+REPORTS = ["report glue", "report probing", "report treebank", "submission"]
 COMMANDS = ["", "fit", "validate", "prepare", "export", "inspect", "sweep", *REPORTS]
 
 
@@ -135,6 +135,7 @@ def test_help_reads_like_documentation(capsys, command):
         "data probing": ["--treebank", "CoNLL-U", "brackets", "--to"],
         "sweep": ["--config", "--run_dir", "--storage", "--retry_failed", "takes the axis' place"],
         "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
+        "report probing": ["RUNS [RUNS ...]", "--to", "probing.html"],
         "report treebank": ["TABLES [TABLES ...]", "--to", "treebank.html"],
         "submission": ["RUNS [RUNS ...]", "--model", "must not exist yet"],
         "inspect": ["TEXT", "--html", "halting probabilities"],
