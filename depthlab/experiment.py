@@ -33,6 +33,7 @@ from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.data.probing import ProbingDataModule
 from depthlab.data.treebank_module import TreebankDataModule
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
@@ -236,9 +237,8 @@ class DepthlabCLI(LightningCLI):
                 name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("test/")
             }
         if self.trainer.is_global_zero:
-            unfinished = run_dir / ".results.json"
-            unfinished.write_text(json.dumps(results, indent=2) + "\n")
-            unfinished.replace(run_dir / "results.json")  # whoever finds it finds all of it
+            with all_or_nothing(run_dir / "results.json") as unfinished:
+                unfinished.write_text(json.dumps(results, indent=2) + "\n")
             self.exporter.update_card()
         _say("\n" + self.model.table(results))
         if is_tested:
