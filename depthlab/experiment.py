@@ -33,19 +33,12 @@ from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.data.probing import ProbingDataModule
 from depthlab.data.treebank_module import TreebankDataModule
 from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask, TreebankTask
 
-TASKS = {
-    "pretraining": (PretrainingTask, PretrainingDataModule),
-    "retrofit": (RetrofitTask, PretrainingDataModule),
-    "glue": (ClassificationTask, GlueDataModule),
-    "probing": (ClassificationTask, ProbingDataModule),
-    "treebank": (TreebankTask, TreebankDataModule),
-}
-"""What an experiment can be (`task` in its YAML): its LightningModule and its LightningDataModule."""
 STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 """What a LightningModule needs for a command."""
 
@@ -106,14 +99,6 @@ class DepthlabCLI(LightningCLI):
             "overwrites another: go on with `--ckpt_path last`, or name another directory. Without a `--ckpt_path`, "
             "validate, test and predict take its best checkpoint, or the last where the task has no best.",
         )
-        if self._model_class is TreebankTask:
-            parser.add_argument(
-                "--dump",
-                type=Path | None,
-                default=None,
-                help="File in Parquet to write a table to, with a row for each piece of a word: sentence, word, piece, "
-                "labels, depth, remainder, ...",
-            )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         parameters = signature(self._model_class).parameters
@@ -129,16 +114,7 @@ class DepthlabCLI(LightningCLI):
         The run's `config.yaml` holds every setting, so it builds upon no other file.
         """
         self.config = parser.parse_args(args)
-        options = self.config[self.config.subcommand]
-        options.base = None
-        if self._model_class is TreebankTask and options.ckpt_path is not None:
-            # It takes any run's model, whatever head it has, so Lightning is not to load it.
-            if not Path(options.ckpt_path).is_file():
-                raise UserError(
-                    f"--ckpt_path {options.ckpt_path} does not exist: name a file, or a run by --model.checkpoint"
-                )
-            options.model.checkpoint, options.ckpt_path = options.ckpt_path, None
-            options.data.tokenizer = find_tokenizer(options.model.checkpoint)
+        self.config[self.config.subcommand].base = None
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""
@@ -162,12 +138,7 @@ class DepthlabCLI(LightningCLI):
         if self._get(self.config_init, "trainer.enable_progress_bar") is not False:
             callbacks.append(ProgressBar(leave=True))
         if self.subcommand == "predict":
-            is_treebank = self._model_class is TreebankTask
-            self.writer = (
-                TokenTable(self._get(self.config_init, "dump"))
-                if is_treebank
-                else PredictionWriter(Path(run_dir) / "predictions")
-            )
+            self.writer = self.make_writer()
             callbacks.append(self.writer)
         if self.subcommand == "fit":
             self.exporter = ExportAtEnd(Path(run_dir), None if self.best is None else self.best.path)
@@ -178,6 +149,10 @@ class DepthlabCLI(LightningCLI):
             kwargs.setdefault("logger", False)
             self.save_config_callback = None
         return super().instantiate_trainer(**kwargs)
+
+    def make_writer(self) -> PredictionWriter | TokenTable:
+        """The callback that keeps what is predicted."""
+        return PredictionWriter(Path(self._get(self.config_init, "run_dir")) / "predictions")
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, or to resume what is not there.
@@ -210,12 +185,7 @@ class DepthlabCLI(LightningCLI):
             options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
         self._find_checkpoint()
 
-    before_test = before_validate
-
-    def before_predict(self) -> None:
-        """As before validation; over a treebank the model is there already."""
-        if self._model_class is not TreebankTask:
-            self.before_validate()
+    before_test = before_predict = before_validate
 
     def _find_checkpoint(self) -> Path | None:
         """What `--ckpt_path` names, "last" and "best" being in this run directory; None where it names nothing."""
@@ -267,9 +237,8 @@ class DepthlabCLI(LightningCLI):
                 name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("test/")
             }
         if self.trainer.is_global_zero:
-            unfinished = run_dir / ".results.json"
-            unfinished.write_text(json.dumps(results, indent=2) + "\n")
-            unfinished.replace(run_dir / "results.json")  # whoever finds it finds all of it
+            with all_or_nothing(run_dir / "results.json") as unfinished:
+                unfinished.write_text(json.dumps(results, indent=2) + "\n")
             self.exporter.update_card()
         _say("\n" + self.model.table(results))
         if is_tested:
@@ -303,6 +272,54 @@ class DepthlabCLI(LightningCLI):
             _say(self.writer.report())
 
 
+class TreebankCLI(DepthlabCLI):
+    """Takes any run's model, whatever head it has, so Lightning is not to load it."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the table's file."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--dump",
+            type=Path | None,
+            default=None,
+            help="File in Parquet to write a table to, with a row for each piece of a word: sentence, word, piece, "
+            "labels, depth, remainder, ...",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Parse; what `--ckpt_path` names is the model's checkpoint.
+
+        Raises:
+            UserError: it does not exist.
+        """
+        super().parse_arguments(parser, args)
+        options = self.config[self.config.subcommand]
+        if options.ckpt_path is not None:
+            if not Path(options.ckpt_path).is_file():
+                raise UserError(
+                    f"--ckpt_path {options.ckpt_path} does not exist: name a file, or a run by --model.checkpoint"
+                )
+            options.model.checkpoint, options.ckpt_path = options.ckpt_path, None
+            options.data.tokenizer = find_tokenizer(options.model.checkpoint)
+
+    def make_writer(self) -> TokenTable:
+        """A table of the pieces."""
+        return TokenTable(self._get(self.config_init, "dump"))
+
+    def before_predict(self) -> None:
+        """Nothing: the model is there already."""
+
+
+TASKS = {
+    "pretraining": (PretrainingTask, PretrainingDataModule, DepthlabCLI),
+    "retrofit": (RetrofitTask, PretrainingDataModule, DepthlabCLI),
+    "glue": (ClassificationTask, GlueDataModule, DepthlabCLI),
+    "probing": (ClassificationTask, ProbingDataModule, DepthlabCLI),
+    "treebank": (TreebankTask, TreebankDataModule, TreebankCLI),
+}
+"""What an experiment can be (`task` in its YAML): its LightningModule, its LightningDataModule, and its settings."""
+
+
 def _checkpoints_of(run_dir: str) -> str:
     """Where a run's checkpoints lie; interpolations, which may not be resolved yet, are seen from a level below."""
     return f"{run_dir}/checkpoints".replace("${.", "${..")
@@ -327,14 +344,14 @@ def _task(arguments: Sequence[str]) -> str:
 
 
 def run_experiment(
-    arguments: Sequence[str], description: str | None = None, cli_class: type[DepthlabCLI] = DepthlabCLI
+    arguments: Sequence[str], description: str | None = None, cli_class: type[DepthlabCLI] | None = None
 ) -> DepthlabCLI:
     """Run one of Lightning's commands, or `prepare`, on an experiment.
 
     Args:
         arguments: what follows `depthlab`.
         description: what its help begins with.
-        cli_class: what to do with the settings.
+        cli_class: what to do with the settings; what their task does by default.
 
     Raises:
         UserError: no experiment is named, or it has no such command; settings are wrong.
@@ -343,7 +360,8 @@ def run_experiment(
     if arguments and arguments[0] in DepthlabCLI.subcommands() and not {"--config", "-h", "--help"} & {*arguments}:
         raise UserError(f"name an experiment: depthlab {arguments[0]} --config experiments/pretrain.yaml")
     name = _task(arguments)
-    task, data = TASKS[name]
+    task, data, own_class = TASKS[name]
+    cli_class = cli_class or own_class
     command = arguments[0] if arguments else ""
     possible = [command for command, step in STEPS.items() if getattr(task, step) is not getattr(LightningModule, step)]
     if command in STEPS and "--config" in arguments and command not in possible:

@@ -1,7 +1,7 @@
 """The Lightning data module of fine-tuning on GLUE: where its tasks come from, and what evaluates them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import load_dataset
 
@@ -20,13 +20,7 @@ class GlueDataModule(LabelledDataModule):
         task: Which task.
         root: Folder with the tasks' folders (`CoLA/train.tsv`, ...): GLUE's own files, plain, gzipped or in numbered
             pieces; null takes them from the Hugging Face hub.
-        tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
-        max_length: Most tokens of an example, [CLS] and every [SEP] counted; the longer of two texts is cut first.
-        batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
-        train_examples: Train on that many examples at most, drawn by the seed; null for all.
-        num_workers: Processes that make batches, on each rank.
-        cache_dir: Folder for tokenized examples.
-        seed: Of the order of the examples, and of which of them to train on.
+        settings: As `LabelledDataModule`.
 
     Raises:
         UserError: There is no such task, or a number is out of its range.
@@ -38,15 +32,9 @@ class GlueDataModule(LabelledDataModule):
         self,
         task: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "sst2",
         root: str | None = None,
-        tokenizer: str | None = None,
-        max_length: int = 128,
-        batch_size: int = 32,
-        train_examples: int | None = None,
-        num_workers: int = 2,
-        cache_dir: str = "~/.cache/depthlab",
-        seed: int = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(tokenizer, max_length, batch_size, train_examples, num_workers, cache_dir, seed)
+        super().__init__(**settings)
         if task not in TASKS:
             raise UserError(f"data.task is {task}; it must be one of {', '.join(TASKS)}")
         self.task: GlueTask = TASKS[task]

@@ -57,7 +57,7 @@ class LabelledDataModule(StepDataModule, ABC):
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
         max_length: Most tokens of an example, [CLS] and every [SEP] counted; the longer of two texts is cut first.
         batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
-        train_examples: Train on that many examples at most, drawn by the seed; None for all.
+        train_examples: Train on that many examples at most, drawn by the seed; null for all.
         num_workers: Processes that make batches, on each rank.
         cache_dir: Folder for tokenized examples.
         seed: Of the order of the examples, and of which of them to train on.
@@ -85,13 +85,13 @@ class LabelledDataModule(StepDataModule, ABC):
 
     def __init__(
         self,
-        tokenizer: str | None,
-        max_length: int,
-        batch_size: int,
-        train_examples: int | None,
-        num_workers: int,
-        cache_dir: str,
-        seed: int,
+        tokenizer: str | None = None,
+        max_length: int = 128,
+        batch_size: int = 32,
+        train_examples: int | None = None,
+        num_workers: int = 2,
+        cache_dir: str = "~/.cache/depthlab",
+        seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         for name, value, valid, bounds in (

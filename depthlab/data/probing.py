@@ -5,7 +5,7 @@ of the tasks from treebanks (see `probing_sets`).
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from depthlab.data.corpus import read_lines
 from depthlab.data.labelled import Examples, LabelledDataModule
@@ -38,13 +38,7 @@ class ProbingDataModule(LabelledDataModule):
         task: Which task, by our name or SentEval's.
         root: Folder with the tasks' files (`past_present.txt`, ...), plain or gzipped: SentEval's own, or what
             `depthlab data probing` has made of treebanks.
-        tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
-        max_length: Most tokens of a sentence, [CLS] and [SEP] counted; what is beyond is cut.
-        batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
-        train_examples: Train on that many examples at most, drawn by the seed; null for all.
-        num_workers: Processes that make batches, on each rank.
-        cache_dir: Folder for tokenized examples.
-        seed: Of the order of the examples, and of which of them to train on.
+        settings: As `LabelledDataModule`.
 
     Raises:
         UserError: There is no such task, or a number is out of its range; the file is absent or bad (see
@@ -60,15 +54,9 @@ class ProbingDataModule(LabelledDataModule):
         self,
         task: Literal[*FILES, "past_present"] = "tense",
         root: str | None = None,
-        tokenizer: str | None = None,
-        max_length: int = 128,
-        batch_size: int = 32,
-        train_examples: int | None = None,
-        num_workers: int = 2,
-        cache_dir: str = "~/.cache/depthlab",
-        seed: int = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(tokenizer, max_length, batch_size, train_examples, num_workers, cache_dir, seed)
+        super().__init__(**settings)
         self.task_name = self.title = {file: name for name, file in FILES.items()}.get(task, task)
         if self.task_name not in FILES:
             raise UserError(f"data.task is {task}; it must be one of {', '.join(FILES)}")

@@ -36,7 +36,7 @@ svg { height: auto; max-width: 100%; }
   body { font-size: 10pt; max-width: none; padding: 0; }
   table { font-size: 7.5pt; }
   th, td { padding: .1rem .25rem; }
-  tbody th { min-width: 0; }
+  tbody th { min-width: 6rem; }
   .wide { overflow: visible; }
   tbody, figure > svg { break-inside: avoid; }
   h2, h3 { break-after: avoid; }

@@ -99,12 +99,13 @@ def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord
             directories.setdefault(directory.resolve(), directory)
     records: list[RunRecord] = []
     left_out: list[LeftOut] = []
+    others: list[LeftOut] = []
     first: dict[Any, Path] = {}
     for directory in sorted(directories.values()):
         experiment = _experiment(directory)
         if experiment not in (suite, None):
             if directory.resolve() in named:
-                left_out.append(LeftOut(directory, f"it is a run of {experiment}, not of {suite}"))
+                others.append(LeftOut(directory, f"it is a run of {experiment}, not of {suite}"))
             continue
         try:
             record = read_record(directory)
@@ -121,7 +122,7 @@ def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord
     if not records:
         reason = f"; {left_out[0].directory}: {left_out[0].reason}" if left_out else ""
         raise UserError(f"no finished run of a {SUITES[suite]} task in {', '.join(paths)}{reason}")
-    return records, left_out
+    return records, left_out + others
 
 
 def read_record(directory: Path) -> RunRecord:
