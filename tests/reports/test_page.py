@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -103,6 +104,7 @@ def test_one_page_of_everything(pretrained, tmp_path):
     folder = tmp_path / "runs <b>"
     shutil.copytree(pretrained, folder / "small")
     tuned = write_run(folder / "rte", [0.5, 0.625], "rte")
+    write_checkpoint(tuned / "model")
     token_table().to_parquet(folder / "words.parquet")
     (folder / "broken").mkdir()
     shutil.copy(tuned / "config.yaml", folder / "broken")
@@ -110,7 +112,7 @@ def test_one_page_of_everything(pretrained, tmp_path):
     found = sections((tmp_path / "report/page.md").read_text())
     assert list(found) == [
         *("What was trained", "Depth by kind of token", "Depth while training", "Fixed point", "GLUE", "Probing"),
-        *("Which words", "Sentences", "Runs that are left out"),
+        *("Which words", "Sentences", "What is left out"),
     ]
 
     row = cells(found["What was trained"], "small")
@@ -125,8 +127,11 @@ def test_one_page_of_everything(pretrained, tmp_path):
     assert "62.5" in found["GLUE"]
     assert found["Probing"].startswith("Left out: ") and "probing" in found["Probing"]
     assert "nsubj" in found["Which words"]
-    assert found["Sentences"].count("mean depth") == 4 and "[MASK], piece" in found["Sentences"]
-    assert "broken: unfinished" in found["Runs that are left out"]
+    pretraining, rte = found["Sentences"].split("\n### ")[1:]
+    assert "pairs of texts" in rte and "pairs of texts" not in pretraining
+    assert pretraining.count("mean depth") == rte.count("mean depth") == 4
+    assert "[MASK], piece" in pretraining
+    assert "broken: unfinished" in found["What is left out"]
 
     html = (tmp_path / "report/page.html").read_text()
     parsed = Page()
@@ -137,7 +142,7 @@ def test_one_page_of_everything(pretrained, tmp_path):
     assert html.count("<svg") >= 2 and "runs &lt;b&gt;/broken" in html and "runs <b>" not in html
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"page.md", "page.html", "depth-1.png", "fixed-point-1.png"} <= names
-    page([str(folder)], str(tmp_path / "report"))  # an earlier report may be replaced
+    page([str(tuned)], str(tmp_path / "report"))  # an earlier report may be replaced
 
 
 def test_the_fixed_point_is_of_the_last_validation_alone(pretrained, tmp_path, monkeypatch):
@@ -174,6 +179,29 @@ def test_sections_without_anything_say_what_they_want(tmp_path, capsys):
     assert cells(found["What was trained"], "rte")[2] == "-"
 
 
+def test_tables_count_once_and_what_is_none_is_listed(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    write_run(folder / "rte", [0.5])
+    write_run(folder / "again", [0.5])
+    write_run(folder / "sweep/lr=1", [0.5], learning_rate=1.0)
+    (folder / "sweep/lr=2.log").write_text("depthlab: error: no such folder")
+    token_table().assign(depth=6).to_parquet(folder / "words.parquet")
+    (tmp_path / "link.parquet").symlink_to(folder / "words.parquet")
+    pd.DataFrame({"text": ["of others"]}).to_parquet(folder / "foreign.parquet")
+    page([str(folder), f"{folder}/rte/../words.parquet", str(tmp_path / "link.parquet")], str(tmp_path / "report"))
+    found = sections((tmp_path / "report/page.md").read_text())
+    assert found["Which words"].count("has depth 6") == 1 and "Left out" not in found["Which words"]
+    listed = dict(line.removeprefix(f"- {folder}/").split(": ", 1) for line in found["What is left out"].splitlines())
+    assert listed.keys() == {"rte", "sweep/lr=2", "foreign.parquet"}
+    assert "same settings" in listed["rte"] and "lr=2.log" in listed["sweep/lr=2"]
+    assert listed["foreign.parquet"].startswith("the table has no column model")
+
+    capsys.readouterr()
+    for file, expected in ((folder / "foreign.parquet", "no column model"), (folder / "sweep/lr=2.log", "not a table")):
+        message = error_of(capsys, ["report", str(folder), str(file), f"--to={tmp_path}/other"])
+        assert f"{file}: " in message and expected in message and not (tmp_path / "other").exists()
+
+
 def test_bad_paths(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="gone does not exist"):
@@ -204,10 +232,8 @@ def test_a_run_that_lacks_something_is_listed(pretrained, tmp_path, name):
     write_run(tmp_path / "good", [0.5])
     run = tmp_path / "bad"
     run.mkdir()
-    config, results = (
-        yaml.safe_load((pretrained / "config.yaml").read_text()),
-        json.loads((pretrained / "results.json").read_text()),
-    )
+    config = yaml.safe_load((pretrained / "config.yaml").read_text())
+    results = json.loads((pretrained / "results.json").read_text())
     change(config, results)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     (run / "results.json").write_text(json.dumps(results))
