@@ -17,7 +17,7 @@ from depthlab.models.encoder import AdaptiveAlbertTransformer, Iteration
 from depthlab.reports.fixed_point import READINGS, fixed_point_figure
 
 FIGURES_EVERY = 20.0
-"""Seconds of validation after which the figures, which take up to half a second, are drawn again."""
+"""Seconds of validation after which the figures, which take about half a second, are drawn again."""
 
 
 class FixedPointMonitor(Callback):
@@ -26,9 +26,11 @@ class FixedPointMonitor(Callback):
     Scalars `<mean>/<kind>/<n>` by the names of :class:`depthlab.metrics.FixedPointMetric`: `fixed_point` (the authors'
     cosine similarity), `fixed_point_running`, `fixed_point_layer`, `fixed_point_norm`, ..., and `fixed_point_tokens`;
     and in TensorBoard the paper's figure in its three readings. What the encoder has at hand is read while it iterates:
-    nothing is computed twice or kept, in whatever execution. It takes a few per cent of validation, of all its batches;
-    very short validations get the figures the first time, every few times, and once training is done. Without a logger,
-    and in training, it rests.
+    nothing is computed twice or kept, in whatever execution. On a CPU that takes about a hundredth of the model's time,
+    and logging less than 0.1 s. The figures take about half a second: they are drawn at the first validation, again
+    once 20 s of validation have gone by, and in that after a fit. So it is less than 5 % of validations from ten
+    seconds on; one of a few seconds takes a tenth to a quarter longer when it draws. Without a logger, and in training,
+    it rests.
     """
 
     def __init__(self) -> None:

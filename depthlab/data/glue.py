@@ -74,14 +74,24 @@ def read_task(task: GlueTask, root: str | None) -> dict[str, Examples]:
     if root is None:
         announce(HUB)
         return {split: _load_hub_split(task, split) for split in task.splits}
-    folder = Path(root).expanduser() / task.folder
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; set data.root to the folder that holds {task.folder}")
+    folder = find_folder(task, root)
     splits = {split: read_split(task, folder.parent, split) for split in task.splits}
     found = {split: examples for split, examples in splits.items() if examples is not None}
     if not found:
         raise UserError(f"{folder}: none of {', '.join(f'{split}.tsv' for split in splits)} is there; fetch them")
     return found
+
+
+def find_folder(task: GlueTask, root: str) -> Path:
+    """The folder of a task.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = Path(root).expanduser() / task.folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; set data.root to the folder that holds {task.folder}")
+    return folder
 
 
 def _load_hub_split(task: GlueTask, split: str) -> Examples:

@@ -57,7 +57,7 @@ class ProbingDataModule(LabelledDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.task_name = self.title = {file: name for name, file in FILES.items()}.get(task, task)
+        self.task_name = self.title = our_name(task)
         if self.task_name not in FILES:
             raise UserError(f"data.task is {task}; it must be one of {', '.join(FILES)}")
         file = find_file(self.task_name, root)
@@ -77,6 +77,11 @@ class ProbingDataModule(LabelledDataModule):
         return self.labels[int(prediction)]
 
 
+def our_name(task: str) -> str:
+    """Of a task, by SentEval's name or ours; of others what they are called."""
+    return {file: name for name, file in FILES.items()}.get(task, task)
+
+
 def find_file(task: str, root: str | None) -> Path:
     """The file of a task, by SentEval's name of it or ours.
 
@@ -88,6 +93,7 @@ def find_file(task: str, root: str | None) -> Path:
             f"data.root is not set; give the folder with SentEval's probing files ({SENTEVAL}), or make them with "
             "`depthlab data probing`"
         )
+    task = our_name(task)
     names = [f"{name}{suffix}" for name in dict.fromkeys((FILES[task], task)) for suffix in (".txt", ".txt.gz")]
     found = [file for name in names if (file := Path(root).expanduser() / name).is_file()]
     if not found:

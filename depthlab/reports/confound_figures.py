@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator
 from depthlab.errors import UserError
 from depthlab.metrics import bootstrap_intervals
 from depthlab.reports.confounds import CONFOUNDS, LabelEffects
-from depthlab.reports.figures import COLOURS, LINE, MARKERS
+from depthlab.reports.figures import COLOURS, LINE, MARKERS, no_formula
 from depthlab.reports.labels import most_frequent
 
 STYLES = [
@@ -79,7 +79,7 @@ def confound_figure(tokens: pd.DataFrame, confound: str) -> Figure:
     depth, count = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     for (model, line), style in zip(points.groupby("model", sort=False), STYLES, strict=False):
         depth.fill_between(line.value, line.low, line.high, color=style["color"], alpha=0.2, linewidth=0)
-        depth.plot(line.value, line["mean"], label=f"{model} ({line.pieces.sum():,} pieces)", **style)
+        depth.plot(line.value, line["mean"], label=f"{no_formula(model)} ({line.pieces.sum():,} pieces)", **style)
         count.plot(line.value, line.pieces, linestyle="", markerfacecolor="none", **style)
     depth.set(ylabel="mean depth (iterations)", title=f"Depth and {text}")
     decades = (10 ** np.floor(np.log10(points.pieces.min())), 10 ** np.ceil(np.log10(points.pieces.max() + 1)))
@@ -121,7 +121,7 @@ def effects_figure(effects: LabelEffects, name: str) -> Figure:
         pieces = table.pieces.fillna(0).astype(int)
         axes.set_yticks(rows, [f"{label} ({pieces[label]:,})" for label in labels])
         axes.invert_yaxis()
-        axes.set(xlabel="deeper than all others (iterations)", title=model)
+        axes.set(xlabel="deeper than all others (iterations)", title=no_formula(model))
         axes.grid(axis="x", color=LINE, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[::wide]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from depthlab.reports.figures import LINE
+from depthlab.reports.figures import LINE, no_formula
 from depthlab.reports.fixed_point import STYLES
 
 ALL = "train/depth/all"
@@ -25,7 +25,7 @@ def depth_curves(scalars: Mapping[str, pd.Series], title: str) -> Figure:
         if curve is not None:
             axes.plot(curve, color=colour, marker=marker, markevery=0.1, label=kind.name.lower())
     axes.plot(scalars[ALL], color="#000000", linestyle=":", linewidth=2, label="all")
-    axes.set(xlabel="optimiser step", ylabel="mean depth (iterations per token)", title=title)
+    axes.set(xlabel="optimiser step", ylabel="mean depth (iterations per token)", title=no_formula(title))
     axes.set_ylim(bottom=0)
     axes.grid(color=LINE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

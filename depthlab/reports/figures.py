@@ -19,6 +19,11 @@ PAGE = {"#000000": "var(--ink)", "#ffffff": "var(--paper)", LINE: "var(--line)"}
 """What stands for a colour in the page: black and white, matplotlib's own, change places in the dark."""
 
 
+def no_formula(name: str) -> str:
+    """A name for matplotlib, to whom what stands between two dollars is a formula, and an error where it is none."""
+    return name.replace("$", r"\$")
+
+
 def embed(canvas: Canvas, caption: str, file: str) -> Figure:
     """A picture of matplotlib's as a block of a report.
 

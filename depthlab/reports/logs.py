@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 
 def read_scalars(directory: Path) -> dict[str, pd.Series]:
@@ -12,6 +11,9 @@ def read_scalars(directory: Path) -> dict[str, pd.Series]:
     Args:
         directory: The run's; one that has logged nothing has no scalars.
     """
+    # TensorBoard is for this only, and no other command is to wait for it.
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
     events = EventAccumulator(str(directory), size_guidance={SCALARS: 0})  # 0: every one of them
     events.Reload()
     scalars = {}

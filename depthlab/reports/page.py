@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from depthlab.data.glue_tasks import TASKS as GLUE
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.inspection import Inspector
@@ -15,7 +16,7 @@ from depthlab.reports.document import Block, Document, Figure, Heading
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.probing import probing_blocks
 from depthlab.reports.publish import publish
-from depthlab.reports.runs import RunRecord, read_runs
+from depthlab.reports.runs import LeftOut, RunRecord, read_runs
 from depthlab.reports.sentences import sentence
 from depthlab.reports.tokens import read_tokens
 from depthlab.reports.trained import Run, depth_figures, find_runs, fixed_point_figures, kinds_table, trained_table
@@ -43,10 +44,11 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
         to: Folder for the report: `page.html`, `page.md` and its figures. An earlier one there is replaced.
 
     Raises:
-        UserError: There is no run, or the report can't be written.
+        UserError: There is no run; a file is no table; or the report can't be written.
     """
     trained, left_out = find_runs(runs)
-    tables = find_tables(runs)
+    tables, others = find_tables(runs)
+    left_out += others
     if not trained and not tables:
         reason = f"; {left_out[0].directory}: {left_out[0].reason}" if left_out else ""
         raise UserError(f"neither a finished run nor a table of a treebank in {', '.join(runs)}{reason}")
@@ -55,8 +57,8 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
 
     def fine_tuned(suite: str) -> Sequence[RunRecord]:
         records, others = read_runs(folders, suite)
-        of_suite = {run.directory for run in trained if run.config["task"] == suite}
-        left_out.extend(run for run in others if run.directory in of_suite)  # those that have not ended are there
+        known = {run.directory for run in trained if run.config["task"] != suite} | {run.directory for run in left_out}
+        left_out.extend(run for run in others if run.directory not in known)
         return records
 
     def which_words() -> Sequence[Block]:
@@ -93,10 +95,25 @@ def _section(title: str, make: Callable[[], Sequence[Block]]) -> Iterator[Block]
     yield from (replace(block, level=3) if isinstance(block, Heading) else block for block in blocks)
 
 
-def find_tables(paths: Sequence[str]) -> list[Path]:
-    """All tables of treebanks at and under some paths."""
-    found = (file for path in map(Path, paths) for file in ([path] if path.is_file() else path.rglob("*.parquet")))
-    return list(dict.fromkeys(found))
+def find_tables(paths: Sequence[str]) -> tuple[list[Path], list[LeftOut]]:
+    """All tables of treebanks at and under some paths, each once; and what else in Parquet their folders hold.
+
+    Raises:
+        UserError: A file that is itself named is no such table.
+    """
+    tables: dict[Path, Path] = {}  # what it really is: as it was named first
+    others = []
+    for path in map(Path, paths):
+        for file in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
+            try:
+                read_tokens([file])
+            except UserError as error:
+                if file == path:
+                    raise
+                others.append(LeftOut(file, str(error).removeprefix(f"{file}: ")))
+            else:
+                tables.setdefault(file.resolve(), file)
+    return list(tables.values()), others
 
 
 def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
@@ -104,6 +121,10 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
     if not adaptive:
         raise UserError("none of the runs has an adaptive model")
     logging.disable_progress_bar()
+    yield (
+        f"By the first adaptive run of each task, {MOST_MODELS} at most. The number of a piece is its depth; the "
+        "strongest colour is that of a run's deepest piece."
+    )
     for run in list(adaptive.values())[::-1][:MOST_MODELS]:
         checkpoint = str(run.directory / "model")
         model = load_as_saved(checkpoint)
@@ -112,5 +133,6 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
         inspections = [inspector(text if predicts else text.replace(" [MASK]", "")) for text in SENTENCES]
         deepest = max(piece.depth for inspection in inspections for piece in inspection.pieces)
         yield Heading(f"{run.name} ({run.task})")
-        yield f"Depths stand below the pieces, {deepest} in the strongest colour."
+        if len(getattr(GLUE.get(run.results.get("task")), "texts", ())) > 1:
+            yield "It was fine-tuned on pairs of texts: what it says of a single one means nothing."
         yield from (sentence(inspection, deepest) for inspection in inspections)

@@ -10,7 +10,7 @@ from depthlab.data.glue_tasks import TASKS
 from depthlab.reports.choice import choose, epochs_table
 from depthlab.reports.classification import SCORES
 from depthlab.reports.document import Document, Heading, Table, dashed
-from depthlab.reports.figures import COLOURS, LINE, MARKERS, embed
+from depthlab.reports.figures import COLOURS, LINE, MARKERS, embed, no_formula
 from depthlab.reports.glue import AVERAGED
 from depthlab.reports.models import Settings, name_models, natural_order, tell_apart
 from depthlab.reports.publish import publish
@@ -97,7 +97,7 @@ def draw(points: pd.DataFrame) -> Canvas:
     families = points.groupby("family", sort=False)
     styles = {
         name: {
-            "label": f"{name} ({_few(family.runs)} runs a point)",
+            "label": f"{no_formula(name)} ({_few(family.runs)} runs a point)",
             "color": COLOURS[index % len(COLOURS)],
             "marker": MARKERS[index % len(MARKERS)],
             "linestyle": "--" if family.setting.iloc[0] == "depth" else "-",

@@ -46,8 +46,9 @@ def table_1(runs: Mapping[str, Mapping[str, float]]) -> Table:
         papers = [f"{number:.1f}" for number in PAPER[tag]] if tag in PAPER else ["-"] * 3
         rows.append([name, *(_cell(values, tag, factor) for values in runs.values()), *papers])
     caption = (
-        "On the held-out documents; mean depths are iterations per token, with 95 % intervals over documents. The "
-        "paper's numbers: Simoulin and Crabbé 2021, Table 1, on their own held-out data."
+        "On the held-out documents of each run; mean depths are iterations per token, with 95 % intervals over "
+        "documents where those were logged. The paper's numbers: Simoulin and Crabbé 2021, Table 1, on their own "
+        "held-out data."
     )
     return Table(caption, ["held-out documents", *runs, "paper: tiny", "small", "base"], rows)
 

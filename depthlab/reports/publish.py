@@ -20,7 +20,7 @@ def publish(
         name: Of the report.
         to: Folder; it is made if it is not there. An earlier report of that name is replaced, nothing else is.
         document: The report.
-        left_out: Runs to list at its end.
+        left_out: To list at its end.
         others: Contents of other files, by name.
 
     Raises:
@@ -47,7 +47,7 @@ def publish(
 def _missing(left_out: Sequence[LeftOut]) -> list[Block]:
     if not left_out:
         return []
-    return [Heading("Runs that are left out"), Bullets([f"{run.directory}: {run.reason}" for run in left_out])]
+    return [Heading("What is left out"), Bullets([f"{run.directory}: {run.reason}" for run in left_out])]
 
 
 def _write(target: Path, files: Mapping[str, str | bytes]) -> None:

@@ -73,7 +73,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that a report can't use, and why."""
+    """A run that a report can't use, and why; or a table, by its file."""
 
     directory: Path
     reason: str

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import abspath
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from depthlab.data.corpus import as_sources
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.reports.depth_curves import ALL, depth_curves
@@ -16,7 +18,7 @@ from depthlab.reports.document import Block, Table, dashed
 from depthlab.reports.figures import embed
 from depthlab.reports.fixed_point import READINGS, fixed_point_panels
 from depthlab.reports.logs import read_scalars
-from depthlab.reports.models import shorten
+from depthlab.reports.models import run_directory, shorten
 from depthlab.reports.pretraining import table_1
 from depthlab.reports.runs import CONFIG, RESULTS, LeftOut
 
@@ -33,12 +35,14 @@ class Run:
         directory: The run's.
         config: Its settings.
         results: What `results.json` says.
+        model: Configuration of the exported model; empty where depthlab exports none, since its tokens have no depth.
     """
 
     name: str
     directory: Path
     config: dict[str, Any]
     results: dict[str, Any]
+    model: dict[str, Any]
 
     @property
     def is_language_model(self) -> bool:
@@ -49,12 +53,6 @@ class Run:
         """The experiment's kind, and of fine-tuning what was learnt."""
         kind, task = self.config["task"], self.results.get("task")
         return f"{kind}: {task}" if task else kind
-
-    @property
-    def model(self) -> dict[str, Any]:
-        """Configuration of the exported model; empty where depthlab exports none, since its tokens have no depth."""
-        file = self.directory / "model" / "config.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
@@ -69,29 +67,36 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
             raise UserError(f"{path} does not exist; name run directories, folders that hold some, or tables")
         for file in path.rglob(CONFIG):
             directories.setdefault(file.parent.resolve(), file.parent)
-    contents: dict[Path, tuple[dict[str, Any], dict[str, Any]]] = {}
-    left_out = []
+    names = shorten(map(abspath, directories.values()))  # of "." too
+    runs, left_out = [], []
     for directory in sorted(directories.values()):
         try:
-            contents[directory] = _read(directory)
+            runs.append(_read(names[abspath(directory)], directory))
         except UserError as error:
             left_out.append(LeftOut(directory, str(error)))
-    names = shorten(map(str, contents))
-    runs = [Run(names[str(path)], path, *content) for path, content in contents.items()]
     return sorted(runs, key=lambda run: not run.is_language_model), left_out
 
 
-def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not (directory / RESULTS).is_file():
-        raise UserError(f"unfinished or failed: it has no {RESULTS}")
+def _read(name: str, directory: Path) -> Run:
     try:
         config = yaml.safe_load((directory / CONFIG).read_text())
+        if not isinstance(config, dict) or "task" not in config:
+            raise UserError(f"its {CONFIG} is not one that a run writes")
+        if not (directory / RESULTS).is_file():
+            raise UserError(f"unfinished or failed: it has no {RESULTS}")
         results = json.loads((directory / RESULTS).read_text())
+        exported = directory / "model" / "config.json"
+        run = Run(name, directory, config, results, json.loads(exported.read_text()) if exported.is_file() else {})
+        _row(run)
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{RESULTS} or {CONFIG} has no {error}: it is not a run of this version") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict) or not isinstance(results, dict) or "task" not in config:
-        raise UserError(f"its {CONFIG} or {RESULTS} is not what a run writes")
-    return config, results
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{RESULTS} or {CONFIG} is not what a run writes ({error})") from None
+    return run
 
 
 def trained_table(runs: Sequence[Run]) -> Table:
@@ -102,34 +107,35 @@ def trained_table(runs: Sequence[Run]) -> Table:
     """
     if not runs:
         raise UserError("only tables of treebanks were named, no run")
-    rows = []
-    for run in runs:
-        results, model = run.results, run.model
-        tokens, seconds, iterations = (results.get(name) for name in ("tokens", "seconds", "token_iterations"))
-        cap = model.get("num_hidden_layers")
-        saved = 100 * (1 - iterations / (tokens * cap)) if tokens and iterations and cap else None
-        rows.append(
-            [
-                run.name,
-                run.task,
-                _depth(model),
-                Path(run.config["model"].get("checkpoint") or "-").name,
-                _data(run),
-                f"{results['steps']:,}",
-                dashed(tokens and tokens / 1e6, ".2f"),
-                dashed(seconds and seconds / 60),
-                dashed(tokens and seconds and tokens / seconds, ",.0f"),
-                dashed(iterations and iterations / 1e6, ".2f"),
-                dashed(saved),
-            ]
-        )
     header = ["run", "task", "depth", "started from", "data", "steps", "tokens (M)", "minutes", "tokens/s"]
     caption = (
-        "Tokens are those seen in training, padding not counted; minutes are of training alone. Token-iterations: "
-        "applications of the layer to a token; saved: the share that is missing from those of the same tokens at the "
-        "cap. Speeds can be compared where runs had the same machine to themselves."
+        "All is of the whole training, even where an earlier state was the best. Tokens are those seen, padding not "
+        "counted; minutes are of training alone. Token-iterations: applications of the layer to a token; saved: the "
+        "share that is missing from those of the same tokens at the cap. Speeds can be compared where runs had the "
+        "same machine to themselves."
     )
-    return Table(caption, [*header, "token-iterations (M)", "saved (%)"], rows, left=5)
+    return Table(caption, [*header, "token-iterations (M)", "saved (%)"], list(map(_row, runs)), left=5)
+
+
+def _row(run: Run) -> list[str]:
+    results, model = run.results, run.model
+    epochs = results.get("epochs")  # where the best state is kept, `steps` are its
+    tokens, seconds, iterations = results["tokens"], results["seconds"], results.get("token_iterations")
+    cap = model.get("num_hidden_layers")
+    checkpoint = run.config["model"].get("checkpoint")
+    return [
+        run.name,
+        run.task,
+        _depth(model),
+        run_directory(checkpoint).name if checkpoint else "-",
+        _data(run),
+        f"{epochs[-1]['step'] if epochs else results['steps']:,}",
+        f"{tokens / 1e6:.2f}",
+        f"{seconds / 60:.1f}",
+        dashed(tokens / seconds if seconds else None, ",.0f"),
+        dashed(iterations and iterations / 1e6, ".2f"),
+        dashed(100 * (1 - iterations / (tokens * cap)) if tokens and iterations and cap else None),
+    ]
 
 
 def _depth(model: dict[str, Any]) -> str:
@@ -142,10 +148,8 @@ def _depth(model: dict[str, Any]) -> str:
 def _data(run: Run) -> str:
     data = run.results["data"]
     if not run.is_language_model:
-        return ", ".join(f"{data[split]:,} {split}" for split in ("train", "dev", "test") if split in data)
-    corpus = run.config["data"]["corpus"]
-    sources = corpus if isinstance(corpus, list) else [corpus]
-    names = (Path(source["path"] if isinstance(source, dict) else source).name for source in sources)
+        return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.items())
+    names = (Path(source.path).name or source.path for source in as_sources(run.config["data"]["corpus"]))
     return f"{', '.join(names)}: {data['documents']:,} documents, {data['tokens'] / 1e6:,.1f} M tokens"
 
 
@@ -163,11 +167,11 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
         scalars = read_scalars(run.directory)
         if ALL in scalars and scalars[ALL].nunique() > 1:
             drawn += 1
-            points = len(scalars[ALL])
+            steps = run.config["trainer"]["log_every_n_steps"]
             caption = (
                 f"{run.name}: mean depth of the tokens of each kind in training. A point of a line is the mean over "
-                f"{run.config['trainer']['log_every_n_steps']} steps, of about {run.results['tokens'] / points:,.0f} "
-                "tokens of all kinds; tau is the weight of the ponder cost in the loss."
+                f"{steps} steps, of about {run.results['tokens'] / run.results['steps'] * steps:,.0f} tokens of all "
+                "kinds; tau is the weight of the ponder cost in the loss."
             )
             yield embed(depth_curves(scalars, run.name), caption, f"depth-{drawn}.png")
     if not drawn:
@@ -177,13 +181,13 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
 def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
     drawn = 0
     for run in runs:
-        scalars = read_scalars(run.directory)
-        last = {tag: values.iloc[-1] for tag, values in scalars.items() if tag.startswith("fixed_point")}
-        if last:
+        logged = {tag: values for tag, values in read_scalars(run.directory).items() if tag.startswith("fixed_point")}
+        if logged:
             drawn += 1
+            step = max(values.index[-1] for values in logged.values())
+            last = {tag: values[step] for tag, values in logged.items() if step in values.index}
             tables = {name: _by_kind(last, name) for name in (*READINGS, "fixed_point_tokens")}
             tokens = tables.pop("fixed_point_tokens").nan_to_num()
-            step = scalars["fixed_point/plain/1"].index[-1]
             caption = (
                 f"{run.name}, at the validation of step {step:,}: mean cosine similarity of consecutive states by kind "
                 "of token. Left as the authors have it, where a frozen token counts as 1; in the middle, tokens that "

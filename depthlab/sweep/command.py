@@ -14,6 +14,9 @@ from jsonargparse import get_loader
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
+from depthlab.data.glue import find_folder
+from depthlab.data.glue_tasks import TASKS
+from depthlab.data.probing import find_file
 from depthlab.errors import UserError
 from depthlab.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
 from depthlab.sweep.queue import Queue, cell_of, storage_errors
@@ -65,7 +68,8 @@ def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
         read_settings: to check them.
 
     Raises:
-        UserError: bad options, settings or grid; the storage or the directory can't be had, or hold another sweep.
+        UserError: bad options, settings or grid; there is no data; the storage or the directory can't be had, or hold
+            another sweep.
         SystemExit: with status 130 at Ctrl-C.
     """
     options, rest = _parser().parse_known_args(arguments)
@@ -74,7 +78,7 @@ def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
     settings = read_settings([*configs, *shared])
     for cell in cover(grids):
         try:
-            read_settings([*configs, *shared, *cell.arguments])
+            find_data(read_settings([*configs, *shared, *cell.arguments]))
         except UserError as error:
             raise UserError(f"the grid's cell {cell.name}: {error}") from error
     directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}")
@@ -100,6 +104,19 @@ def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
             print("Interrupted. Go on: the same command.", flush=True)
             sys.exit(130)
         print(_summary(queue.trials(), directory, settings["task"]), flush=True)
+
+
+def find_data(settings: Mapping[str, Any]) -> None:
+    """Look for the files of a fit's task, of which nothing is read; what comes from the hub is not looked for.
+
+    Raises:
+        UserError: they are not there, and the fit would fail.
+    """
+    data = settings["data"]
+    if settings["task"] == "glue" and data["root"] is not None:
+        find_folder(TASKS[data["task"]], data["root"])
+    elif settings["task"] == "probing":
+        find_file(data["task"], data["root"])
 
 
 def fit_command(configs: Sequence[str], shared: Sequence[str], cell: Cell, run_dir: Path, resumes: bool) -> list[str]:

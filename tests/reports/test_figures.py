@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from depthlab.reports.figures import COLOURS, LINE, embed
+from depthlab.reports.figures import COLOURS, LINE, embed, no_formula
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,13 @@ def test_names_do_not_clash(pictures):
         assert len(references) > 5 and set(references) <= set(own)
         names += own
     assert len(names) == len(set(names))
+
+
+def test_a_name_is_no_formula():
+    for name in (r"a $\frac$ b", "$x_$", "5 $"):
+        canvas = Canvas(figsize=(2, 1))
+        canvas.subplots().set_title(no_formula(name))
+        assert f">{name}</text>" in embed(canvas, "What it shows.", "one.png").svg.replace("\n", "")
 
 
 def test_the_network_is_not_needed(pictures):

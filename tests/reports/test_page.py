@@ -4,13 +4,16 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure as Canvas
 from torch.utils.tensorboard import SummaryWriter
 
 from depthlab.cli import main
 from depthlab.errors import UserError
+from depthlab.reports import trained
 from depthlab.reports.depth_curves import depth_curves
 from depthlab.reports.logs import read_scalars
 from depthlab.reports.page import page
@@ -101,20 +104,22 @@ def test_one_page_of_everything(pretrained, tmp_path):
     folder = tmp_path / "runs <b>"
     shutil.copytree(pretrained, folder / "small")
     tuned = write_run(folder / "rte", [0.5, 0.625], "rte")
+    write_checkpoint(tuned / "model")
     token_table().to_parquet(folder / "words.parquet")
     (folder / "broken").mkdir()
-    (folder / "broken/config.yaml").write_text("task: glue")
+    shutil.copy(tuned / "config.yaml", folder / "broken")
     page([str(folder)], str(tmp_path / "report"))
     found = sections((tmp_path / "report/page.md").read_text())
     assert list(found) == [
         *("What was trained", "Depth by kind of token", "Depth while training", "Fixed point", "GLUE", "Probing"),
-        *("Which words", "Sentences", "Runs that are left out"),
+        *("Which words", "Sentences", "What is left out"),
     ]
 
     row = cells(found["What was trained"], "small")
     assert row[1:5] == ["pretraining", "cap 4, tau 0.0005", "-", "novels, wikipedia: 1,234 documents, 5.6 M tokens"]
     assert row[5:] == ["40", "1.00", "2.0", "8,333", "3.00", "25.0"], "3 of 4 million token-iterations at the cap"
-    assert cells(found["What was trained"], tuned.name)[1] == "glue: rte"
+    row = cells(found["What was trained"], tuned.name)
+    assert row[1] == "glue: rte" and row[4:6] == ["2,490 train, 277 dev", "20"], "all steps, not those of the best"
     assert cells(found["Depth by kind of token"], "MLM accuracy (%)")[1:3] == ["29.70", "55.4"]
     assert cells(found["Depth by kind of token"], "[CLS]")[1:3] == ["3.93 [3.90, 3.98]", "6.0"]
     assert "depth-1.png" in found["Depth while training"] and "250,000 tokens" in found["Depth while training"]
@@ -122,8 +127,11 @@ def test_one_page_of_everything(pretrained, tmp_path):
     assert "62.5" in found["GLUE"]
     assert found["Probing"].startswith("Left out: ") and "probing" in found["Probing"]
     assert "nsubj" in found["Which words"]
-    assert found["Sentences"].count("mean depth") == 4 and "[MASK], piece" in found["Sentences"]
-    assert "broken: unfinished" in found["Runs that are left out"]
+    pretraining, rte = found["Sentences"].split("\n### ")[1:]
+    assert "pairs of texts" in rte and "pairs of texts" not in pretraining
+    assert pretraining.count("mean depth") == rte.count("mean depth") == 4
+    assert "[MASK], piece" in pretraining
+    assert "broken: unfinished" in found["What is left out"]
 
     html = (tmp_path / "report/page.html").read_text()
     parsed = Page()
@@ -131,18 +139,25 @@ def test_one_page_of_everything(pretrained, tmp_path):
     parsed.close()
     assert not parsed.open and not [target for target in parsed.fetched if not target.startswith("#")]
     assert all(len(set(rows)) <= 2 for rows in parsed.tables), "rows of a table are alike, but where a cell spans some"
-    assert html.count("<svg") >= 2 and "<b>" not in parsed.get_starttag_text()
+    assert html.count("<svg") >= 2 and "runs &lt;b&gt;/broken" in html and "runs <b>" not in html
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"page.md", "page.html", "depth-1.png", "fixed-point-1.png"} <= names
-    page([str(folder)], str(tmp_path / "report"))  # an earlier report may be replaced
+    page([str(tuned)], str(tmp_path / "report"))  # an earlier report may be replaced
 
 
-def test_the_fixed_point_is_the_last_one_logged(pretrained, tmp_path):
-    from depthlab.reports.trained import _by_kind
-
-    last = {tag: values.iloc[-1] for tag, values in read_scalars(pretrained).items() if tag.startswith("fixed_point")}
-    table = _by_kind(last, "fixed_point_running")
-    assert table.shape == (7, CAP)
+def test_the_fixed_point_is_of_the_last_validation_alone(pretrained, tmp_path, monkeypatch):
+    """In an earlier one a plain token ran in the last iteration; in the last none did."""
+    run = shutil.copytree(pretrained, tmp_path / "small")
+    with SummaryWriter(str(run)) as writer:
+        for reading in ("fixed_point", "fixed_point_running", "fixed_point_layer", "fixed_point_tokens"):
+            for n in range(1, CAP + 1):
+                writer.add_scalar(f"{reading}/plain/{n}", 0.125, STEPS - 10)
+    drawn = []
+    monkeypatch.setattr(trained, "fixed_point_panels", lambda tables, tokens: drawn.append(tables) or Canvas())
+    runs, _ = find_runs([str(run)])
+    (figure,) = trained.fixed_point_figures(runs)
+    table = drawn[0]["fixed_point_running"]
+    assert table.shape == (7, CAP) and f"step {STEPS}:" in figure.caption
     assert table[0].tolist() == pytest.approx([*SIMILARITY["plain"], np.nan], nan_ok=True)
     assert table[4].tolist() == pytest.approx(SIMILARITY["cls"]) and torch.isnan(table[1]).all()
 
@@ -164,6 +179,29 @@ def test_sections_without_anything_say_what_they_want(tmp_path, capsys):
     assert cells(found["What was trained"], "rte")[2] == "-"
 
 
+def test_tables_count_once_and_what_is_none_is_listed(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    write_run(folder / "rte", [0.5])
+    write_run(folder / "again", [0.5])
+    write_run(folder / "sweep/lr=1", [0.5], learning_rate=1.0)
+    (folder / "sweep/lr=2.log").write_text("depthlab: error: no such folder")
+    token_table().assign(depth=6).to_parquet(folder / "words.parquet")
+    (tmp_path / "link.parquet").symlink_to(folder / "words.parquet")
+    pd.DataFrame({"text": ["of others"]}).to_parquet(folder / "foreign.parquet")
+    page([str(folder), f"{folder}/rte/../words.parquet", str(tmp_path / "link.parquet")], str(tmp_path / "report"))
+    found = sections((tmp_path / "report/page.md").read_text())
+    assert found["Which words"].count("has depth 6") == 1 and "Left out" not in found["Which words"]
+    listed = dict(line.removeprefix(f"- {folder}/").split(": ", 1) for line in found["What is left out"].splitlines())
+    assert listed.keys() == {"rte", "sweep/lr=2", "foreign.parquet"}
+    assert "same settings" in listed["rte"] and "lr=2.log" in listed["sweep/lr=2"]
+    assert listed["foreign.parquet"].startswith("the table has no column model")
+
+    capsys.readouterr()
+    for file, expected in ((folder / "foreign.parquet", "no column model"), (folder / "sweep/lr=2.log", "not a table")):
+        message = error_of(capsys, ["report", str(folder), str(file), f"--to={tmp_path}/other"])
+        assert f"{file}: " in message and expected in message and not (tmp_path / "other").exists()
+
+
 def test_bad_paths(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="gone does not exist"):
@@ -176,3 +214,38 @@ def test_bad_paths(tmp_path, capsys):
     assert not runs and "cannot be read" in left_out[0].reason
     with pytest.raises(UserError, match="no run"):
         trained_table(runs)
+
+
+WRONG = {
+    "foreign": (lambda config, results: config.pop("task"), "its config.yaml is not one that a run writes"),
+    "no steps": (lambda config, results: results.update(steps=None, epochs=None), "is not what a run writes"),
+    "no seconds": (lambda config, results: results.pop("seconds"), "has no 'seconds': it is not a run of this version"),
+    "no data": (lambda config, results: results.pop("data"), "has no 'data'"),
+    "other data": (lambda config, results: results.update(data=[1]), "is not what a run writes"),
+    "no corpus": (lambda config, results: config["data"].pop("corpus"), "has no 'corpus'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_run_that_lacks_something_is_listed(pretrained, tmp_path, name):
+    change, reason = WRONG[name]
+    write_run(tmp_path / "good", [0.5])
+    run = tmp_path / "bad"
+    run.mkdir()
+    config = yaml.safe_load((pretrained / "config.yaml").read_text())
+    results = json.loads((pretrained / "results.json").read_text())
+    change(config, results)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (run / "results.json").write_text(json.dumps(results))
+    runs, left_out = find_runs([str(tmp_path)])
+    assert [run.name for run in runs] == ["good"]
+    assert [(run.directory.name, reason in run.reason) for run in left_out] == [("bad", True)]
+
+
+def test_a_run_counts_once_and_has_a_name_however_it_is_named(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "runs/rte", [0.5])
+    (tmp_path / "link").symlink_to(run)
+    monkeypatch.chdir(run)
+    for paths in ([".", "../rte", str(run)], [str(tmp_path / "link"), "."], [str(tmp_path), str(run)]):
+        runs, _ = find_runs(paths)
+        assert len(runs) == 1 and runs[0].name in ("rte", "link"), paths

@@ -36,6 +36,8 @@ def experiment(tmp_path, monkeypatch):
         f"base: {os.path.relpath(REPOSITORY / 'experiments/glue.yaml', tmp_path)}\n"
         f"sweep: {{data.task: [rte, mrpc], {LR}: [5e-5, 3.0e-5]}}\n"
     )
+    for folder in ("RTE", "MRPC"):
+        (tmp_path / "GLUE" / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     calls = []
 
@@ -114,6 +116,14 @@ BAD = {
     "no values": (["--config=small.yaml", "--data.task=[]"], "--data.task has no values"),
     "no YAML": (["--config=small.yaml", "--data.task=[rte"], "--data.task [rte is not YAML"),
     "no name": (["--config=small.yaml", "data.task", "rte"], "data.task: settings are given as"),
+    "no data": (
+        ["--config=small.yaml", "--data.root=GLUE", "--data.task=[rte, cola]"],
+        "the grid's cell task=cola,lr=3e-05: GLUE/CoLA: no such folder; set data.root",
+    ),
+    "no probes": (
+        ["--config", str(REPOSITORY / "experiments/probing.yaml"), "--data.root=GLUE"],
+        "GLUE: no past_present.txt there",
+    ),
     "no storage": (["--config=small.yaml", "--storage=nonsense"], "--storage nonsense: Could not parse"),
     "no directory": (["--config=small.yaml", "--run_dir=small.yaml/sweep"], "--run_dir small.yaml/sweep"),
 }
