@@ -232,6 +232,8 @@ class DepthlabCLI(LightningCLI):
         is_validated = self.best is not None and self.best.epochs
         is_tested = is_validated and self.datamodule.tested_after_fit and self.datamodule.test_splits
         if is_tested:
+            if not self.best.path.exists():
+                raise UserError(f"{self.best.path} is gone, so the best state can't be tested: start anew")
             self.trainer.test(self.model, self.datamodule, ckpt_path=self.best.path, verbose=False)
             results |= {
                 name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("test/")
