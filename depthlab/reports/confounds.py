@@ -7,7 +7,7 @@ import pandas as pd
 
 from depthlab.errors import UserError
 from depthlab.reports.document import Table, dashed
-from depthlab.reports.labels import most_frequent
+from depthlab.reports.labels import compare, most_frequent
 from depthlab.reports.regression import QUANTILE, Fit, clustered_least_squares, ratio_interval
 
 
@@ -153,10 +153,12 @@ def effects_table(effects: LabelEffects, name: str) -> Table:
         name: what the labels are: "relation", "part of speech".
     """
     models = {model: of_model.set_index("label") for model, of_model in effects.labels.groupby("model", sort=False)}
-    header, rows = [name, *(f"{m}: {column}" for m in models for column in ("alone", "held", "left (%)"))], []
-    for label in most_frequent(effects.labels):
-        cells = [_cells(table.loc[label]) if label in table.index else ["-"] * 3 for table in models.values()]
-        rows.append([label, *(cell for of_model in cells for cell in of_model)])
+    columns = ["alone", "held", "left (%)"]
+    cells = {
+        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
+        for label in most_frequent(effects.labels)
+        for model, table in models.items()
+    }
     fits = "; ".join(
         f"{fit.model}: {fit.pieces:,} pieces in {fit.sentences:,} sentences"
         + (f", {fit.without:,} more without a value of a confound" if fit.without else "")
@@ -170,7 +172,7 @@ def effects_table(effects: LabelEffects, name: str) -> Table:
         "dash where alone is not significantly different from 0. In brackets: 95 % intervals, errors clustered by "
         f"sentence, of labels in {FEWEST_SENTENCES} sentences or more. {fits}."
     )
-    return Table(caption, header, rows)
+    return compare(caption, name, columns, cells)
 
 
 def slopes_table(effects: LabelEffects) -> Table:

@@ -29,6 +29,9 @@ STANFORD: dict[str, tuple[str, ...]] = {
 Subtypes are labels of their own in Stanford's: `nmod:poss` is poss, `nsubj:pass` nsubjpass, `compound:prt` prt.
 """
 
+MOST_BESIDE = 4
+"""Models that tables show side by side; with more, they are below each other for every label."""
+
 PROBING = ("Tense", "SubjNum", "ObjNum", "TopConst")
 PAPER: dict[str, tuple[int, tuple[float, ...]]] = {
     "punct": (121_000, (5.0, 4.8, 5.2, 6.7)),
@@ -137,20 +140,13 @@ def label_table(summary: pd.DataFrame, name: str) -> Table:
         name: what the labels are: "relation", "part of speech".
     """
     models = {model: of_model.set_index("label") for model, of_model in summary.groupby("model", sort=False)}
-    header = [name, "pieces"]
-    for model in models:
-        header += [f"{model}: mean depth", "std", "from the rest", "p"]
+    columns = ["pieces", "mean depth", "std", "from the rest", "p"]
     shown = most_frequent(summary)
-    rows = []
-    for label in shown:
-        of_label = {model: table.loc[label] if label in table.index else None for model, table in models.items()}
-        row = [
-            label,
-            " / ".join(dict.fromkeys(f"{found.pieces:,}" for found in of_label.values() if found is not None)),
-        ]
-        for found in of_label.values():
-            row += ["-"] * 4 if found is None else _cells(found)
-        rows.append(row)
+    cells = {
+        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
+        for label in shown
+        for model, table in models.items()
+    }
     caption = (
         f"Iterations of the pieces of words by {name}, the {len(shown)} most frequent of {summary.label.nunique()}; "
         "every piece of a word counts for the word's label. In brackets: 95 % interval from the bootstrap over "
@@ -160,7 +156,29 @@ def label_table(summary: pd.DataFrame, name: str) -> Table:
         f"{PERMUTATIONS:,} permutations of labels among the words of a sentence, corrected for all labels of the model "
         "(max-T); up to 0.05 the difference survives."
     )
-    return Table(caption, header, rows)
+    return compare(caption, name, columns, cells)
+
+
+def compare(caption: str, name: str, columns: Sequence[str], cells: Mapping[tuple[str, str], Sequence[str]]) -> Table:
+    """A table of labels and models: these side by side if they are few, else below each other for every label.
+
+    Args:
+        caption: of the table.
+        name: what the labels are.
+        columns: what there is of each label and model.
+        cells: as many, by label and model, every label with every model.
+    """
+    labels, models = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
+    if len(models) > MOST_BESIDE:
+        rows = [
+            ["" if number else label, model, *cells[label, model]]
+            for label in labels
+            for number, model in enumerate(models)
+        ]
+        return Table(caption, [name, "model", *columns], rows, left=2)
+    header = [text for model in models for text in (f"{model}: {columns[0]}", *columns[1:])]
+    rows = [[label, *(cell for model in models for cell in cells[label, model])] for label in labels]
+    return Table(caption, [name, *header], rows)
 
 
 def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = None) -> Table:
@@ -210,6 +228,7 @@ def _cells(found: pd.Series) -> list[str]:
     mean = f"{found['mean']:.2f} [{dashed(found.low, '.2f')}, {dashed(found.high, '.2f')}]"
     p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
     return [
+        f"{found.pieces:,}",
         Strong(mean) if found.stands_out else mean,
         dashed(found["std"], ".2f"),
         dashed(found.difference, "+.2f"),

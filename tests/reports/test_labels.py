@@ -124,18 +124,32 @@ def test_the_table(tokens):
     table = label_table(summary, "relation")
     counts = changed.dropna(subset="deprel").groupby("deprel").size()
     assert len(table.rows) == 10 and {row[0] for row in table.rows} == set(counts.nlargest(10).index)
-    assert table.header[2:6] == ["ours: mean depth", "std", "from the rest", "p"] and len(table.header) == 10
+    assert table.header[1:6] == ["ours: pieces", "mean depth", "std", "from the rest", "p"]
+    assert table.header[6:] == ["theirs: pieces", "mean depth", "std", "from the rest", "p"]
     for row in table.rows:
-        for start, model in ((2, "ours"), (6, "theirs")):
+        for start, model in ((2, "ours"), (7, "theirs")):
             found = summary[(summary.model == model) & (summary.label == row[0])].squeeze()
             if found.empty:
-                assert row[0] == "nsubj:pass" and model == "theirs" and row[start : start + 4] == ["-"] * 4
+                assert row[0] == "nsubj:pass" and model == "theirs" and row[start - 1 : start + 4] == ["-"] * 5
                 continue
+            assert row[start - 1] == f"{found.pieces:,}"
             assert row[start] == f"{found['mean']:.2f} [{found.low:.2f}, {found.high:.2f}]"
             assert isinstance(row[start], Strong) == found.stands_out
             assert row[start + 1 : start + 3] == [f"{found['std']:.2f}", f"{found.difference:+.2f}"]
     assert "the 10 most frequent of 13" in table.caption and "standard deviation of these means" in table.caption
     assert "| relation " in Document("depth", [table]).to_markdown()
+
+
+def test_many_models_are_below_each_other(tokens):
+    ours = tokens[tokens.model == "ours"]
+    summary = depth_by_label(ours, relations(ours))
+    many = pd.concat([summary.assign(model=f"{model}{number}") for number in range(3) for model in ("a", "b")])
+    table = label_table(many, "relation")
+    assert table.header == ["relation", "model", "pieces", "mean depth", "std", "from the rest", "p"]
+    assert len(table.rows) == 10 * 6 and [row[1] for row in table.rows[:6]] == ["a0", "b0", "a1", "b1", "a2", "b2"]
+    assert [bool(row[0]) for row in table.rows] == [True, *[False] * 5] * 10
+    first, second = label_table(summary, "relation").rows[0], table.rows[0]
+    assert second[0] == first[0] and len(second) == 7
 
 
 def test_the_papers_table(tokens):
