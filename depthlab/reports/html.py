@@ -27,7 +27,7 @@ th { font-weight: 600; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; white-space: normal; }
 .text { text-align: left; }
 tbody { border-bottom: 1px solid var(--line); }
-tbody th { max-width: 16rem; min-width: 11rem; overflow-wrap: anywhere; white-space: normal; }
+tbody th { max-width: 16rem; min-width: 11rem; overflow-wrap: break-word; white-space: normal; }
 tbody tr:hover { background: var(--band); }
 svg { height: auto; max-width: 100%; }
 @media print {
@@ -114,5 +114,7 @@ def _group(rows: Sequence[Sequence[str]], left: int) -> str:
 
 def _cell(tag: str, text: str, is_left: bool, attributes: str = "") -> str:
     content = f"<strong>{escape(text)}</strong>" if isinstance(text, Strong) else escape(text)
+    if tag == "th":
+        content = content.replace(",", ",<wbr>")  # the cells of a sweep have long names without a space
     style = ' class="text"' if is_left else ""
     return f"<{tag}{style}{attributes}>{content}</{tag}>"

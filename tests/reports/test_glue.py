@@ -141,7 +141,7 @@ class Page(HTMLParser):
             self.tables[-1].append(0)
         elif tag in ("td", "th"):
             self.tables[-1][-1] += 1
-        if tag not in ("meta", "link", "br"):
+        if tag not in ("meta", "link", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
