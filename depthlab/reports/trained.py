@@ -46,6 +46,7 @@ class Run:
 
     @property
     def is_language_model(self) -> bool:
+        """Whether its tokens have kinds."""
         return self.config["task"] in LANGUAGE_MODELS
 
     @property
@@ -154,6 +155,11 @@ def _data(run: Run) -> str:
 
 
 def kinds_table(runs: Sequence[Run]) -> Table:
+    """The paper's Table 1 of all language models.
+
+    Raises:
+        UserError: There is none.
+    """
     language_models = {run.name: run.results for run in runs if run.is_language_model}
     if not language_models:
         raise UserError("none of the runs is one of pre-training or retrofit")
@@ -161,6 +167,11 @@ def kinds_table(runs: Sequence[Run]) -> Table:
 
 
 def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
+    """The depth of each kind of token while each language model was trained; none of those whose depth never changed.
+
+    Raises:
+        UserError: There is none to draw.
+    """
     language_models = [run for run in runs if run.is_language_model]
     drawn = 0
     for run in language_models:
@@ -179,6 +190,11 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
 
 
 def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
+    """The paper's figure, in its three readings, of each run that has logged it, at its last validation.
+
+    Raises:
+        UserError: None has.
+    """
     drawn = 0
     for run in runs:
         logged = {tag: values for tag, values in read_scalars(run.directory).items() if tag.startswith("fixed_point")}
