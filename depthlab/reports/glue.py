@@ -157,7 +157,8 @@ def _scores_table(summary: pd.DataFrame) -> Table:
     caption = (
         "Scores in percent, ours on the development sets. For each task the configuration (learning rate, batch, "
         "number of epochs) with the highest mean over seeds was chosen, and its seeds are shown: median, lowest and "
-        "highest, best single seed. The choice and the score are of the same examples, which flatters the score. "
+        "highest, best single seed. Bold: the highest median of ours. "
+        "The choice and the score are of the same examples, which flatters the score. "
         "MNLI is the mean of matched and mismatched. The average weighs eight tasks alike and leaves out WNLI; where "
         "tasks are missing it says of how many it is, and can't be compared with others. GLUE's own score takes the "
         "mean of two metrics in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). Depth is "

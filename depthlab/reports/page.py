@@ -12,7 +12,7 @@ from depthlab.errors import UserError
 from depthlab.inspection import Inspector
 from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
-from depthlab.reports.document import Block, Document, Figure, Heading
+from depthlab.reports.document import Block, Document, Heading
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.probing import probing_blocks
 from depthlab.reports.publish import publish
@@ -53,7 +53,7 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
         reason = f"; {left_out[0].directory}: {left_out[0].reason}" if left_out else ""
         raise UserError(f"neither a finished run nor a table of a treebank in {', '.join(runs)}{reason}")
     folders = [path for path in runs if Path(path).is_dir()]
-    files: dict[str, str | bytes] = {}
+    files: dict[str, str] = {}
 
     def fine_tuned(suite: str) -> Sequence[RunRecord]:
         records, others = read_runs(folders, suite)
@@ -82,7 +82,6 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
         "Sentences": lambda: list(_sentences(trained)),
     }
     blocks = [block for title, make in sections.items() for block in _section(title, make)]
-    files |= {block.file: block.png for block in blocks if isinstance(block, Figure)}
     publish("page", to, Document("Adaptive depth: what the runs show", blocks), left_out, files)
 
 

@@ -39,7 +39,7 @@ def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
     points = summarize(choose(epochs_table(records, names)), families(names, models))
     figure = embed(draw(points), _caption(points), "pareto.png")
     blocks = [figure, Heading("The points"), _table(points)]
-    others = {"pareto.csv": points.to_csv(index=False), figure.file: figure.png}
+    others = {"pareto.csv": points.to_csv(index=False)}
     publish("pareto", to, Document("Depth and quality", blocks), left_out, others)
 
 

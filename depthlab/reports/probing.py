@@ -142,7 +142,8 @@ def _table(summary: pd.DataFrame) -> Table:
         rows.append(_row("", "mean depth: all tokens", dict(zip(TASKS, map(str, depths), strict=True)), tasks))
     caption = (
         "Accuracy in percent, of the epoch of each run that is best on dev, the first of equals: the choice flatters "
-        "dev's accuracy, not the test's. Depth is iterations per token on the test split (on dev where nothing was "
+        "dev's accuracy, not the test's. Bold: the highest of ours, where all "
+        "trained on as many examples. Depth is iterations per token on the test split (on dev where nothing was "
         "tested), in the mean over seeds; token-iterations (layers applied to a token) are those of a whole training "
         "run, all its epochs. Our files are SentEval's, or made of treebanks by depthlab's rules and then smaller (see "
         "the training examples). The paper's numbers are of its own models (Simoulin and Crabbé 2021, Table 3): "

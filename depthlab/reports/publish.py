@@ -6,15 +6,13 @@ from pathlib import Path
 
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
-from depthlab.reports.document import Block, Bullets, Document, Heading
+from depthlab.reports.document import Block, Bullets, Document, Figure, Heading
 from depthlab.reports.html import to_html
 from depthlab.reports.runs import LeftOut
 
 
-def publish(
-    name: str, to: str, document: Document, left_out: Sequence[LeftOut], others: Mapping[str, str | bytes]
-) -> None:
-    """Write `NAME.md`, `NAME.html` and what else there is; show the Markdown, and say where all of it lies.
+def publish(name: str, to: str, document: Document, left_out: Sequence[LeftOut], others: Mapping[str, str]) -> None:
+    """Write `NAME.md`, `NAME.html`, pictures and what else there is; show the Markdown, and say where all of it lies.
 
     Args:
         name: Of the report.
@@ -29,7 +27,8 @@ def publish(
     document = Document(document.title, [*document.blocks, *_missing(left_out)])
     mark = f"depthlab report {name}"
     markdown = document.to_markdown()
-    files = {f"{name}.md": markdown, f"{name}.html": to_html(document, mark), **others}
+    pictures = {block.file: block.png for block in document.blocks if isinstance(block, Figure)}
+    files = {f"{name}.md": markdown, f"{name}.html": to_html(document, mark), **others, **pictures}
     target = Path(to)
     try:
         page = target / f"{name}.html"

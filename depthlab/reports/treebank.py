@@ -37,14 +37,14 @@ def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") ->
     publish("treebank", to, Document("Which words think longest", blocks), [], files)
 
 
-def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str | bytes]]:
+def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str]]:
     """The report's content. What can't be made of the tokens is a note in its place.
 
     Args:
         tokens: As :mod:`depthlab.reports.tokens` has them; `model` is the checkpoint.
 
     Returns:
-        Its blocks; and the other files by name: the pictures, and the depths of all labels in `treebank.csv`.
+        Its blocks; and other files by name: the depths of all labels in `treebank.csv`.
     """
     names, columns = name_columns(list(dict.fromkeys(tokens.model)))
     blocks: list[Block] = [Bullets([_counted(names[m], rows) for m, rows in tokens.groupby("model", sort=False)])]
@@ -72,8 +72,7 @@ def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str | 
                 blocks.append(_against(differing, confound))
     summaries["Stanford label, as published"] = published()
     table = pd.concat(summaries, names=["labels"]).reset_index("labels").convert_dtypes()
-    files: dict[str, str | bytes] = {"treebank.csv": table.to_csv(index=False)}
-    return blocks, files | {block.file: block.png for block in blocks if isinstance(block, Figure)}
+    return blocks, {"treebank.csv": table.to_csv(index=False)}
 
 
 def name_columns(checkpoints: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:

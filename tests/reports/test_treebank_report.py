@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from depthlab.cli import main
-from depthlab.reports.document import Bullets, Figure, Heading, Table
+from depthlab.reports.document import Bullets, Document, Figure, Heading, Table
+from depthlab.reports.publish import publish
 from depthlab.reports.treebank import name_columns, treebank_blocks
 from tests.reports.synthetic import write_run
 from tests.reports.test_glue import Page
@@ -118,7 +119,7 @@ def notes(blocks):
     return [block for block in blocks if isinstance(block, str)]
 
 
-def test_what_is_not_annotated_or_measured_is_a_note():
+def test_what_is_not_annotated_or_measured_is_a_note(tmp_path):
     tokens = token_table().assign(deprel=None, frequency=np.nan, loss=np.nan, pieces=1)
     tokens["sentence_length"] = tokens["position"] = 5
     blocks, files = treebank_blocks(tokens)
@@ -131,8 +132,10 @@ def test_what_is_not_annotated_or_measured_is_a_note():
     assert [block.header[0] for block in blocks if isinstance(block, Table)] == ["part of speech"] * 2 + [
         "confound (unit)"
     ]
-    assert all(files[block.file] == block.png for block in blocks if isinstance(block, Figure))
-    assert "treebank-part-of-speech.png" in files and "treebank-relation.png" not in files
+    publish("treebank", str(tmp_path), Document("words", blocks), [], files)
+    pictures = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
+    assert pictures == {block.file: block.png for block in blocks if isinstance(block, Figure)}
+    assert "treebank-part-of-speech.png" in pictures and "treebank-relation.png" not in pictures
     assert "part of speech" in files["treebank.csv"] and "relation" not in files["treebank.csv"]
 
 
