@@ -1,14 +1,17 @@
-"""LAMB as ALBERT has it, the parameters it treats differently, and the schedule of the learning rate."""
+"""LAMB as ALBERT has it, Muon beside AdamW, the parameters they treat differently, and the learning rate's schedule."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from depthlab.errors import UserError
+
+FEWEST_OUTPUTS = 16
+"""Of a linear layer between states; one with fewer gives probabilities or classes."""
 
 
 class Lamb(Optimizer):
@@ -100,20 +103,84 @@ def _trust_ratio(parameter: Tensor, update: Tensor) -> Tensor:
     return torch.where((parameter_norm > 0) & (update_norm > 0), parameter_norm / update_norm, 1.0)
 
 
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """The trainable parameters of a module in two groups, for :class:`Lamb` or any optimiser of torch.
+class MuonWithAdamW(Optimizer):
+    """Muon for the matrices between states, AdamW for everything else, as Muon's author has it; both are torch's.
 
-    The first group follows the optimiser's own settings. The second holds what ALBERT excludes from weight decay and
-    trust ratio: the parameters of every ``nn.LayerNorm``, whatever its name (one of HF's is ``full_layer_layer_norm``),
-    everything named bias, and any other vector. A parameter tied to several places is listed once, a frozen one never.
+    Muon steps along the nearest orthogonal matrix to the gradient's momentum, here scaled by 0.2 sqrt(longer side), so
+    that its entries have the size of AdamW's updates and one learning rate serves both. Sources: Jordan et al., 2024
+    (https://kellerjordan.github.io/posts/muon/); the scale is of Liu et al., 2025 (arXiv:2502.16982).
+
+    Args:
+        params: Groups of parameters, see :func:`parameter_groups`: those with ``hidden_matrices=True`` are Muon's.
+        lr: Learning rate.
+        betas: AdamW's.
+        eps: AdamW's.
+        weight_decay: Decoupled weight decay, of both.
+        momentum: Muon's.
+
+    Raises:
+        ValueError: An argument is out of its range, or a parameter of Muon's is no matrix.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float = 5e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "hidden_matrices": False})
+        muon, adamw = self._split()
+        # They complete their groups with settings of their own, in place.
+        self._muon = Muon(muon, lr, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+        self._adamw = AdamW(adamw, lr, betas, eps)
+
+    def _split(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Muon's groups, and AdamW's."""
+        groups = self.param_groups
+        return [g for g in groups if g["hidden_matrices"]], [g for g in groups if not g["hidden_matrices"]]
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: Computes the gradients and returns the loss.
+
+        Returns:
+            The closure's loss, or None without a closure.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer, groups in zip((self._muon, self._adamw), self._split(), strict=True):
+            # State and groups are this optimiser's: schedules, checkpoints and gradient scaling see one.
+            optimizer.param_groups, optimizer.state = groups, self.state
+            optimizer.step()
+        return loss
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """The trainable parameters of a module in three groups, for the optimisers above or any of torch.
+
+    The first two follow the optimiser's own settings: the matrices between states, which are the weights of linear
+    layers but for those with fewer outputs than `FEWEST_OUTPUTS` (the halting unit, classifiers); and the rest, such as
+    embeddings and what is tied to them. The third holds what ALBERT excludes from weight decay and trust ratio: the
+    parameters of every ``nn.LayerNorm``, whatever its name (one of HF's is ``full_layer_layer_norm``), everything named
+    bias, and any other vector. A parameter tied to several places is listed once, a frozen one never.
 
     Args:
         module: The model.
 
     Returns:
-        ``[{"params"}, {"params", "weight_decay": 0, "trust_ratio": False}]``; either list of parameters may be empty.
+        ``[{"params", "hidden_matrices": True}, {"params"}, {"params", "weight_decay": 0, "trust_ratio": False}]``; any
+        list of parameters may be empty.
     """
-    main: list[nn.Parameter] = []
+    embeddings = {p for owner in module.modules() if isinstance(owner, nn.Embedding) for p in owner.parameters()}
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     excluded: list[nn.Parameter] = []
     seen: set[nn.Parameter] = set()
     for owner in module.modules():
@@ -121,9 +188,17 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
             if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
-            is_excluded = isinstance(owner, nn.LayerNorm) or name.endswith("bias") or parameter.ndim <= 1
-            (excluded if is_excluded else main).append(parameter)
-    return [{"params": main}, {"params": excluded, "weight_decay": 0.0, "trust_ratio": False}]
+            if isinstance(owner, nn.LayerNorm) or name.endswith("bias") or parameter.ndim <= 1:
+                excluded.append(parameter)
+            elif isinstance(owner, nn.Linear) and parameter not in embeddings and owner.out_features >= FEWEST_OUTPUTS:
+                hidden.append(parameter)
+            else:
+                rest.append(parameter)
+    return [
+        {"params": hidden, "hidden_matrices": True},
+        {"params": rest},
+        {"params": excluded, "weight_decay": 0.0, "trust_ratio": False},
+    ]
 
 
 def warmup_polynomial_decay(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:

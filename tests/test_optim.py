@@ -9,7 +9,8 @@ from torch import nn
 from transformers import AlbertConfig, AlbertForPreTraining
 
 from depthlab.errors import UserError
-from depthlab.optim import Lamb, parameter_groups, warmup_polynomial_decay
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
+from depthlab.optim import Lamb, MuonWithAdamW, parameter_groups, warmup_polynomial_decay
 
 
 def albert_step(p, g, m, v, lr, beta1, beta2, eps, weight_decay, trust_ratio):
@@ -143,10 +144,11 @@ def test_closure_runs_with_gradients():
     assert parameter.tolist() != [1, 1]
 
 
-def test_resumes_from_its_state():
+@pytest.mark.parametrize("kind", [Lamb, MuonWithAdamW])
+def test_resumes_from_its_state(kind):
     def start():
         model = make_tagger()
-        optimizer = Lamb(parameter_groups(model), lr=0.05)
+        optimizer = kind(parameter_groups(model), lr=0.05)
         return model, optimizer, warmup_polynomial_decay(optimizer, 4, 12)
 
     straight, optimizer, schedule = start()
@@ -179,8 +181,8 @@ def test_groups_of_hf_albert():
     assert model.predictions.decoder.weight is model.albert.embeddings.word_embeddings.weight
     model.albert.embeddings.position_embeddings.weight.requires_grad = False
     names = {parameter: name for name, parameter in model.named_parameters()}
-    main, excluded = ([names[p] for p in group["params"]] for group in parameter_groups(model))
-    assert sorted(main + excluded) == sorted(n for n in names.values() if "position_embeddings" not in n)
+    hidden, rest, excluded = ([names[p] for p in group["params"]] for group in parameter_groups(model))
+    assert sorted(hidden + rest + excluded) == sorted(n for n in names.values() if "position_embeddings" not in n)
     # ALBERT's own rule, a pattern on the name.
     assert set(excluded) == {n for n in names.values() if "layer_norm" in n or "LayerNorm" in n or "bias" in n}
     assert any("full_layer_layer_norm.weight" in name for name in excluded)
@@ -188,11 +190,74 @@ def test_groups_of_hf_albert():
 
 def test_groups_go_by_the_type_of_layer_norm_and_by_shape():
     module = nn.ModuleDict({"a": nn.LayerNorm((2, 3)), "b": nn.MultiheadAttention(4, 2), "c": nn.PReLU(3)})
-    main, excluded = parameter_groups(module)
+    hidden, main, excluded = parameter_groups(module)
+    assert not hidden["params"]  # the layers here have few outputs
     assert {id(p) for p in main["params"]} == {id(module["b"].in_proj_weight), id(module["b"].out_proj.weight)}
     assert len(excluded["params"]) == 5
     assert (excluded["weight_decay"], excluded["trust_ratio"]) == (0, False)
     assert set(main) == {"params"}
+
+
+def make_albert():
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 8, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    return AdaptiveAlbertForPreTraining(AdaptiveAlbertConfig(vocab_size=30, num_hidden_layers=2, **sizes)).eval()
+
+
+def test_hidden_matrices_are_those_between_states():
+    model = make_albert()
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    hidden, rest, _ = ([names[p] for p in group["params"]] for group in parameter_groups(model))
+    layer = "albert.encoder.albert_layer_groups.0.albert_layers.0."
+    inside = ["attention.query", "attention.key", "attention.value", "attention.dense", "ffn", "ffn_output"]
+    outside = ["albert.encoder.embedding_hidden_mapping_in", "albert.pooler"]
+    assert set(hidden) == {f"{name}.weight" for name in [*(layer + part for part in inside), *outside]}
+    embeddings = [f"albert.embeddings.{name}_embeddings" for name in ("word", "position", "token_type")]
+    # The MLM head's dense layer has E = 8 outputs here.
+    heads = ["albert.encoder.halting", "sop_classifier.classifier", "predictions.dense"]
+    assert set(rest) == {f"{name}.weight" for name in [*embeddings, *heads]}
+
+
+def test_muon_steps_along_the_orthogonal_factor_and_adamw_does_the_rest():
+    model, lr = make_albert(), 0.01
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = MuonWithAdamW(parameter_groups(model), lr=lr, weight_decay=0.0)
+    schedule = warmup_polynomial_decay(optimizer, 0, 2)
+    rng = np.random.default_rng(0)
+    for parameter in model.parameters():
+        size = rng.uniform(0.1, 1, parameter.shape) * rng.choice([-1, 1], parameter.shape)
+        parameter.grad = torch.tensor(size, dtype=torch.float32)
+    optimizer.step()
+    schedule.step()
+    hidden = set(parameter_groups(model)[0]["params"])
+    for name, parameter in model.named_parameters():
+        step = (start[name] - parameter.detach()).double().numpy()
+        if parameter in hidden:
+            u, _, v = np.linalg.svd(parameter.grad.double().numpy(), full_matrices=False)
+            # Newton-Schulz as Muon has it brings singular values near 1, not to it.
+            values = np.diag(u.T @ step @ v.T) / (lr * 0.2 * math.sqrt(max(parameter.shape)))
+            assert values.min() > 0.6 and values.max() < 1.3, name
+            np.testing.assert_allclose(u.T @ step @ v.T, np.diag(np.diag(u.T @ step @ v.T)), atol=0.1 * lr)
+        else:  # a first step of Adam's is the sign of the gradient
+            np.testing.assert_allclose(step, lr * np.sign(parameter.grad.numpy()), rtol=1e-3, atol=1e-6, err_msg=name)
+    assert {group["lr"] for group in optimizer.param_groups} == {lr / 2}
+
+
+def test_muon_with_adamw_is_torchs_two():
+    model, twin = make_albert(), make_albert()
+    hidden, rest, excluded = parameter_groups(twin)
+    muon = torch.optim.Muon([hidden], lr=0.02, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW([rest, excluded], lr=0.02, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1)
+    both = MuonWithAdamW(parameter_groups(model), 0.02, (0.8, 0.9), 1e-6, 0.1, 0.9)
+    for seed in range(3):
+        tokens = torch.randint(1, 30, (4, 7), generator=torch.Generator().manual_seed(seed))
+        for optimizers, trained in (([both], model), ([muon, adamw], twin)):
+            outputs = trained(tokens, labels=tokens, sentence_order_label=torch.tensor([0, 1, 1, 0]))
+            (outputs.loss + outputs.ponder_cost.mean()).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
 def test_groups_serve_adamw():

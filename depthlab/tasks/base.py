@@ -101,7 +101,7 @@ class Task(LightningModule):
         return ends_step and self.global_step % self.trainer.log_every_n_steps == 0
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """The optimiser over ALBERT's two groups of parameters, and the schedule over all steps of the trainer.
+        """The optimiser over the groups of `parameter_groups`, and the schedule over all steps of the trainer.
 
         Raises:
             UserError: the trainer has no end.
