@@ -151,14 +151,11 @@ class MuonWithAdamW(Optimizer):
         Returns:
             The closure's loss, or None without a closure.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for optimizer, groups in zip((self._muon, self._adamw), self._split(), strict=True):
-            # State and groups are this optimiser's: schedules, checkpoints and gradient scaling see one.
-            optimizer.param_groups, optimizer.state = groups, self.state
-            optimizer.step()
+        # State and groups are this optimiser's: schedules, checkpoints and gradient scaling see one.
+        self._muon.param_groups, self._adamw.param_groups = self._split()
+        self._muon.state = self._adamw.state = self.state
+        loss = self._muon.step(closure)
+        self._adamw.step()
         return loss
 
 

@@ -132,16 +132,19 @@ def test_parameters_without_gradient_stay():
     assert with_gradient.tolist() != [1, 1]
 
 
-def test_closure_runs_with_gradients():
-    parameter = nn.Parameter(torch.ones(2))
+@pytest.mark.parametrize("kind", [Lamb, MuonWithAdamW])
+def test_closure_runs_with_gradients(kind):
+    layer = nn.Linear(3, 16)  # a matrix and a vector: one for each part of MuonWithAdamW
+    start = [parameter.detach().clone() for parameter in layer.parameters()]
 
     def closure():
-        loss = parameter.sum()
+        loss = sum(parameter.sum() for parameter in layer.parameters())
         loss.backward()
         return loss
 
-    assert Lamb([parameter]).step(closure).item() == 2
-    assert parameter.tolist() != [1, 1]
+    loss = kind(parameter_groups(layer), lr=0.1).step(closure)
+    assert loss.item() == pytest.approx(sum(parameter.sum().item() for parameter in start), abs=1e-5)
+    assert not any(torch.equal(a, b) for a, b in zip(layer.parameters(), start, strict=True))
 
 
 @pytest.mark.parametrize("kind", [Lamb, MuonWithAdamW])
