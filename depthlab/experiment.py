@@ -4,6 +4,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from inspect import signature
 from itertools import pairwise
@@ -33,7 +34,7 @@ from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.data.probing import ProbingDataModule
 from depthlab.data.treebank_module import TreebankDataModule
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import all_or_nothing, held
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
@@ -173,6 +174,12 @@ class DepthlabCLI(LightningCLI):
             tempfile.TemporaryFile(dir=run_dir).close()
         except OSError as error:
             raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
+
+    def fit(self, **arguments: Any) -> None:
+        """Train, as the only one in this run directory."""
+        run_dir = Path(self.config_init.fit.run_dir)
+        with held(run_dir) if self.trainer.is_global_zero else nullcontext():
+            self.trainer.fit(**arguments)
 
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named.

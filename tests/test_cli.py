@@ -9,6 +9,7 @@ import yaml
 
 from depthlab.cli import main
 from depthlab.experiment import SettingsOnly, read_settings, run_experiment
+from depthlab.files import held
 from depthlab.models import AdaptiveAlbertConfig
 from tests.runs import REPOSITORY, arguments, write_corpus
 
@@ -181,6 +182,16 @@ def test_a_run_is_never_overwritten(capsys, corpus, tmp_path):
     assert "--ckpt_path last" in error_of(capsys, arguments(run_dir, corpus))
     assert [path.name for path in run_dir.iterdir()] == ["checkpoints"]
     assert (run_dir / "checkpoints/last.ckpt").read_bytes() == b"precious"
+
+
+def test_two_processes_never_train_one_run(capsys, corpus, tmp_path):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with held(run_dir):
+        assert "another process" in error_of(capsys, arguments(run_dir, corpus))
+    assert [path.name for path in run_dir.iterdir()] == [".lock"]
+    main([*arguments(run_dir, corpus), "--trainer.max_steps=1"])
+    assert (run_dir / "results.json").exists()
 
 
 def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp_path):
