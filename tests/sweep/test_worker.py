@@ -112,8 +112,9 @@ def test_two_workers_run_every_cell_once_and_a_third_nothing(tmp_path, capfd):
     work(queue, tmp_path, stub)
     assert sorted(ran(tmp_path)) == expected
     printed = capfd.readouterr().out
-    assert printed.count("score 0.5000") == 5 and printed.count("[5/5]") == 1
-    assert re.search(r"\[1/5\] about \d+ s left with [12] worker", printed)
+    assert printed.count("score 0.5000") == 5
+    # Two that end together may both count the other's.
+    assert re.search(r"\[[1-4]/5\] about \d+ s left with [12] worker", printed) and "[5/5]" in printed
 
 
 FAILURES = {
