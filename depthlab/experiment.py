@@ -4,7 +4,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from importlib.metadata import version
 from inspect import signature
 from itertools import pairwise
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -34,7 +35,7 @@ from depthlab.data.pretraining import PretrainingDataModule
 from depthlab.data.probing import ProbingDataModule
 from depthlab.data.treebank_module import TreebankDataModule
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing, held
+from depthlab.files import all_or_nothing
 from depthlab.layers import read_yaml, with_bases
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
@@ -176,9 +177,20 @@ class DepthlabCLI(LightningCLI):
             raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
 
     def fit(self, **arguments: Any) -> None:
-        """Train, as the only one in this run directory."""
+        """Train, as the only one in this run directory, whose `.lock` says so.
+
+        Raises:
+            UserError: another process trains there.
+        """
         run_dir = Path(self.config_init.fit.run_dir)
-        with held(run_dir) if self.trainer.is_global_zero else nullcontext():
+        with ExitStack() as stack:
+            if self.trainer.is_global_zero:
+                try:
+                    stack.enter_context(FileLock(run_dir / ".lock", blocking=False))
+                except Timeout:
+                    raise UserError(
+                        f"another process trains in {run_dir}: stop it, or name another --run_dir"
+                    ) from None
             self.trainer.fit(**arguments)
 
     def before_validate(self) -> None:

@@ -1,13 +1,10 @@
-"""Files and folders that have their name only once they are complete, or one process at a time."""
+"""Files and folders that have their name only once they are complete."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-
-from depthlab.errors import UserError
 
 
 @contextmanager
@@ -29,24 +26,3 @@ def all_or_nothing(target: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
             unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps others who ask for the folder out of it, until the end or the process's; a file `.lock` stays in it.
-
-    Raises:
-        UserError: another has it.
-    """
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}: stop it, or name another directory") from None
-        except OSError:
-            pass  # some file systems of clusters have no locks
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: a loader's processes have inherited it

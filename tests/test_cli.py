@@ -1,6 +1,8 @@
 """The command line: every experiment parses, bad input gets one line, nothing is overwritten."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,6 @@ import yaml
 
 from depthlab.cli import main
 from depthlab.experiment import SettingsOnly, read_settings, run_experiment
-from depthlab.files import held
 from depthlab.models import AdaptiveAlbertConfig
 from tests.runs import REPOSITORY, arguments, write_corpus
 
@@ -184,14 +185,25 @@ def test_a_run_is_never_overwritten(capsys, corpus, tmp_path):
     assert (run_dir / "checkpoints/last.ckpt").read_bytes() == b"precious"
 
 
+HOLD = """import fcntl, sys
+with open(sys.argv[1], "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print(), input()
+"""
+
+
 def test_two_processes_never_train_one_run(capsys, corpus, tmp_path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    with held(run_dir):
+    command = [sys.executable, "-u", "-c", HOLD, str(run_dir / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"\n"
         assert "another process" in error_of(capsys, arguments(run_dir, corpus))
-    assert [path.name for path in run_dir.iterdir()] == [".lock"]
+        assert [path.name for path in run_dir.iterdir()] == [".lock"]
+        holder.kill()
     main([*arguments(run_dir, corpus), "--trainer.max_steps=1"])
     assert (run_dir / "results.json").exists()
+    main([*arguments(run_dir, corpus), "--trainer.max_steps=2", "--ckpt_path=last"])
 
 
 def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp_path):

@@ -1,15 +1,8 @@
-"""What is written all or not at all, and what is one process's at a time."""
-
-import os
-import signal
-import subprocess
-import sys
-import time
+"""What is written all or not at all."""
 
 import pytest
 
-from depthlab.errors import UserError
-from depthlab.files import all_or_nothing, held
+from depthlab.files import all_or_nothing
 
 
 def found(folder):
@@ -61,30 +54,3 @@ def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), all_or_nothing(tmp_path / "report"):
         pass
     assert found(tmp_path) == {"report": "old"}
-
-
-def test_a_folder_is_held_until_its_holder_dies(tmp_path):
-    hold = "import sys, pathlib, depthlab.files as f\nwith f.held(pathlib.Path(sys.argv[1])): print(), input()"
-    command = [sys.executable, "-u", "-c", hold, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"\n"
-        with pytest.raises(UserError, match="another process"), held(tmp_path):
-            pass
-        holder.kill()
-    with held(tmp_path):
-        pass
-
-
-def test_a_folder_is_free_again_while_a_child_lives(tmp_path):
-    """A loader's processes inherit what is open."""
-    with held(tmp_path):
-        child = os.fork()
-        if not child:
-            time.sleep(60)
-            os._exit(0)
-    try:
-        with held(tmp_path):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
