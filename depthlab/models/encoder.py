@@ -7,6 +7,7 @@ untied baseline), each of them computes the keys and values of halted tokens too
 
 Shapes: B batch, T length, H hidden, A heads, D head size, L cap; N real tokens of the batch, R of them still running.
 Packed tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
+They are padded for their matrix products, see `depthlab.models.sizes`.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from transformers.models.albert.modeling_albert import (
 )
 
 from depthlab.models.halting import HaltingUnit, halting_step
+from depthlab.models.sizes import pad_rows
 
 
 @dataclass
@@ -196,7 +198,8 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
 
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
-        state = self._project(embeddings.flatten(0, 1)[position])  # h^{n-1} of the running tokens, [R, H]
+        state = embeddings.flatten(0, 1)[position]
+        state = self._project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
         changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
         states = keys = values = None  # of all tokens, [B * T, H]
         accumulated = torch.zeros(
@@ -209,8 +212,9 @@ class AdaptiveAlbertTransformer(AlbertTransformer):
         for n in range(1, cap + 1):
             layer = self._layers_of(n).albert_layers[0]
             if tied:
-                keys = _refresh(keys, changed, layer.attention.key(moved), batch * length)
-                values = _refresh(values, changed, layer.attention.value(moved), batch * length)
+                moved, rows = pad_rows(moved), slice(len(changed))
+                keys = _refresh(keys, changed, layer.attention.key(moved)[rows], batch * length)
+                values = _refresh(values, changed, layer.attention.value(moved)[rows], batch * length)
             else:
                 states = _refresh(states, changed, moved, batch * length)
                 keys, values = layer.attention.key(states), layer.attention.value(states)
@@ -284,7 +288,8 @@ def _slots(position: Tensor, counts: list[int], length: int) -> tuple[Tensor | N
 
     None in place of the slots where nothing needs padding.
     """
-    longest = max(1, *counts)  # 1 in a batch of nothing but padding: HF's attention functions need a query
+    # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
+    longest = min(length, max(8, -(-max(counts) // 8) * 8))
     if longest * len(counts) == len(position):
         return None, longest
     running = torch.tensor(counts, device=position.device)
@@ -308,7 +313,9 @@ def _iterate(
     attention = layer.attention
     heads = (attention.num_attention_heads, attention.attention_head_size)
 
-    queries = attention.query(state)
+    running = slice(len(state))
+    state = pad_rows(state)
+    queries = attention.query(state)[running]
     if slot is not None:
         queries = _scatter(slot, queries, batch * longest)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
@@ -324,5 +331,5 @@ def _iterate(
     context = context.reshape(batch * longest, attention.all_head_size)
     if slot is not None:
         context = context[slot]
-    attended = attention.LayerNorm(state + attention.output_dropout(attention.dense(context)))
-    return layer.full_layer_layer_norm(layer.ff_chunk(attended) + attended)
+    attended = attention.LayerNorm(state + attention.output_dropout(attention.dense(pad_rows(context))))
+    return layer.full_layer_layer_norm(layer.ff_chunk(attended) + attended)[running]

@@ -22,6 +22,7 @@ from depthlab.models.albert import (
     AdaptiveAlbertPreTrainedModel,
     DepthFields,
 )
+from depthlab.models.sizes import pad_rows
 
 
 @dataclass
@@ -127,7 +128,8 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
             prediction_logits = self.predictions(states)
         else:
             predicted = labels != -100
-            prediction_logits = self.predictions(states[predicted])
+            predicted_states = states[predicted]
+            prediction_logits = self.predictions(pad_rows(predicted_states))[: len(predicted_states)]
             mlm_loss = _mean_cross_entropy(prediction_logits, labels[predicted])
             losses.append(mlm_loss)
         if sentence_order_label is not None:

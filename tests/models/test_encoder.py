@@ -45,7 +45,7 @@ def assert_same(dense, compact, tolerance):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8),
     extra_padding=st.integers(0, 3),
     cap=st.integers(1, 7),
     epsilon=st.floats(0.001, 0.6),
