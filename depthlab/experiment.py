@@ -1,6 +1,7 @@
 """An experiment: a YAML, and what Lightning's CLI makes of it (fit, validate, test, predict, and `prepare` before)."""
 
 import json
+import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -223,7 +224,7 @@ class DepthlabCLI(LightningCLI):
         return path
 
     def after_fit(self) -> None:
-        """Evaluate what has not been, print the tables and where everything lies.
+        """Evaluate what has not been, print the tables and where everything lies; an interrupted fit exits with 130.
 
         Where the test split has labels, `results.json` holds `test/...` of the best state, too, so that a sweep's runs
         are tested without a command for each; `depthlab test` only prints.
@@ -231,6 +232,8 @@ class DepthlabCLI(LightningCLI):
         run_dir = Path(self.config_init.fit.run_dir)
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
+            if self.trainer.is_global_zero:  # Lightning ends the others hastily when one of them fails
+                sys.exit(130)
             return
         if self.trainer.fast_dev_run:
             return

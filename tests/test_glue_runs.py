@@ -163,7 +163,9 @@ def test_two_ranks_change_nothing(inputs, reference, tmp_path, accumulate):
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(inputs, reference, tmp_path, capsys, batches):
     """In the middle of an epoch, and at its last step: the validation that follows it is not lost."""
     command = arguments(inputs, tmp_path / "run")
-    main([*command, "--trainer.callbacks+=tests.runs.InterruptAt", f"--trainer.callbacks.batches={batches}"])
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--trainer.callbacks+=tests.runs.InterruptAt", f"--trainer.callbacks.batches={batches}"])
+    assert ended.value.code == 130
     assert "--ckpt_path last" in capsys.readouterr().out
     main([*command, "--ckpt_path=last"])
     assert_same(tmp_path / "run", reference[0])

@@ -136,7 +136,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, t
     pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
     command = arguments(run_dir, corpus, data__num_workers=1, **pieces)
     interrupt = ["--trainer.callbacks+=tests.runs.InterruptAt", f"--trainer.callbacks.batches={batches}"]
-    assert "--ckpt_path last" in run([*command, *interrupt])
+    assert "--ckpt_path last" in run([*command, *interrupt], exit_code=130)
     assert not (run_dir / "model").exists()
     checkpoint = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == math.ceil(batches / accumulate)
