@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
@@ -219,6 +220,16 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
     return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()
+
+
+def save_model(model: PreTrainedModel, directory: Path) -> None:
+    """As its own `save_pretrained`, but whoever may read the configuration may read the weights.
+
+    safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
+    """
+    model.save_pretrained(directory)
+    for weights in directory.glob("*.safetensors"):
+        shutil.copymode(directory / "config.json", weights)
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:

@@ -22,6 +22,7 @@ from depthlab.models import (
     AdaptiveBertConfig,
     AdaptiveBertForPreTraining,
 )
+from depthlab.models.checkpoint import save_model
 from depthlab.models.factorising import factorise_embeddings
 from depthlab.models.foreign import HALTING, TIED, Kind, Source, Weights, albert_sizes, read_source
 from depthlab.models.halting import ActCap
@@ -210,7 +211,7 @@ def _write(model: PreTrainedModel, source: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with all_or_nothing(target) as unfinished:
-            model.save_pretrained(unfinished)
+            save_model(model, unfinished)
             tokenizer.save_pretrained(unfinished)
     except OSError as error:
         raise UserError(f"cannot write to OUT {target}: {error.strerror or error}") from None

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import find_run, model_of, read_run
+from depthlab.models.checkpoint import find_run, model_of, read_run, save_model
 from depthlab.reports.classification import scores_table
 from depthlab.reports.document import to_markdown
 from depthlab.reports.pretraining import table_1
@@ -57,7 +57,7 @@ def write_export(checkpoint: Path, target: Path, dtype: Dtype = "float32") -> in
     try:
         unfinished.mkdir(parents=True)
         try:
-            model.save_pretrained(unfinished)
+            save_model(model, unfinished)
             # What Hugging Face's tools need to know: that segments matter, and where to truncate.
             tokenizer = AutoTokenizer.from_pretrained(
                 run_dir / "tokenizer",

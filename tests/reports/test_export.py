@@ -50,6 +50,7 @@ def test_round_trip_to_the_bit(tmp_path, run_of, model_class, dtype):
     checkpoint = run_of(model)
     main(["export", f"--checkpoint={checkpoint}", f"--to={tmp_path}/out", f"--dtype={dtype}"])
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1, "readable by the same people"
     again = loaded(model_class.from_pretrained(tmp_path / "out"))
     model = loaded(model.to(getattr(torch, dtype)))
     assert again.dtype == model.dtype
