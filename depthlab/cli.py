@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, auto_cli
 
 from depthlab.data.probing_sets import probing
 from depthlab.errors import UserError
-from depthlab.experiment import DepthlabParser, read_settings, run_experiment
+from depthlab.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
 from depthlab.models.convert import convert
 from depthlab.reports.export import export
 from depthlab.reports.glue import glue
@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 as_positional=arguments[0] in ("convert", "inspect", "report", "submission"),
                 parser_class=CommandParser,
             )
+        elif not arguments or (not arguments[0].startswith("-") and arguments[0] not in DepthlabCLI.subcommands()):
+            commands = ", ".join((*DepthlabCLI.subcommands(), "sweep", *COMMANDS))
+            what = f"there is no command {arguments[0]!r}" if arguments else "a command is missing"
+            raise UserError(f"{what}: it is one of {commands} (see `depthlab --help`)")
         else:
             run_experiment(arguments, DESCRIPTION)
     except (UserError, StrictDataclassError) as error:

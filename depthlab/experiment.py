@@ -70,9 +70,18 @@ class DepthlabParser(LightningArgumentParser):
 class SaveConfigAndTokenizer(SaveConfigCallback):
     """What a run is described by goes into its directory before it starts: an interrupted run can be exported too."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet: settings that the checkpoint to go on from refuses are not the run's."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, once the checkpoint is loaded."""
+        super().setup(trainer, pl_module, stage="fit")
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the tokenizer; the configuration is saved by Lightning."""
-        trainer.datamodule.tokenizer.save_pretrained(Path(trainer.logger.save_dir) / "tokenizer")
+        """Save the tokenizer; the configuration is saved by Lightning. A run that goes on has no results any more."""
+        run_dir = Path(trainer.logger.save_dir)
+        trainer.datamodule.tokenizer.save_pretrained(run_dir / "tokenizer")
+        (run_dir / "results.json").unlink(missing_ok=True)
 
 
 class DepthlabCLI(LightningCLI):

@@ -206,6 +206,21 @@ def test_two_processes_never_train_one_run(capsys, corpus, tmp_path):
     main([*arguments(run_dir, corpus), "--trainer.max_steps=2", "--ckpt_path=last"])
 
 
+def test_a_run_that_goes_on_is_what_it_is(capsys, corpus, tmp_path):
+    """Refused settings change nothing; from the first step on it has no results, until it has ended again."""
+    run_dir = tmp_path / "run"
+    main([*arguments(run_dir, corpus), "--trainer.max_steps=1"])
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
+    other = ["--trainer.max_steps=2", "--ckpt_path=last", "--model.config.act_epsilon=0.3"]
+    assert "act_epsilon" in error_of(capsys, [*arguments(run_dir, corpus), *other])
+    after = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
+    assert {name: after[name] for name in before} == before
+    interrupt = ["--trainer.callbacks+=tests.runs.InterruptAt", "--trainer.callbacks.batches=1"]
+    with pytest.raises(SystemExit):
+        main([*arguments(run_dir, corpus), "--trainer.max_steps=3", "--ckpt_path=last", *interrupt])
+    assert not (run_dir / "results.json").exists()
+
+
 def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp_path):
     (tmp_path / "other.ckpt").touch()
     (tmp_path / "run").mkdir()
@@ -217,6 +232,12 @@ def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp
     assert "holds a run" in error_of(
         capsys, [*arguments(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
     )
+
+
+@pytest.mark.parametrize("arguments_", [[], ["exprot", "--to", "out"]])
+def test_a_command_must_be_named(capsys, arguments_):
+    message = error_of(capsys, arguments_)
+    assert all(command in message for command in ("fit", "prepare", "sweep", "export", "inspect", "report"))
 
 
 def test_an_experiment_must_be_named(capsys):

@@ -1,10 +1,17 @@
 """Keeps the best state of a run, and what every validation of it has measured."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+
+
+def best_epoch(epochs: Sequence[dict[str, float]], monitor: str) -> dict[str, float]:
+    """The epoch of the highest score, the first of equals; one that is nan is lower than any other."""
+    return max(epochs, key=lambda epoch: (not math.isnan(epoch[monitor]), epoch[monitor]))
 
 
 class BestCheckpoint(Checkpoint):
@@ -29,7 +36,7 @@ class BestCheckpoint(Checkpoint):
     @property
     def best(self) -> dict[str, float] | None:
         """The best of `epochs`."""
-        return max(self.epochs, key=lambda epoch: epoch[self.monitor], default=None)
+        return best_epoch(self.epochs, self.monitor) if self.epochs else None
 
     def validated(self, step: int) -> bool:
         """Whether the last validation was after this many steps."""

@@ -56,7 +56,8 @@ class GlueMetrics(Metric):
     """Metrics of a task over all examples seen since the last reset, on all ranks.
 
     Predictions are kept and every metric is computed from all of them, so batches and ranks cannot change it. An
-    example that a sampler gives twice counts once. Every rank must have seen a batch.
+    example that a sampler gives twice counts once. Every rank must have seen a batch. Where any logit is
+    not finite the model has diverged, and every metric is nan.
 
     Args:
         names: Metrics, the one that is the score first.
@@ -78,6 +79,7 @@ class GlueMetrics(Metric):
     predictions: list[Tensor]
     labels: list[Tensor]
     index: list[Tensor]
+    not_finite: Tensor
 
     def __init__(self, names: Sequence[str], is_regression: bool = False) -> None:
         super().__init__()
@@ -87,6 +89,7 @@ class GlueMetrics(Metric):
         self.is_regression = is_regression
         for state in ("predictions", "labels", "index"):
             self.add_state(state, [], dist_reduce_fx="cat")
+        self.add_state("not_finite", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
         """Add one batch.
@@ -107,6 +110,7 @@ class GlueMetrics(Metric):
         for name, values in (("labels", labels), ("index", index)):
             if values.shape != (batch_size,):
                 raise ValueError(f"{name} is {tuple(values.shape)}, expected {(batch_size,)}")
+        self.not_finite = self.not_finite + logits.isfinite().logical_not().sum()
         self.predictions.append(logits.detach().squeeze(1).float() if self.is_regression else logits.argmax(dim=1))
         self.labels.append(labels)
         self.index.append(index)
@@ -121,7 +125,11 @@ class GlueMetrics(Metric):
         predictions, labels = (dim_zero_cat(state).cpu()[kept] for state in (self.predictions, self.labels))
         if self.is_regression:
             predictions, labels = predictions.double(), labels.double()
-        values = {name: METRICS[name](predictions, labels).to(self.device, SUM_DTYPE) for name in self.names}
+        if self.not_finite:
+            values = dict.fromkeys(self.names, torch.tensor(torch.nan))
+        else:
+            values = {name: METRICS[name](predictions, labels) for name in self.names}
+        values = {name: value.to(self.device, SUM_DTYPE) for name, value in values.items()}
         return values | {"score": values[self.names[0]], "glue_score": torch.stack(list(values.values())).mean()}
 
 

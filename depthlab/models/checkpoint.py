@@ -95,6 +95,9 @@ def read_run(path: Path) -> RunCheckpoint:
     Raises:
         UserError: the file is missing or no checkpoint of depthlab's.
     """
+    if path.is_dir():
+        what = "is a model, not a run" if (path / "config.json").is_file() else "holds no checkpoints/last.ckpt"
+        raise UserError(f"--checkpoint {path} {what}: name the directory of a run of `depthlab fit`")
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     try:

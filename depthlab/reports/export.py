@@ -148,8 +148,10 @@ def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
             "of it held out."
         )
     if "tokens" in results:
+        whole = results["epochs"][-1]["step"] if results.get("epochs") else results["steps"]
+        when = "in training" if whole == results["steps"] else f"in all {whole:,} steps of the run"
         lines.append(
-            f"Seen in training: {results['tokens']:,} tokens in {results['token_iterations']:,} token-iterations and "
+            f"Seen {when}: {results['tokens']:,} tokens in {results['token_iterations']:,} token-iterations and "
             f"{results['seconds']:,.0f} s."
         )
     return " ".join(lines) or "Not known."

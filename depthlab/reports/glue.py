@@ -71,8 +71,8 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for every model and task, in the order of the table's columns; scores in percent. Medians and extremes are
-        over seeds; the best seed is that of the highest score, the first of equals; depths, token-iterations and tokens
-        are means over seeds.
+        over seeds, NaN where one has diverged; the best seed is that of the highest score, the first of equals; depths,
+        token-iterations and tokens are means over seeds.
     """
     rows = []
     for (model, task), seeds in chosen.groupby(["model", "task"], sort=True):
@@ -84,14 +84,11 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
                 "metric": TASKS[task].metrics[0],
                 **{name: best[name] for name in ("learning_rate", "batch_size", "epoch", "tried", "incomplete")},
                 "seeds": len(seeds),
-                "score_median": seeds.score.median(),
-                "score_min": seeds.score.min(),
-                "score_max": seeds.score.max(),
-                "score_mean": seeds.score.mean(),
+                **{f"score_{name}": seeds.score.agg(name, skipna=False) for name in ("median", "min", "max", "mean")},
                 "score_best": best.score,
-                "glue_score_median": seeds.glue_score.median(),
+                "glue_score_median": seeds.glue_score.median(skipna=False),
                 "glue_score_best": best.glue_score,
-                **{f"{name}_median": seeds[name].median() for name in METRICS},
+                **{f"{name}_median": seeds[name].median(skipna=False) for name in METRICS},
                 **{name: seeds[name].mean() for name in ("depth", "depth_cls", "token_iterations", "tokens")},
                 "best_seed": best.seed,
                 "best_run": best.run,

@@ -1,6 +1,6 @@
 """A report as one HTML page: no network, light and dark, readable on paper."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from depthlab.reports.document import Block, Bullets, Document, Figure, Heading, Rendered, Strong, Table
@@ -45,12 +45,13 @@ svg { height: auto; max-width: 100%; }
 """The colours are names, which figures use, too (`var(--ink)`)."""
 
 
-def to_html(document: Document, mark: str) -> str:
+def to_html(document: Document, mark: str, files: Iterable[str] = ()) -> str:
     """The page.
 
     Args:
         document: What it shows.
         mark: Says what has made it.
+        files: Names of those that belong to it.
     """
     blocks = "\n".join(map(_block, document.blocks))
     title = escape(document.title)
@@ -61,6 +62,7 @@ def to_html(document: Document, mark: str) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="{escape(mark)}">
+<meta name="files" content="{escape("/".join(files))}">
 <title>{title}</title>
 <style>{STYLE}{"".join(styles)}</style>
 </head>

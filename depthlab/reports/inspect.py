@@ -1,5 +1,6 @@
 """The command `depthlab inspect`: texts in the terminal and as a page, every piece coloured by its depth."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -71,16 +72,16 @@ def _read(texts: list[str], file: str | None) -> list[str]:
     """The texts, of one source."""
     if texts and file is not None:
         raise UserError("give texts or a --file, not both")
-    if texts:
-        return texts
     try:
+        if texts:
+            return [os.fsencode(text).decode() for text in texts]
         if file is not None:
             return Path(file).read_text(encoding="utf-8").splitlines()
-        return [] if sys.stdin.isatty() else sys.stdin.read().splitlines()
+        return [] if sys.stdin.isatty() else sys.stdin.buffer.read().decode().splitlines()
     except OSError as error:
         raise UserError(f"cannot read --file {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        source = "what is piped in" if file is None else f"--file {file}"
+        source = "the text" if texts else "what is piped in" if file is None else f"--file {file}"
         raise UserError(f"{source} is not UTF-8 text (byte {error.start})") from None
 
 

@@ -1,6 +1,7 @@
 """Depth against quality: score by mean depth and by measured time, adaptive models beside fixed depths."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -74,12 +75,14 @@ def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for every task and model, along the families: `runs`, and of the score (percent), the mean depth and the
-        milliseconds per example the median, lowest and highest of the runs.
+        milliseconds per example the median, lowest and highest of the runs; NaN where one of them has none.
     """
     chosen = chosen.merge(lines, on="model", validate="many_to_one")
     chosen["milliseconds"] = 1000 * chosen.seconds_per_example
     statistics = {
-        f"{name}_{statistic}": (name, statistic) for name in MEASURED for statistic in ("median", "min", "max")
+        f"{name}_{statistic}": (name, partial(pd.Series.agg, func=statistic, skipna=False))
+        for name in MEASURED
+        for statistic in ("median", "min", "max")
     }
     by = ["task", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
     points = chosen.groupby(by, as_index=False, dropna=False).agg(runs=("seed", "size"), **statistics)
@@ -152,7 +155,8 @@ def _caption(points: pd.DataFrame) -> str:
         "Score on the development set against mean depth, and against the time that the model takes for an example "
         "in validation, without loading and metrics. A point is a model, in the best of its configurations (learning "
         "rate, batch, epochs; by the mean over seeds): the medians of its runs, one a seed, with bars from the "
-        "lowest to the highest. Along a line of adaptive models tau differs, as the table has it. Times can be "
+        "lowest to the highest. Along a line of adaptive models tau differs, as the table has it. A control, which "
+        "passes over each text twice, has no time. Times can be "
         "compared where the runs had the same machine, nothing beside them, and the same batch"
     )
     batches = sorted(set(points.batch_size))

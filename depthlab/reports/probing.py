@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
+from depthlab.callbacks.best import best_epoch
 from depthlab.data.probing import FILES
 from depthlab.reports.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.reports.models import name_models, natural_order, tell_apart
@@ -72,17 +74,18 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
 
     Returns:
         A row for every model and task: accuracies in percent, of the epoch that is best on dev, the first of equals;
-        medians, lowest and highest over seeds, NaN where nothing was tested; depths (iterations per token, of the test
-        split, or of dev where nothing was tested), examples trained on and millions of token-iterations are means over
-        seeds; `best_epochs` in the order of the seeds; `steps` of the longest run, and of its warm-up; `untested` runs.
-        Nothing is chosen among learning rates, batches, warm-ups or data: they make models of their own.
+        medians, lowest and highest over seeds, NaN where nothing was tested or one has diverged; depths (iterations
+        per token, of the test split, or of dev where nothing was tested), examples trained on and millions of
+        token-iterations are means over seeds; `best_epochs` in the order of the seeds; `steps` of the longest run, and
+        of its warm-up; `untested` runs. Nothing is chosen among learning rates, batches, warm-ups or data: they make
+        models of their own.
     """
     rows = []
     grids = [{"learning_rate": record.learning_rate, "batch_size": record.batch_size} for record in records]
     settings = [replace(record, training=record.training | grid) for record, grid in zip(records, grids, strict=True)]
     names = name_models(tell_apart(settings), ("checkpoint", "halting"))
     for record, name in zip(records, names, strict=True):
-        best = max(record.epochs, key=lambda epoch: epoch["val/score"])
+        best = best_epoch(record.epochs, "val/score")
         drawn = record.training["train_examples"]
         rows.append(
             {
@@ -108,7 +111,9 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
     summary[["steps", "warmup_steps"]] = by_task[["steps", "warmup_steps"]].max()
     for split in ("dev", "test"):
         for statistic in ("median", "min", "max"):
-            summary[f"{split}_{statistic}"] = by_task[split].agg(statistic)
+            # A seed without a test is noted; one that has diverged leaves nothing to say of the rest.
+            statistics = partial(pd.Series.agg, func=statistic, skipna=split == "test")
+            summary[f"{split}_{statistic}"] = by_task[split].agg(statistics)
     order = [*sorted(summary.index.levels[0], key=natural_order), *FILES]
     return summary.reset_index().sort_values(
         ["model", "task"], key=lambda column: column.map(order.index), ignore_index=True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from depthlab.callbacks.best import best_epoch
 from depthlab.data.glue_tasks import HIGHEST_SCORE, TASKS, GlueTask, Submission
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
@@ -180,7 +181,7 @@ def _are_fresh(task: GlueTask, directory: Path) -> bool:
 
 def _other_state(record: RunRecord, row: pd.Series) -> str:
     """What to know where the state that a run keeps, its best, is not of the number of epochs that was chosen."""
-    best = max(record.epochs, key=lambda epoch: epoch["val/score"])
+    best = best_epoch(record.epochs, "val/score")
     if best["epoch"] == row.epoch:
         return ""
     return f", by its best state: {100 * best['val/score']:.1f} after {best['epoch']} epochs, not {row.epoch:g}"

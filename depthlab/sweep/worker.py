@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -95,10 +96,12 @@ def _fit(cell: Cell, directory: Path, goes_on: bool, command: FitCommand, beat: 
     with log_file.open("ab") as log:
         _lock(log, beat)
         if goes_on and _has_results(run_dir):
-            return _score(run_dir)
-        resumes = goes_on and (run_dir / "checkpoints/last.ckpt").exists()
+            with suppress(RunFailed):
+                return _score(run_dir)
+        resumes = goes_on and not _has_results(run_dir) and (run_dir / "checkpoints/last.ckpt").exists()
         if goes_on and not resumes:
-            shutil.rmtree(run_dir, ignore_errors=True)  # it was stopped before it had anything to keep
+            # It has diverged, or was stopped before it had anything to keep.
+            shutil.rmtree(run_dir, ignore_errors=True)
         begins = log.tell()
         process = subprocess.Popen(
             command(cell, run_dir, resumes),

@@ -1,5 +1,6 @@
 """GLUE's metrics against scikit-learn and SciPy, in one process and in two."""
 
+import math
 import warnings
 
 import numpy as np
@@ -88,6 +89,17 @@ def test_undefined_is_zero(predicted, label):
     assert values["f1"] == (predicted == label == 1)
     numbers = measure([(logits[:, :1], torch.arange(5.0), torch.arange(5))], REGRESSION, True)
     assert set(numbers.values()) == {0}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("names", "is_regression"), [(CLASSIFICATION, False), (REGRESSION, True)])
+def test_a_model_that_has_diverged_has_no_score(bad, names, is_regression):
+    logits = torch.randn(6, 1 if is_regression else 2)
+    logits[4, 0] = bad
+    labels = torch.arange(6.0) if is_regression else torch.arange(6) % 2
+    batches = [(logits[part], labels[part], part) for part in torch.arange(6).split(4)]
+    assert all(math.isnan(value) for value in measure(batches, names, is_regression).values())
+    assert not any(math.isnan(value) for value in measure(batches[:1], names, is_regression).values())
 
 
 def test_duplicates_count_once():

@@ -103,6 +103,16 @@ def test_results_of_another_step_are_not_this_models(tmp_path, run_of):
         assert phrase in card, phrase
 
 
+def test_work_that_is_the_whole_runs_is_said_to_be(tmp_path, run_of):
+    """The model is the best state's, after 7 steps of 21."""
+    run_dir = run_of(build(AdaptiveAlbertForPreTraining)).parent.parent
+    results = {"steps": STEPS, "tokens": 4000, "token_iterations": 9000, "seconds": 8.0, "epochs": [{"step": 21}]}
+    (run_dir / "results.json").write_text(json.dumps(results))
+    export(str(run_dir), str(tmp_path / "out"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "for 7 steps" in card and "Seen in all 21 steps of the run: 4,000 tokens" in card
+
+
 def test_a_halting_unit_that_still_rests_is_left_out(tmp_path, run_of):
     export(str(run_of(build(AdaptiveAlbertForPreTraining), hold_depth=True)), str(tmp_path / "out"))
     model = AdaptiveAlbertForPreTraining.from_pretrained(tmp_path / "out")
@@ -133,11 +143,14 @@ def test_refuses(tmp_path, run_of):
     checkpoint = str(run_of(build(AdaptiveAlbertForPreTraining)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").touch()
+    export(checkpoint, str(tmp_path / "exported"))
     for source, target, message in (
         (checkpoint, "full", "exists already"),
         (checkpoint, "full/notes.txt", "exists already"),
         (checkpoint, "full/notes.txt/out", "cannot write"),
         (str(tmp_path / "none"), "out", "does not exist"),
+        (str(tmp_path / "full"), "out", "holds no checkpoints/last.ckpt"),
+        (str(tmp_path / "exported"), "out", "is a model, not a run"),
         (str(tmp_path / "full/notes.txt"), "out", "not a checkpoint"),
     ):
         with pytest.raises(UserError, match=message):

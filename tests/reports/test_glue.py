@@ -83,6 +83,17 @@ def test_an_average_of_some_tasks_says_so(tmp_path):
     assert list(table.task[table.task.str.startswith("average of")]) == ["average of only 2"]
 
 
+def test_a_seed_that_has_diverged_leaves_nothing_to_say_of_the_others(tmp_path):
+    """Where all configurations have one; otherwise another is chosen."""
+    write_run(tmp_path / "runs/a", [0.5, 0.7], "rte", seed=0)
+    write_run(tmp_path / "runs/b", [0.5, float("nan")], "rte", seed=1)
+    table, rows = report(tmp_path / "runs", tmp_path / "report")
+    assert rows["nano", "score: median over seeds"]["rte"] == "-"
+    ours = table[table.model == "nano"].iloc[0]
+    assert ours.seeds == 2 and ours.score_best == pytest.approx(70)
+    assert pd.isna([ours.score_median, ours.score_min, ours.score_mean]).all()
+
+
 def test_the_papers_numbers_stand_beside_ours(tmp_path):
     write_tasks(tmp_path / "runs", {"rte": 0.5})
     table, rows = report(tmp_path / "runs", tmp_path / "report")
@@ -176,7 +187,7 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path, capsys):
     assert sorted(os.listdir(target)) == ["glue.csv", "glue.html", "glue.md", "notes.txt"]
     capsys.readouterr()
     (target / "glue.html").write_text("somebody else's")
-    assert "has a glue.md that is not an earlier report's" in error_of(capsys, command)
+    assert "has a glue.md that is not of an earlier `depthlab report glue`" in error_of(capsys, command)
     assert (target / "glue.html").read_text() == "somebody else's"
     for name in ("glue.md", "glue.csv", "glue.html"):
         (target / name).unlink()

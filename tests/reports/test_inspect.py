@@ -132,11 +132,16 @@ def test_the_page(capsys, tmp_path, checkpoint):
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def piped(content):
+    """As a shell without a locale has it: bytes that are not UTF-8 are no error yet."""
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="surrogateescape")
+
+
 def test_sources_of_texts(capsys, monkeypatch, tmp_path, checkpoint):
     (tmp_path / "texts.txt").write_text("One crow.\n\nTwo crows.\tA pair.\n")
     main(["inspect", f"--file={tmp_path}/texts.txt", f"--checkpoint={checkpoint}"])
     from_file = capsys.readouterr().out
-    monkeypatch.setattr("sys.stdin", io.StringIO("One crow.\n\nTwo crows.\tA pair.\n"))
+    monkeypatch.setattr("sys.stdin", piped(b"One crow.\n\nTwo crows.\tA pair.\n"))
     main(["inspect", f"--checkpoint={checkpoint}"])
     assert capsys.readouterr().out == from_file
     assert from_file.count("mean depth") == 2 and from_file.count("[SEP]") == 3
@@ -211,6 +216,7 @@ BAD = {
     "text and file": (["a", "--file=x.txt"], "not both"),
     "missing file": (["--file=no/such.txt"], "no/such.txt"),
     "not text": (["--file={tmp}/binary"], "not UTF-8"),
+    "an argument that is no text": (["caf\udce9"], "not UTF-8"),
     "missing checkpoint": (["a", "--checkpoint=no/such/folder"], "--checkpoint no/such/folder does not exist"),
     "no tokenizer": (["a", "--checkpoint={tmp}/bare"], "tokenizer"),
     "run without tokenizer": (["a", "--checkpoint={tmp}/run"], "has no tokenizer"),
@@ -233,6 +239,6 @@ def test_bad_input_gets_one_line(capsys, monkeypatch, tmp_path, name):
         write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path))
         (tmp_path / "run/tokenizer").rename(tmp_path / "elsewhere")
         write_run(tmp_path / "other", build(AdaptiveAlbertForPreTraining, vocab_size=249), tiny_tokenizer(tmp_path))
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", piped(b""))
     assert expected in error_of(capsys, ["inspect", *(option.format(tmp=tmp_path) for option in options)])
     assert (tmp_path / "binary").read_bytes() == b"\xff\xfe precious"

@@ -137,8 +137,13 @@ def test_failures_are_recorded_and_stop_nothing(tmp_path, capsys):
     assert works.state == TrialState.COMPLETE
     assert "failed: no such folder" in capsys.readouterr().out
     assert "depthlab: error: no such folder" in (tmp_path / "kind=breaks,seed=0.log").read_text()
-    work(open_queue(tmp_path, [*FAILURES, "works"]), tmp_path, stub)
+    queue = open_queue(tmp_path, [*FAILURES, "works"])
+    work(queue, tmp_path, stub)
     assert len(ran(tmp_path)) == 5
+    queue.trials(retry_failed=True)
+    work(queue, tmp_path, stub)
+    assert len(ran(tmp_path)) == 9, "what has diverged starts anew, too"
+    assert [trial.user_attrs["error"] for trial in queue.trials()[:4]] == [*FAILURES.values()]
 
 
 def test_ctrl_c_gives_the_cell_back_and_its_run_resumes(tmp_path):
