@@ -18,7 +18,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.callbacks import (
@@ -156,11 +156,23 @@ class DepthlabCLI(LightningCLI):
             self.exporter = ExportAtEnd(Path(run_dir), None if self.best is None else self.best.path)
             if self.model.cap is not None:  # it knows models of ours only
                 callbacks.append(self.exporter)
-            kwargs.setdefault("logger", TensorBoardLogger(run_dir, name="", version=""))
+            kwargs.setdefault("logger", self.make_loggers(run_dir))
         else:
             kwargs.setdefault("logger", False)
             self.save_config_callback = None
         return super().instantiate_trainer(**kwargs)
+
+    def make_loggers(self, run_dir: str) -> list[Logger]:
+        """TensorBoard's, which belongs to every run, and those of `trainer.logger`.
+
+        Raises:
+            UserError: it is false.
+        """
+        given = self._get(self.config_init, "trainer.logger")
+        if given is False:
+            raise UserError("trainer.logger can't be false: every run has TensorBoard's; name those wanted beside it")
+        others = [] if given in (None, True) else given if isinstance(given, list) else [given]
+        return [TensorBoardLogger(run_dir, name="", version=""), *others]
 
     def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted."""

@@ -92,6 +92,17 @@ class InterruptAt(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class StopAt(Callback):
+    """Wants to stop after this many batches, as Lightning's timer does: within an optimiser step, too."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.batches -= 1
+        trainer.should_stop = trainer.should_stop or self.batches <= 0
+
+
 def run(command: list[str], seconds: int = 300, exit_code: int = 0) -> str:
     """`depthlab` in a process of its own: what it prints; it must end with this code."""
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """The command line: every experiment parses, bad input gets one line, nothing is overwritten."""
 
+import json
 import os
 import subprocess
 import sys
@@ -232,6 +233,51 @@ def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp
     assert "holds a run" in error_of(
         capsys, [*arguments(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
     )
+
+
+STOPS = {
+    "early stopping": (
+        8,  # the second validation: a falling loss is no better where more is
+        1,
+        "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping",
+        "--trainer.callbacks.monitor=val/loss/mlm",
+        "--trainer.callbacks.mode=max",
+        "--trainer.callbacks.patience=1",
+    ),
+    "a timer within a step": (4, 2, "--trainer.callbacks+=tests.runs.StopAt", "--trainer.callbacks.batches=7"),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_whoever_stops_a_run_loses_nothing(corpus, tmp_path, name):
+    steps, accumulate, *options = STOPS[name]
+    pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
+    main([*arguments(tmp_path / "run", corpus, **pieces), *options])
+    saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == steps
+    assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == steps
+    assert f"{steps} steps" in (tmp_path / "run/model/README.md").read_text()
+
+
+def test_other_loggers_stand_beside_tensorboards(capsys, corpus, tmp_path):
+    run_dir = tmp_path / "run"
+    given = ["--trainer.max_steps=1", "--trainer.logger=lightning.pytorch.loggers.CSVLogger"]
+    main([*arguments(run_dir, corpus), *given, f"--trainer.logger.save_dir={tmp_path}/csv"])
+    assert [*tmp_path.glob("csv/**/metrics.csv")] and [*run_dir.glob("events.*")]
+    assert "can't be false" in error_of(capsys, [*arguments(tmp_path / "other", corpus), "--trainer.logger=false"])
+
+
+def test_nothing_need_be_logged(corpus, tmp_path):
+    main([*arguments(tmp_path / "run", corpus), "--trainer.max_steps=1", "--trainer.log_every_n_steps=0"])
+    assert (tmp_path / "run/results.json").exists()
+
+
+def test_a_share_of_an_epoch_would_cut_a_step(capsys, corpus, tmp_path):
+    message = error_of(
+        capsys,
+        [*arguments(tmp_path / "run", corpus, trainer__accumulate_grad_batches=2), "--trainer.limit_train_batches=0.5"],
+    )
+    assert "trainer.limit_train_batches 0.5" in message and not (tmp_path / "run/config.yaml").exists()
 
 
 @pytest.mark.parametrize("arguments_", [[], ["exprot", "--to", "out"]])

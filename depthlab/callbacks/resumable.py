@@ -33,14 +33,17 @@ class Resumable(Checkpoint):
         self.path = Path(directory) / "last.ckpt"
         self.every_n_steps = every_n_steps
         self.interrupted = False
+        self._trains = self._is_between_steps = self._stops = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals for as long as training runs."""
+        self._trains = True
         self._process = os.getpid()
         self._previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back."""
+        self._trains = False
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -51,7 +54,11 @@ class Resumable(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, and stop, where a step has ended and it is time to."""
-        if trainer.fast_dev_run or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if trainer.fast_dev_run:
+            return
+        self._is_between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        self._finish_step(trainer)
+        if not self._is_between_steps:
             return
         # One rank may see the signal a step earlier than another.
         self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
@@ -64,6 +71,19 @@ class Resumable(Checkpoint):
         )
         if trainer.should_stop or done or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where it has decided that training stops."""
+        if trainer.fast_dev_run or trainer.sanity_checking or not self._trains:
+            return
+        self._finish_step(trainer)
+        if trainer.should_stop:
+            trainer.save_checkpoint(self.path)
+
+    def _finish_step(self, trainer: Trainer) -> None:
+        """Who wants to stop within an optimiser step (a timer, early stopping) waits for its end."""
+        self._stops = self._stops or trainer.should_stop
+        trainer.should_stop = self._stops and self._is_between_steps
 
     def _validates(self, trainer: Trainer, batch_idx: int) -> bool:
         """Whether validation, where it goes by epochs, is due after this batch: a resumed run would not make up."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import sentencex
 from datasets import Dataset, Features, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from depthlab.data.hub import announce, first_line, may_be_on_hub
 from depthlab.errors import UserError
@@ -92,20 +93,23 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset:
 
     Raises:
         UserError: The source is missing, empty or malformed; the message names the file and the line.
-        datasets.exceptions.DatasetGenerationError: Caused by a UserError or OSError while the files were read.
+        OSError: The scratch folder can't be written.
     """
     files = _files(source)
     if files is None:
         return _load_hub_dataset(source).select_columns(source.text_field).rename_column(source.text_field, "text")
     if next(_read_documents(source, files), None) is None:
         raise UserError(f"data.corpus: {source.path} holds no document; point data.corpus to some text")
-    return Dataset.from_generator(
-        _read_documents,
-        features=Features({"text": Value("large_string")}),
-        cache_dir=str(folder),
-        gen_kwargs={"source": source, "files": files},
-        fingerprint="documents",  # the folder is new, so nothing needs telling apart
-    )
+    try:
+        return Dataset.from_generator(
+            _read_documents,
+            features=Features({"text": Value("large_string")}),
+            cache_dir=str(folder),
+            gen_kwargs={"source": source, "files": files},
+            fingerprint="documents",  # the folder is new, so nothing needs telling apart
+        )
+    except DatasetGenerationError as error:
+        raise error.__cause__ or error from None
 
 
 def content_digest(source: CorpusSource) -> str:

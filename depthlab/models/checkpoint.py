@@ -169,7 +169,8 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         checkpoint: a run's directory (its best checkpoint, or the last) or a checkpoint in it; a directory or hub name
             in Hugging Face's form, of type `adaptive_albert`, `adaptive_bert` or `albert`.
         settings: fields of the configuration that differ from the checkpoint's. An ALBERT stays at fixed depth unless
-            they say otherwise, and turns adaptive without a jump (`ALBERT_DEPTH`).
+            they say otherwise, and turns adaptive without a jump (`ALBERT_DEPTH`). So does a run that was left while
+            depth was held fixed, with a new halting unit.
 
     Raises:
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
@@ -179,9 +180,11 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     try:
         if run is not None:
             read = read_run(run)
-            config = _configure(read.config.to_dict(), settings)
+            rested = {"halting": "fixed"} if read.holds_depth else {}
+            config = _configure(read.config.to_dict(), rested | settings)
+            weights = {name: w for name, w in read.weights.items() if not rested or ".halting." not in name}
             loaded = model_class.from_pretrained(
-                None, config=config, state_dict=read.weights, dtype=torch.float32, output_loading_info=True
+                None, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
             )
         else:
             _check_kind(checkpoint)

@@ -89,7 +89,9 @@ class Task(LightningModule):
             UserError: an epoch ends inside an optimiser step.
         """
         limit, accumulate = self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches
-        if isinstance(limit, int) and limit % accumulate and not self.trainer.fast_dev_run:
+        # A share of an epoch, but for all of it, may be any number.
+        is_whole = limit % accumulate == 0 if isinstance(limit, int) else accumulate == 1 or limit == 1.0
+        if not is_whole and not self.trainer.fast_dev_run:
             raise UserError(
                 f"trainer.limit_train_batches {limit} would cut an optimiser step short: make it a multiple of "
                 f"trainer.accumulate_grad_batches {accumulate}"
@@ -98,7 +100,8 @@ class Task(LightningModule):
     def is_logging_step(self, batch_idx: int) -> bool:
         """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
         ends_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        return ends_step and self.global_step % self.trainer.log_every_n_steps == 0
+        every = self.trainer.log_every_n_steps
+        return ends_step and every > 0 and self.global_step % every == 0
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser over the groups of `parameter_groups`, and the schedule over all steps of the trainer.

@@ -211,11 +211,14 @@ class ClassificationTask(Task):
             inputs["token_type_ids"] = batch["token_type_ids"]
         if self.depth_control is None:
             return self.model(**inputs)
+        encoder = self.model.base_model.encoder
+        observer, encoder.observer = encoder.observer, None  # who watches sees the control
         with torch.no_grad():
             chosen = self.model(**inputs).depths
+        encoder.observer = observer
         ranks = None if self._frequencies is None else self._frequencies.to(chosen.device)[batch["input_ids"]]
         depths = control_depths(chosen, batch["kinds"], batch["index"], ranks)
-        with imposed_depths(self.model.base_model.encoder, depths):
+        with imposed_depths(encoder, depths):
             return self.model(**inputs)
 
     def _task_losses(self, logits: Tensor, labels: Tensor) -> Tensor:

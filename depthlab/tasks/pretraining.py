@@ -54,6 +54,7 @@ class MaskedLanguageModelling(Task):
                 raise UserError(f"model.{name} must not be negative, got {value}")
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
         self.fixed_depth_steps = fixed_depth_steps
+        self._steps_of_checkpoint = 0  # the trainer's own count stays 0 where it only evaluates
         self.train_metrics = PretrainingMetrics(model.config.vocab_size)
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
 
@@ -83,7 +84,7 @@ class MaskedLanguageModelling(Task):
     @property
     def time_penalty(self) -> float:
         """Tau of this optimiser step: 0 while depth is fixed, then rising over `time_penalty_warmup_steps`."""
-        step = self.global_step - self.fixed_depth_steps
+        step = max(self.global_step, self._steps_of_checkpoint) - self.fixed_depth_steps
         if step < 0 or self.model.config.halting == "fixed":
             return 0.0
         return self.model.config.time_penalty * min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
@@ -155,6 +156,7 @@ class MaskedLanguageModelling(Task):
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's pre-training runs")
         super().on_load_checkpoint(checkpoint)
         self.model.albert.encoder.hold_depth = checkpoint["hold_depth"]
+        self._steps_of_checkpoint = checkpoint["global_step"]
 
     def _halting_parameters(self) -> list[nn.Parameter]:
         halting = self.model.albert.encoder.halting

@@ -218,3 +218,9 @@ def test_sentences_of_hard_wrapped_text():
         "It was the age",
         "of wisdom and of foolishness.",
     ]
+
+
+def test_a_broken_line_after_the_first_is_named(tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "One."}\n{"text": "Two."\n')
+    with pytest.raises(UserError, match=r"texts.jsonl.*line 2|texts.jsonl:2"):
+        load_documents(CorpusSource(str(tmp_path / "texts.jsonl")), tmp_path / "scratch")
