@@ -134,12 +134,15 @@ def test_accumulation_changes_nothing(inputs, reference, tmp_path):
 def test_depths_of_other_words(inputs, reference, tmp_path, control):
     """A control of the reference run: another model comes out, with the depths of that run as its own are few."""
     run_dir = tmp_path / "run"
-    run(arguments(inputs, run_dir, model__depth_control=control))
+    watched = "--trainer.callbacks+=depthlab.callbacks.FixedPointMonitor"
+    run([*arguments(inputs, run_dir, model__depth_control=control), watched])
     ours, theirs = results(run_dir), results(reference[0])
     assert ours["control"] == control and "control" not in theirs
     assert ours["val/loss/task"] != theirs["val/loss/task"]
     first = min(scalars(run_dir, "train/depth/all"))  # before anything was learnt the mean depth is the same
     assert scalars(run_dir, "train/depth/all")[first] == scalars(reference[0], "train/depth/all")[first]
+    seen = set(scalars(run_dir, "fixed_point_tokens/cls/1").values())
+    assert seen == {ours["data"]["dev"]}, "the monitor sees each example once"
 
 
 def test_a_control_needs_depths(inputs, tmp_path, capsys):
