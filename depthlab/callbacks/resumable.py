@@ -1,4 +1,4 @@
-"""Keeps a run resumable: saves between two optimiser steps, regularly, at an interrupt, and when training is done."""
+"""Keeps a run resumable: saves between two optimiser steps, regularly, at an interrupt, and when training ends."""
 
 import os
 import signal

@@ -284,7 +284,7 @@ def _refresh(buffer: Tensor | None, position: Tensor, rows: Tensor, size: int) -
 
 
 def _slots(position: Tensor, counts: list[int], length: int) -> tuple[Tensor | None, int]:
-    """Where the running queries [R] go in [B * longest], padded per sequence to the longest running count.
+    """Where the running queries [R] go in [B * longest], padded per sequence to the longest running count, rounded up.
 
     None in place of the slots where nothing needs padding.
     """

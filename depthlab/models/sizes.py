@@ -1,7 +1,7 @@
 """Sizes that recur. How many tokens still run differs with every iteration of every batch.
 
 oneDNN, which multiplies bfloat16 on CPUs, builds a kernel for each new shape of a matrix product, in 1 to 20 ms: a
-third of a training step. With a few rows more, the shapes are so few that its cache has them.
+quarter of a training step. With a few rows more, the shapes are so few that its cache has them.
 """
 
 import torch
