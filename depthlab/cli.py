@@ -8,17 +8,17 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import ArgumentParser, auto_cli
 
-from depthlab.data.probing_sets import probing
+from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
+from depthlab.commands.inspect import inspect
+from depthlab.commands.submission import submission
+from depthlab.data.benchmarks.probing_sets import probing
 from depthlab.errors import UserError
-from depthlab.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
-from depthlab.models.convert import convert
-from depthlab.reports.export import export
+from depthlab.models.convert.conversion import convert
+from depthlab.models.export import export
 from depthlab.reports.glue import glue
-from depthlab.reports.inspect import inspect
 from depthlab.reports.page import page
 from depthlab.reports.pareto import pareto
 from depthlab.reports.probing import probing as probing_report
-from depthlab.reports.submission import submission
 from depthlab.reports.treebank import treebank
 
 COMMANDS = {
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
     try:
         if arguments and arguments[0] == "sweep":
-            from depthlab.sweep import sweep  # Optuna is for this command only
+            from depthlab.commands.sweep import sweep  # Optuna is for this command only
 
             sweep(arguments[1:], read_settings)
         elif arguments and arguments[0] in COMMANDS:

@@ -9,7 +9,7 @@ import torch
 
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
-from tests.data.glue_fixtures import write_glue
+from tests.data.benchmarks.glue_fixtures import write_glue
 from tests.runs import REPOSITORY
 
 NANO = REPOSITORY / "checkpoints/nano"

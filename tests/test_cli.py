@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from depthlab.cli import main
-from depthlab.experiment import SettingsOnly, read_settings, run_experiment
+from depthlab.commands.experiment import SettingsOnly, read_settings, run_experiment
 from depthlab.models import AdaptiveAlbertConfig
 from tests.runs import REPOSITORY, arguments, write_corpus
 

@@ -10,9 +10,9 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 
 from depthlab.callbacks import BestCheckpoint
 from depthlab.cli import main
-from depthlab.data.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.tasks import ClassificationTask
-from tests.data.glue_fixtures import ROWS, write_tsv
+from tests.data.benchmarks.glue_fixtures import ROWS, write_tsv
 from tests.glue_runs import arguments, load_once, results, write_checkpoint, write_inputs
 from tests.runs import REPOSITORY, run, scalars, tags
 from tests.test_cli import error_of

@@ -3,7 +3,7 @@
 import pytest
 
 from depthlab.cli import main
-from tests.data.probing_fixtures import ROWS, write_probing
+from tests.data.benchmarks.probing_fixtures import ROWS, write_probing
 from tests.glue_runs import arguments, results, write_checkpoint
 from tests.test_cli import error_of
 

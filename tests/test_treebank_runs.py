@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from depthlab.analysis.tokens import COLUMNS
 from depthlab.cli import main
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import (
@@ -12,8 +13,7 @@ from depthlab.models import (
     AdaptiveAlbertForSequenceClassification,
     AdaptiveAlbertModel,
 )
-from depthlab.reports.tokens import COLUMNS
-from tests.data.treebank_fixtures import conllu
+from tests.data.treebanks.treebank_fixtures import conllu
 from tests.glue_runs import write_checkpoint
 from tests.models.exported import write_run
 from tests.runs import REPOSITORY, run

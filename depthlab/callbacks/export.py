@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from depthlab.callbacks.resumable import Resumable
-from depthlab.reports.export import write_card, write_export
+from depthlab.models.export import write_card, write_export
 
 
 class ExportAtEnd(Callback):

@@ -14,7 +14,7 @@ from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.metrics import FixedPointMetric
 from depthlab.models.encoder import AdaptiveAlbertTransformer, Iteration
-from depthlab.reports.fixed_point import READINGS, fixed_point_figure
+from depthlab.render.fixed_point import READINGS, fixed_point_figure
 
 FIGURES_EVERY = 20.0
 """Seconds of validation after which the figures, which take about half a second, are drawn again."""

@@ -7,11 +7,11 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from depthlab.analysis.labels import depth_by_label, label_table, relations
+from depthlab.analysis.tokens import write_tokens
 from depthlab.errors import UserError
 from depthlab.metrics import TokenRecords
-from depthlab.reports.document import Document
-from depthlab.reports.labels import depth_by_label, label_table, relations
-from depthlab.reports.tokens import write_tokens
+from depthlab.render.document import Document
 
 PARQUET = b"PAR1"
 """What every file in Parquet begins with: only such a file is replaced."""
@@ -20,8 +20,8 @@ PARQUET = b"PAR1"
 class TokenTable(Callback):
     """Gathers depths from all ranks beside the words that they are of.
 
-    Columns are those of :func:`depthlab.data.treebank.piece_rows`, and `model`, `depth`, `remainder` and, where the
-    task computes it, `loss`.
+    Columns are those of :func:`depthlab.data.treebanks.alignment.piece_rows`, and `model`, `depth`, `remainder` and,
+    where the task computes it, `loss`.
 
     Args:
         dump: a file in Parquet to write the table to; it replaces one of before.

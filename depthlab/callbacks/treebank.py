@@ -7,12 +7,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn.utils.rnn import pad_sequence
 
+from depthlab.analysis.labels import without_subtype
 from depthlab.data.buckets import sort_by_length
-from depthlab.data.treebank import Pieces, Word, read_aligned
-from depthlab.data.treebank_module import as_files, report_left_out
+from depthlab.data.treebanks.alignment import Pieces, Word, read_aligned
+from depthlab.data.treebanks.treebank import as_files, report_left_out
 from depthlab.errors import UserError
 from depthlab.metrics import LabelDepthMetric
-from depthlab.reports.labels import without_subtype
 
 LABELS: dict[str, Callable[[Word], str | None]] = {
     "upos": lambda word: word.upos,

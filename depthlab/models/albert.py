@@ -23,7 +23,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
-from depthlab.models.halting import HaltingUnit
+from depthlab.models.halting.act import HaltingUnit
 
 _HF_KEYS = {  # what PreTrainedConfig takes beside its fields
     *("model_type", "num_labels", "name_or_path", "_name_or_path", "_commit_hash", "torch_dtype"),

@@ -24,7 +24,7 @@ from transformers.models.albert.modeling_albert import (
     eager_attention_forward,
 )
 
-from depthlab.models.halting import HaltingUnit, halting_step
+from depthlab.models.halting.act import HaltingUnit, halting_step
 from depthlab.models.sizes import pad_rows
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from depthlab.models.encoder import AdaptiveAlbertTransformer
-from depthlab.models.halting import HaltingUnit
+from depthlab.models.halting.act import HaltingUnit
 
 BELOW = 0.999
 """Share of the way to the threshold that a token which is to go on can reach: far enough from it for any rounding."""

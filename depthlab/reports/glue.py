@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from depthlab.data.glue_tasks import TASKS
-from depthlab.reports.choice import choose, epochs_table
+from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.names import name_models, natural_order, tell_apart
+from depthlab.analysis.records import RunRecord, read_runs
+from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
+from depthlab.render.publish import publish
 from depthlab.reports.classification import SCORES
-from depthlab.reports.document import Block, Bullets, Document, Heading, Strong, Table, dashed
-from depthlab.reports.models import name_models, natural_order, tell_apart
-from depthlab.reports.publish import publish
-from depthlab.reports.runs import RunRecord, read_runs
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""

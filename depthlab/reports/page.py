@@ -6,19 +6,19 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from depthlab.data.glue_tasks import TASKS as GLUE
+from depthlab.analysis.inspection import Inspector
+from depthlab.analysis.records import LeftOut, RunRecord, read_runs
+from depthlab.analysis.tokens import read_tokens
+from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
-from depthlab.inspection import Inspector
 from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
-from depthlab.reports.document import Block, Document, Heading
+from depthlab.render.document import Block, Document, Heading
+from depthlab.render.publish import publish
+from depthlab.render.sentences import sentence
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.probing import probing_blocks
-from depthlab.reports.publish import publish
-from depthlab.reports.runs import LeftOut, RunRecord, read_runs
-from depthlab.reports.sentences import sentence
-from depthlab.reports.tokens import read_tokens
 from depthlab.reports.trained import Run, depth_figures, find_runs, fixed_point_figures, kinds_table, trained_table
 from depthlab.reports.treebank import treebank_blocks
 

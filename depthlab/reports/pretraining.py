@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from depthlab.reports.document import Table
+from depthlab.render.document import Table
 
 ROWS: dict[str, tuple[str, float]] = {  # name in the table: tag, and the factor to the table's unit
     "MLM accuracy (%)": ("accuracy/mlm", 100.0),

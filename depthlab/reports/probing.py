@@ -7,12 +7,12 @@ from functools import partial
 
 import pandas as pd
 
+from depthlab.analysis.names import name_models, natural_order, tell_apart
+from depthlab.analysis.records import RunRecord, read_runs
 from depthlab.callbacks.best import best_epoch
-from depthlab.data.probing import FILES
-from depthlab.reports.document import Block, Bullets, Document, Heading, Strong, Table, dashed
-from depthlab.reports.models import name_models, natural_order, tell_apart
-from depthlab.reports.publish import publish
-from depthlab.reports.runs import RunRecord, read_runs
+from depthlab.data.benchmarks.probing import FILES
+from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
+from depthlab.render.publish import publish
 
 TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
 """The paper's, in its order."""

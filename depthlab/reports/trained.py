@@ -10,17 +10,17 @@ from typing import Any
 import torch
 import yaml
 
-from depthlab.data.corpus import as_sources
+from depthlab.analysis.names import run_directory, shorten
+from depthlab.analysis.records import CONFIG, RESULTS, LeftOut
+from depthlab.data.corpora.corpus import as_sources
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
-from depthlab.reports.depth_curves import ALL, depth_curves
-from depthlab.reports.document import Block, Table, dashed
-from depthlab.reports.figures import embed
-from depthlab.reports.fixed_point import READINGS, fixed_point_panels
-from depthlab.reports.logs import read_scalars
-from depthlab.reports.models import run_directory, shorten
+from depthlab.render.depth_curves import ALL, depth_curves
+from depthlab.render.document import Block, Table, dashed
+from depthlab.render.figures import embed
+from depthlab.render.fixed_point import READINGS, fixed_point_panels
 from depthlab.reports.pretraining import table_1
-from depthlab.reports.runs import CONFIG, RESULTS, LeftOut
+from depthlab.run.logs import read_scalars
 
 LANGUAGE_MODELS = ("pretraining", "retrofit")
 """Experiments that have kinds of tokens."""

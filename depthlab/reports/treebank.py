@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from depthlab.analysis.confounds import CONFOUNDS, effects_table, label_effects, slopes_table
+from depthlab.analysis.labels import depth_by_label, label_table, paper_table, published, relations, stanford
+from depthlab.analysis.names import name_models, run_directory, shorten, tell_apart
+from depthlab.analysis.records import RunRecord, read_record
+from depthlab.analysis.tokens import read_tokens
 from depthlab.errors import UserError
-from depthlab.reports.confound_figures import confound_figure, effects_figure
-from depthlab.reports.confounds import CONFOUNDS, effects_table, label_effects, slopes_table
-from depthlab.reports.document import Block, Bullets, Document, Figure, Heading
-from depthlab.reports.figures import embed
-from depthlab.reports.labels import depth_by_label, label_table, paper_table, published, relations, stanford
-from depthlab.reports.models import name_models, run_directory, shorten, tell_apart
-from depthlab.reports.publish import publish
-from depthlab.reports.runs import RunRecord, read_record
-from depthlab.reports.tokens import read_tokens
+from depthlab.render.confound_figures import confound_figure, effects_figure
+from depthlab.render.document import Block, Bullets, Document, Figure, Heading
+from depthlab.render.figures import embed
+from depthlab.render.publish import publish
 
 NAMED = ("task", "halting", "model.warmup_steps")
 """Settings that the name of a fine-tuned model has, whatever else differs."""
@@ -41,7 +41,7 @@ def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str]]:
     """The report's content. What can't be made of the tokens is a note in its place.
 
     Args:
-        tokens: As :mod:`depthlab.reports.tokens` has them; `model` is the checkpoint.
+        tokens: As :mod:`depthlab.analysis.tokens` has them; `model` is the checkpoint.
 
     Returns:
         Its blocks; and other files by name: the depths of all labels in `treebank.csv`.

@@ -13,7 +13,7 @@ from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
-from depthlab.reports.document import to_markdown
+from depthlab.render.document import to_markdown
 from depthlab.reports.pretraining import table_1
 from depthlab.tasks.base import Task
 

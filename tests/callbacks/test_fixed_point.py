@@ -12,7 +12,7 @@ from depthlab.cli import main
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.models import AdaptiveAlbertForPreTraining
-from depthlab.reports.fixed_point import READINGS, fixed_point_figure
+from depthlab.render.fixed_point import READINGS, fixed_point_figure
 from depthlab.tasks import PretrainingTask
 from depthlab.tasks.pretraining import MODEL_INPUTS
 from tests.runs import arguments, write_corpus

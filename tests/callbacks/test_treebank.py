@@ -10,7 +10,7 @@ from depthlab.callbacks import TreebankDepth
 from depthlab.cli import main
 from depthlab.errors import UserError
 from tests import glue_runs
-from tests.data.glue_fixtures import write_glue
+from tests.data.benchmarks.glue_fixtures import write_glue
 from tests.runs import run, scalars, tags
 from tests.test_cli import error_of
 from tests.test_treebank_runs import command, write_treebank

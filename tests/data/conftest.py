@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from depthlab.data.pretraining import PretrainingDataModule
+from depthlab.data.corpora.pretraining import PretrainingDataModule
 
 
 @pytest.fixture(scope="session")

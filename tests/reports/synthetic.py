@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from depthlab.data.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import TASKS
 
 MODEL = {
     "checkpoint": "checkpoints/nano",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from depthlab.cli import main
-from depthlab.data.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER, glue
 from tests.reports.synthetic import write_run

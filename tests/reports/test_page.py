@@ -13,15 +13,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from depthlab.cli import main
 from depthlab.errors import UserError
+from depthlab.render.depth_curves import depth_curves
 from depthlab.reports import trained
-from depthlab.reports.depth_curves import depth_curves
-from depthlab.reports.logs import read_scalars
 from depthlab.reports.page import page
 from depthlab.reports.trained import find_runs, trained_table
+from depthlab.run.logs import read_scalars
+from tests.analysis.token_tables import token_table
 from tests.glue_runs import write_checkpoint
 from tests.reports.synthetic import write_run
 from tests.reports.test_glue import Page
-from tests.reports.token_tables import token_table
 from tests.test_cli import error_of
 
 CAP, STEPS = 4, 40

@@ -1,0 +1,80 @@
+"""The paper's choice: of all that was tried for a task, the configuration with the best mean over seeds on dev."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from depthlab.analysis.records import RunRecord
+from depthlab.reports.classification import SCORES
+
+CONFIGURATION = ["learning_rate", "batch_size", "epoch"]
+SECONDS = "val/seconds_per_example"
+FEWEST_EPOCHS = 2
+"""Of the paper's grid."""
+
+
+def epochs_table(runs: Sequence[RunRecord], models: Sequence[str]) -> pd.DataFrame:
+    """Every validated epoch of every run, a row each.
+
+    Args:
+        runs: The runs.
+        models: Name of each one's model.
+
+    Returns:
+        Columns run (its directory), model, task, seed; learning_rate, batch_size, epoch; the score, GLUE's own and all
+        metrics, in percent; depth and depth_cls, mean iterations per token; seconds_per_example, of the model forward
+        in validation, but of a control, which passes over each example twice; tokens and token_iterations of training,
+        all epochs of the run. NaN where nothing was measured.
+    """
+    return pd.DataFrame(
+        {
+            "run": str(run.directory),
+            "model": model,
+            "task": run.task,
+            "seed": run.seed,
+            "learning_rate": run.learning_rate,
+            "batch_size": run.batch_size,
+            "epoch": epoch["epoch"],
+            **{name: 100 * epoch.get(f"val/{name}", math.nan) for name in SCORES},
+            "depth": epoch.get("val/depth/all", math.nan),
+            "depth_cls": epoch.get("val/depth/cls", math.nan),
+            "seconds_per_example": math.nan if "control" in run.model else epoch.get(SECONDS, math.nan),
+            "tokens": run.tokens,
+            "token_iterations": run.token_iterations,
+        }
+        for run, model in zip(runs, models, strict=True)
+        for epoch in run.epochs
+    )
+
+
+def choose(epochs: pd.DataFrame) -> pd.DataFrame:
+    """For each model and task the rows of the best configuration, one of each seed.
+
+    A configuration is a learning rate, a batch and a number of epochs, out of runs that may go on for longer: every
+    whole epoch from the second on that was validated, or every one there is where none of these is. The best has the
+    highest mean of the score over the seeds, the fewest epochs among equals. Only those with the most seeds compete:
+    the fewer the seeds, the further chance takes the best of many.
+
+    Args:
+        epochs: As `epochs_table` makes it.
+
+    Returns:
+        The rows, with columns `tried`, the configurations that competed, and `incomplete`, those that could not.
+    """
+    group = ["model", "task"]
+    eligible = (epochs.epoch >= FEWEST_EPOCHS) & (epochs.epoch % 1 == 0)
+    is_any = eligible.groupby([epochs[name] for name in group]).transform("any")
+    epochs = epochs[eligible | ~is_any]
+    comparable = epochs.assign(score=epochs.score.fillna(-math.inf))  # a run that diverged is no reason to be chosen
+    by_configuration = comparable.groupby([*group, *CONFIGURATION], as_index=False)
+    means = by_configuration.agg(seeds=("seed", "size"), mean=("score", "mean"))
+    is_complete = means.seeds == means.groupby(group).seeds.transform("max")
+    means["tried"] = is_complete.groupby([means[name] for name in group]).transform("sum")
+    means["incomplete"] = (~is_complete).groupby([means[name] for name in group]).transform("sum")
+    best = (
+        means[is_complete]
+        .sort_values(["mean", "epoch", "learning_rate", "batch_size"], ascending=[False, True, True, True])
+        .drop_duplicates(group)
+    )
+    return epochs.merge(best.drop(columns=["seeds", "mean"]), on=[*group, *CONFIGURATION], validate="many_to_one")

@@ -1,0 +1,207 @@
+"""Why are words of a label deep? What is left of its effect when frequency, position and other confounds are held."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from depthlab.analysis.labels import compare, most_frequent
+from depthlab.analysis.regression import QUANTILE, Fit, clustered_least_squares, ratio_interval
+from depthlab.errors import UserError
+from depthlab.render.document import Table, dashed
+
+
+class Confound(NamedTuple):
+    """What depth may depend on beside a word's label."""
+
+    text: str
+    unit: str
+    by_doubling: bool = False
+    """It counts by its logarithm to base 2: some words, such as addresses of web pages, have very much of it."""
+
+
+CONFOUNDS: dict[str, Confound] = {
+    "frequency": Confound("word frequency", "log10 of occurrences per million words"),
+    "position": Confound("position in the input", "pieces"),
+    "pieces": Confound("length of the word", "pieces", by_doubling=True),
+    "loss": Confound("loss of the piece when masked", "nats"),
+    "sentence_length": Confound("length of the sentence", "words"),
+}
+"""By column of a table of tokens."""
+
+FEWEST_SENTENCES = 30
+"""With a label in fewer, its interval would be too narrow: the normal approximation is of many clusters."""
+DETERMINED = 1e-6
+"""Share of a confound's variance that labels and the other confounds must leave, for an effect of its own."""
+
+
+class LabelEffects(NamedTuple):
+    """What regressions of depth on labels and confounds have found."""
+
+    labels: pd.DataFrame
+    """A row for every model and label, the label with most pieces first: model, label, sentences, pieces; alone, how
+    many iterations deeper its pieces are than all others; held, the same when the confounds are held; left, the share
+    that held is of alone. Each with the bounds of its 95 % interval: alone_low, alone_high, and so on. Nan: intervals
+    of labels in fewer than FEWEST_SENTENCES sentences; all of left where alone is not significantly different from 0,
+    since there is nothing of which something could be left."""
+    confounds: pd.DataFrame
+    """A row for every model and confound held: model, confound, slope (iterations per unit, or per doubling), low and
+    high."""
+    fits: pd.DataFrame
+    """A row for every model: model; pieces and sentences, how many are in both regressions; without, the pieces that
+    are not since a confound is not known; r_squared, of labels alone, and r_squared_held, with the confounds."""
+
+
+def label_effects(tokens: pd.DataFrame, labels: pd.Series) -> LabelEffects:
+    """How much of each label's effect on depth is left when confounds are held.
+
+    Two regressions by ordinary least squares over the same pieces: of depth on indicators of all labels, and of depth
+    on these and the confounds, each of which enters linearly (the length of the word by its logarithm). A label's
+    effect is its coefficient less the average of the others, weighted by their pieces: alone, that is the mean depth of
+    its pieces less that of all other pieces.
+
+    Standard errors are clustered by sentence; the interval of the share left is Fieller's, with the covariance of the
+    two effects.
+
+    A confound that is not measured or the same everywhere is left out, and so is one that the labels and the confounds
+    before it determine; models with the same depth everywhere are left out.
+
+    Args:
+        tokens: as :mod:`depthlab.analysis.tokens` has them.
+        labels: of the rows of `tokens`; pieces without a label are left out.
+
+    Raises:
+        UserError: There are too few labelled pieces, or no model in which depths differ.
+    """
+    rows = tokens.assign(label=labels).dropna(subset="label")
+    models = [of_model for _, of_model in rows.groupby("model", sort=False)]
+    found = [_of_model(of_model) for of_model in models if of_model.depth.nunique() > 1]
+    if not found:
+        raise UserError("depth is the same for all labelled words of every model: there is no effect to look for")
+    return LabelEffects(*(pd.concat(tables, ignore_index=True) for tables in zip(*found, strict=True)))
+
+
+def _of_model(rows: pd.DataFrame) -> LabelEffects:
+    model = rows.model.iloc[0]
+    measured = [name for name in CONFOUNDS if rows[name].notna().any()]
+    complete = rows.dropna(subset=measured)
+    indicators = pd.get_dummies(complete.label, dtype=float)
+    sentence, sentences = pd.factorize(complete.sentence)
+    labels = indicators.shape[1]
+    if len(sentences) < 2 or labels < 2 or len(complete) <= labels + len(measured):
+        raise UserError(
+            f"{model}: {len(complete)} pieces of {labels} labels in {len(sentences)} sentences are too few for a "
+            "regression; take a larger treebank"
+        )
+    confounds = complete[measured].astype(float)
+    doubling = [name for name in measured if CONFOUNDS[name].by_doubling]
+    confounds[doubling] = np.log2(confounds[doubling])
+    confounds = confounds[_undetermined(indicators, confounds)]
+    depth = complete.depth.to_numpy(float)
+    alone = clustered_least_squares(indicators.to_numpy(), depth, sentence)
+    held = clustered_least_squares(np.column_stack([indicators, confounds]), depth, sentence)
+
+    slopes = held.coefficients[labels:]
+    reach = QUANTILE * np.sqrt(np.square(held.influence[:, labels:]).sum(axis=0))
+    columns = {"slope": slopes, "low": slopes - reach, "high": slopes + reach}
+    fit = {
+        "pieces": len(complete),
+        "sentences": len(sentences),
+        "without": len(rows) - len(complete),
+        "r_squared": alone.r_squared,
+        "r_squared_held": held.r_squared,
+    }
+    return LabelEffects(
+        _effects(complete, indicators, {"alone": alone, "held": held}).assign(model=model),
+        pd.DataFrame({"model": model, "confound": confounds.columns, **columns}),
+        pd.DataFrame([{"model": model, **fit}]),
+    )
+
+
+def _undetermined(indicators: pd.DataFrame, confounds: pd.DataFrame) -> list[str]:
+    """The confounds that are not a combination of the labels and the confounds before them."""
+    _, r = np.linalg.qr(np.column_stack([indicators, confounds]))
+    left = np.square(np.diag(r)[indicators.shape[1] :]) / len(confounds)  # variance that the others do not explain
+    return confounds.columns[left > DETERMINED * confounds.var(ddof=0)].tolist()
+
+
+def _effects(rows: pd.DataFrame, indicators: pd.DataFrame, fits: dict[str, Fit]) -> pd.DataFrame:
+    labels = indicators.shape[1]
+    share = indicators.mean().to_numpy()
+    contrasts = np.where(np.eye(labels), 1, -share / (1 - share[:, None]))  # [K, K], each label against the others
+    sentences = rows.groupby("label").sentence.nunique()
+    is_common = sentences.to_numpy() >= FEWEST_SENTENCES
+    table = pd.DataFrame({"sentences": sentences, "pieces": rows.groupby("label").size()})
+    influence = {name: fit.influence[:, :labels] @ contrasts.T for name, fit in fits.items()}
+    variance = {name: np.square(values).sum(axis=0) for name, values in influence.items()}
+    for name, fit in fits.items():
+        table[name] = contrasts @ fit.coefficients[:labels]
+        reach = np.where(is_common, QUANTILE * np.sqrt(variance[name]), np.nan)
+        table[f"{name}_low"], table[f"{name}_high"] = table[name] - reach, table[name] + reach
+    covariance = (influence["held"] * influence["alone"]).sum(axis=0)
+    low, high = ratio_interval(table.held, table.alone, variance["held"], variance["alone"], covariance)
+    table["left"] = (table.held / table.alone).where(is_common & low.notna())
+    table["left_low"], table["left_high"] = low.where(is_common), high.where(is_common)
+    return table.sort_values("pieces", ascending=False, kind="stable").reset_index()
+
+
+def effects_table(effects: LabelEffects, name: str) -> Table:
+    """The most frequent labels, the models side by side.
+
+    Args:
+        effects: as :func:`label_effects` makes them.
+        name: what the labels are: "relation", "part of speech".
+    """
+    models = {model: of_model.set_index("label") for model, of_model in effects.labels.groupby("model", sort=False)}
+    columns = ["alone", "held", "left (%)"]
+    cells = {
+        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
+        for label in most_frequent(effects.labels)
+        for model, table in models.items()
+    }
+    fits = "; ".join(
+        f"{fit.model}: {fit.pieces:,} pieces in {fit.sentences:,} sentences"
+        + (f", {fit.without:,} more without a value of a confound" if fit.without else "")
+        + f", R² {fit.r_squared:.3f} alone and {fit.r_squared_held:.3f} with the confounds"
+        for fit in effects.fits.itertuples()
+    )
+    caption = (
+        f"How many iterations deeper the pieces of words of a {name} are than all others. Alone: as they are. Held: at "
+        "the same values of the confounds in the table of slopes, by least squares on indicators of all labels and the "
+        "confounds, each linear, but the length of the word by its logarithm. Left: the share that held is of alone; a "
+        "dash where alone is not significantly different from 0. In brackets: 95 % intervals, errors clustered by "
+        f"sentence, of labels in {FEWEST_SENTENCES} sentences or more. {fits}."
+    )
+    return compare(caption, name, columns, cells)
+
+
+def slopes_table(effects: LabelEffects) -> Table:
+    """How depth goes with each confound when labels and the other confounds are held, the models side by side."""
+    slopes = effects.confounds.set_index(["confound", "model"])
+    models = list(dict.fromkeys(effects.fits.model))
+    rows = []
+    for confound in (name for name in CONFOUNDS if name in set(effects.confounds.confound)):
+        cells = [slopes.loc[confound, m] if (confound, m) in slopes.index else None for m in models]
+        text, unit, by_doubling = CONFOUNDS[confound]
+        rows.append(
+            [
+                f"{text} ({'doublings of ' * by_doubling}{unit})",
+                *("-" if c is None else _with_bounds(*c, "+.3f") for c in cells),
+            ]
+        )
+    caption = (
+        "Iterations more for a unit more of a confound, at the same label and the same other confounds. In brackets: "
+        "95 % intervals, errors clustered by sentence. A dash: not measured, or determined by labels and others."
+    )
+    return Table(caption, ["confound (unit)", *models], rows)
+
+
+def _cells(found: pd.Series) -> list[str]:
+    effects = [_with_bounds(found[n], found[f"{n}_low"], found[f"{n}_high"], "+.2f") for n in ("alone", "held")]
+    share = _with_bounds(*(100 * found[["left", "left_low", "left_high"]].astype(float)), ".0f")
+    return [*effects, share]
+
+
+def _with_bounds(value: float, low: float, high: float, form: str) -> str:
+    bounds = "" if low != low else f" [{low:{form}}, {high:{form}}]"
+    return f"{dashed(value, form)}{bounds}"

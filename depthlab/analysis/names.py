@@ -1,0 +1,108 @@
+"""Which runs are of one model, and what it is called: short names that show only what differs."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from depthlab.analysis.records import RunRecord, hashable
+
+Settings = dict[str, Any]
+
+WORDS = {
+    "act_epsilon": "epsilon",
+    "time_penalty": "tau",
+    "halting_bias_init": "halting bias",
+    "model.warmup_steps": "warm-up",
+    "model.optimizer.class_path": "",
+    "data.seed": "data seed",
+    "learning_rate": "learning rate",
+    "batch_size": "batch",
+    "train_examples": "training examples",
+}
+"""What stands before the value in a name; for other settings the last part of theirs."""
+BY_VALUE = ("checkpoint", "task", "act_update", "act_cap", "execution", "model_type")
+HALTING = {"act": "adaptive", "fixed": "fixed depth"}
+ORDER = (
+    *("checkpoint", "task", "control", "halting", "num_hidden_layers", "time_penalty"),
+    *("act_update", "act_cap", "act_epsilon"),
+)
+
+
+def tell_apart(runs: Sequence[RunRecord]) -> list[Settings]:
+    """The settings that make each run's model what it is: those of the model, and of training where they must.
+
+    A setting of training (epochs, warm-up, ...) tells runs apart where a model has several values of it on one task:
+    then they are as different as two models. Where it differs only between tasks, the model is still one.
+    """
+    trainings = [dict(hashable(run.training)) for run in runs]
+    names = sorted(set().union(*trainings))
+    values: dict[Any, set[Any]] = {}  # by model, task and setting
+    for run, training in zip(runs, trainings, strict=True):
+        for name in names:
+            values.setdefault((hashable(run.model), run.task, name), set()).add(training.get(name))
+    dividing = {(model, name) for (model, _, name), found in values.items() if len(found) > 1}
+    return [
+        run.model | {name: value for name, value in run.training.items() if (hashable(run.model), name) in dividing}
+        for run in runs
+    ]
+
+
+def name_models(models: Sequence[Settings], always: Sequence[str] = ("checkpoint",)) -> list[str]:
+    """A short name for each of some models: the settings in which they differ.
+
+    Args:
+        models: Settings of each; equal ones get equal names, different ones different names.
+        always: Settings to show even where they are all the same.
+    """
+    models = [dict(hashable(model)) for model in models]
+    checkpoints = shorten({model["checkpoint"] for model in models})
+    settings = list(dict.fromkeys((*ORDER, *sorted(set().union(*models)))))
+    shown = {name for name in settings if len({model[name] for model in models if name in model}) > 1}
+    shown |= {*always}
+    for name in settings:  # one that some have and others have not is shown where they differ in nothing else
+        if _distinct(models, shown | {name}) > _distinct(models, shown):
+            shown.add(name)
+    models = [model | {"checkpoint": checkpoints[model["checkpoint"]]} for model in models]
+    return [", ".join(_show(model, name) for name in settings if name in shown and name in model) for model in models]
+
+
+def natural_order(name: str) -> list[tuple[float, str]]:
+    """A key that sorts names by the numbers in them, as people do."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", name)
+    return [(float(part) if index % 2 else 0.0, "" if index % 2 else part) for index, part in enumerate(parts)]
+
+
+def _distinct(models: Sequence[Settings], names: Iterable[str]) -> int:
+    """How many models there are if only these settings count."""
+    return len({tuple((name, model[name]) for name in names if name in model) for model in models})
+
+
+def _show(model: Settings, name: str) -> str:
+    value = model[name]
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    if name == "halting":
+        return HALTING.get(text, text)
+    if name == "num_hidden_layers":
+        return {"act": f"cap {text}", "fixed": f"depth {text}"}.get(model.get("halting"), f"{text} layers")
+    if name in BY_VALUE:
+        return text
+    return f"{WORDS.get(name, name.rpartition('.')[2])} {text}".strip()
+
+
+def shorten(checkpoints: Iterable[str]) -> dict[str, str]:
+    """The last part of each path, or as many as it takes to tell them apart."""
+    parts = {checkpoint: run_directory(checkpoint).parts for checkpoint in checkpoints}
+    for count in range(1, max(map(len, parts.values()), default=0) + 1):
+        names = {checkpoint: "/".join(found[-count:]) for checkpoint, found in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {checkpoint: checkpoint for checkpoint in parts}
+
+
+def run_directory(checkpoint: str) -> PurePosixPath:
+    """A checkpoint's path without what every run has in its directory."""
+    path = PurePosixPath(checkpoint)
+    if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
+        return path.parent.parent
+    return path.parent if path.name == "model" and len(path.parts) > 1 else path

@@ -1,0 +1,191 @@
+"""What the GLUE server wants: the predictions of a model for all test sets, checked, in one zip file."""
+
+import math
+import shlex
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.names import name_models, natural_order, tell_apart
+from depthlab.analysis.records import RunRecord, read_runs
+from depthlab.callbacks.best import best_epoch
+from depthlab.data.benchmarks.glue_tasks import HIGHEST_SCORE, TASKS, GlueTask, Submission
+from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
+from depthlab.reports.glue import summarize
+
+HEADER = "index\tprediction"
+
+
+def submission(runs: list[str], to: str = "submission.zip", model: str | None = None) -> None:
+    """Make the zip file for the GLUE server: for every task the best run that `depthlab report glue` has chosen.
+
+    A run's test splits are predicted by its best state, unless it has predictions of that state already.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth. The nine tasks must be there.
+        to: The file to write; it must not exist yet.
+        model: Whose runs to take, by its name in the report, if there are several.
+
+    Raises:
+        UserError: The file exists or can't be written; a task has no run; there are several models and none of them is
+            named; a prediction fails, or is not what the server takes.
+    """
+    target = Path(to)
+    if target.exists():
+        raise UserError(f"--to {target} exists already: name another file or remove it")
+    try:  # rather now than after hours of predicting
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write --to {target}: {error.strerror}") from None
+    records, left_out = read_runs(runs)
+    chosen = choose_runs(records, model)
+    for run in left_out:
+        print(f"left out: {run.directory}: {run.reason}")
+    files = []
+    for task, (record, row) in chosen.items():
+        print(f"{TASKS[task].folder:6} {row.score_best:5.1f} on dev  {record.directory}{_other_state(record, row)}")
+    for task, (record, _) in chosen.items():
+        if not _are_fresh(TASKS[task], record.directory):
+            predict(record.directory)
+        files += [record.directory / "predictions" / wanted.file for wanted in TASKS[task].submissions.values()]
+        check_predictions(TASKS[task], record.directory)
+    write_zip(target, files)
+    print(f"ready: {target}, {len(files)} files; upload it at gluebenchmark.com/submit")
+
+
+def choose_runs(records: list[RunRecord], model: str | None = None) -> dict[str, tuple[RunRecord, pd.Series]]:
+    """For every task the best seed's run of the chosen configuration, and its row in the summary.
+
+    Args:
+        records: All runs.
+        model: Whose to take, by name.
+
+    Raises:
+        UserError: There are several models and none is named, or none of that name; a task has no run.
+    """
+    names = name_models(tell_apart(records))
+    known = sorted(set(names), key=natural_order)
+    if model is None and len(known) > 1:
+        raise UserError(f"there are {len(known)} models: choose one with --model, {_quoted(known)}")
+    if model is not None and model not in known:
+        raise UserError(f"--model {model!r}: there is no such model, only {_quoted(known)}")
+    summary = summarize(choose(epochs_table(records, names)))
+    summary = summary[summary.model == (model or known[0])].set_index("task")
+    missing = [task for task in TASKS if task not in summary.index]
+    if missing:
+        raise UserError(
+            f"no finished run of {', '.join(missing)}, and the GLUE server takes all tasks or nothing: train it with "
+            f"`depthlab fit --config experiments/glue.yaml --data.task {missing[0]} --run_dir DIR` and the model's own "
+            "settings, and name its directory too"
+        )
+    by_directory = {str(record.directory): record for record in records}
+    return {task: (by_directory[summary.best_run[task]], summary.loc[task]) for task in TASKS}
+
+
+def predict(directory: Path) -> None:
+    """Have a run predict its test splits, in a process of its own.
+
+    Raises:
+        UserError: It fails.
+    """
+    command = ["depthlab", "predict", "--config", str(directory / "config.yaml"), "--run_dir", str(directory)]
+    print(f"\n{shlex.join(command)}", flush=True)
+    if subprocess.run([sys.executable, "-m", *command]).returncode:
+        raise UserError(
+            f"{directory}: no predictions; mend what is said above, such as by `{shlex.join(command)} --data.root "
+            "FOLDER` with another folder of GLUE's files, and start again"
+        )
+
+
+def check_predictions(task: GlueTask, directory: Path) -> None:
+    """Hold the files of a task's predictions against what the GLUE server takes.
+
+    Args:
+        task: The task.
+        directory: The run's.
+
+    Raises:
+        UserError: A file is missing or has a fault; names file and line.
+    """
+    for split, wanted in task.submissions.items():
+        file = directory / "predictions" / wanted.file
+        if not file.is_file():
+            raise UserError(
+                f"{file} is missing: data.root of the run has no {split} of {task.folder}; fetch it, then `depthlab "
+                f"predict --config {directory / 'config.yaml'} --run_dir {directory}`"
+            )
+        fault = next(_faults(task, wanted, file), None)
+        if fault:
+            raise UserError(
+                f"{file}, {fault}; remove it, see that data.root has all of GLUE's {split}, and start again"
+            )
+
+
+def write_zip(target: Path, files: list[Path]) -> None:
+    """Put files into a zip file, which appears only when it is complete.
+
+    Raises:
+        UserError: It can't be written.
+    """
+    try:
+        with all_or_nothing(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.name)
+    except OSError as error:
+        raise UserError(f"cannot write --to {target}: {error.strerror or error}") from None
+
+
+def _faults(task: GlueTask, wanted: Submission, file: Path) -> Iterator[str]:
+    lines = file.read_text(errors="replace").split("\n")
+    if lines.pop() != "":
+        yield f"line {len(lines) + 1}: it breaks off"
+    if lines[:1] != [HEADER]:
+        yield f"line 1: the header must be {HEADER!r}"
+    for number, line in enumerate(lines[1:]):
+        index, _, prediction = line.partition("\t")
+        if index != str(number):
+            yield f"line {number + 2}: the index is {index!r}, not {number}"
+        if not _is_answer(task, prediction):
+            allowed = (
+                f"a number from 0 to {HIGHEST_SCORE:g}" if task.is_regression else f"one of {', '.join(task.labels)}"
+            )
+            yield f"line {number + 2}: the prediction is {prediction!r}, not {allowed}"
+    if len(lines) - 1 != wanted.rows:
+        yield f"line {len(lines)}: it ends after {len(lines) - 1} predictions, where GLUE has {wanted.rows} examples"
+
+
+def _is_answer(task: GlueTask, prediction: str) -> bool:
+    if not task.is_regression:
+        return prediction in task.labels
+    try:
+        score = float(prediction)
+    except ValueError:
+        score = math.nan
+    return 0 <= score <= HIGHEST_SCORE
+
+
+def _are_fresh(task: GlueTask, directory: Path) -> bool:
+    """Whether all predictions are there, and of the best state there is."""
+    state = directory / "checkpoints/best.ckpt"
+    files = [directory / "predictions" / wanted.file for wanted in task.submissions.values()]
+    return all(f.is_file() and (not state.is_file() or f.stat().st_mtime >= state.stat().st_mtime) for f in files)
+
+
+def _other_state(record: RunRecord, row: pd.Series) -> str:
+    """What to know where the state that a run keeps, its best, is not of the number of epochs that was chosen."""
+    best = best_epoch(record.epochs, "val/score")
+    if best["epoch"] == row.epoch:
+        return ""
+    return f", by its best state: {100 * best['val/score']:.1f} after {best['epoch']} epochs, not {row.epoch:g}"
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,340 @@
+"""Documents to chunks of token ids on disk: parallel, in bounded memory, cached by content and settings."""
+
+import functools
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetGenerationError
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, split_sentences
+from depthlab.data.tokenization import (
+    TRAINING_CHARACTERS,
+    check_vocabulary,
+    load_tokenizer,
+    special_ids,
+    train_tokenizer,
+)
+from depthlab.errors import UserError
+
+FORMAT = 1
+"""Part of every cache key: raise it when the code below, or in corpus.py, changes what is stored."""
+DOCUMENTS_PER_TASK = 16
+"""Documents in a worker's hands at a time, and chunks per Arrow record batch: both bound the memory."""
+CHUNKS_PER_RECORD_BATCH = 10_000
+SUMMARY = "summary.json"
+DOCUMENTS_LOOKED_AT = 1000
+"""Documents of a source, spread over it, of which one must have two sentences before any is tokenized."""
+
+
+@dataclass(frozen=True)
+class ChunkSettings:
+    """What the stored chunks depend on besides text and tokenizer.
+
+    Attributes:
+        max_length: Tokens of a sample; a chunk is gathered up to three fewer, for [CLS], [SEP], [SEP].
+        short_sequence_probability: Share of the chunks with a shorter target.
+        validation_fraction: Share of the documents held out.
+    """
+
+    max_length: int
+    short_sequence_probability: float
+    validation_fraction: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Folders of the tokenizer, and of the chunks of each source."""
+
+    tokenizer: Path
+    chunks: list[Path]
+
+
+def prepare(
+    sources: Sequence[CorpusSource],
+    tokenizer_path: str | None,
+    vocab_size: int,
+    settings: ChunkSettings,
+    cache_dir: Path,
+    workers: int,
+) -> Prepared:
+    """Tokenizer and chunks of every source, taken from the cache or made.
+
+    A folder appears under its final name only when it is complete.
+
+    Raises:
+        UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
+    """
+    digests = [content_digest(source) for source in sources]
+    if tokenizer_path is None:
+        given = None
+        key = _digest(*digests, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
+    else:
+        given = load_tokenizer(tokenizer_path)
+        check_vocabulary(given, vocab_size)
+        key = _digest(given.backend_tokenizer.to_str())
+    tokenizer_folder = cache_dir / f"tokenizer-{key}"
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache_dir) as scratch_name:
+            scratch = Path(scratch_name)
+
+            @functools.cache
+            def documents(number: int) -> Dataset:
+                loaded = load_documents(sources[number], scratch / f"documents-{number}")
+                _check_sentences(sources[number], loaded)
+                return loaded
+
+            if not tokenizer_folder.exists():
+                tokenizer = given
+                if tokenizer is None:
+                    corpora = [documents(number) for number in range(len(sources))]
+                    tokenizer = train_tokenizer(_training_lines(corpora), vocab_size)
+                    check_vocabulary(tokenizer, vocab_size)
+                tokenizer.save_pretrained(scratch / "tokenizer")
+                _publish(scratch / "tokenizer", tokenizer_folder)
+            tokenizer = load_tokenizer(str(tokenizer_folder))
+
+            backend = tokenizer.backend_tokenizer.to_str()
+            keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
+            chunk_folders = [cache_dir / f"chunks-{key}" for key in keys]
+            missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
+            for number in missing.values():
+                documents(number)  # all sources are looked at before hours go into the first
+            for folder, number in missing.items():
+                finished = scratch / folder.name
+                _write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
+                _publish(finished, folder)
+    except (OSError, DatasetGenerationError) as error:
+        raise _user_error(error, cache_dir) from error
+    return Prepared(tokenizer_folder, chunk_folders)
+
+
+def chunk_sentences(
+    lengths: Sequence[int], target_length: int, short_probability: float, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Gather the sentences of one document into chunks, as ALBERT does.
+
+    A chunk ends with the sentence that reaches its target: `target_length` pieces, or with `short_probability` a
+    number drawn uniformly from 2 to that (drawn for every chunk; ALBERT draws it once a document). It always holds two
+    sentences or more, so that both segments come from one document: a lone last sentence joins the chunk before it,
+    and a document of a single sentence gives no chunk.
+
+    Args:
+        lengths: Pieces of each sentence.
+        target_length: Usual target in pieces.
+        short_probability: Chance of a smaller target.
+        rng: Source of the targets.
+
+    Returns:
+        First sentence, and the one after the last, of each chunk.
+    """
+
+    def draw_target() -> int:
+        return int(rng.integers(2, target_length + 1)) if rng.random() < short_probability else target_length
+
+    chunks: list[tuple[int, int]] = []
+    start, gathered, target = 0, 0, draw_target()
+    for end, length in enumerate(lengths, 1):
+        gathered += length
+        if gathered >= target and end - start >= 2:
+            chunks.append((start, end))
+            start, gathered, target = end, 0, draw_target()
+    rest = len(lengths) - start
+    if rest >= 2:
+        chunks.append((start, len(lengths)))
+    elif rest == 1 and chunks:
+        chunks[-1] = (chunks[-1][0], len(lengths))
+    return chunks
+
+
+def _write_chunks(
+    source: CorpusSource,
+    documents: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: ChunkSettings,
+    folder: Path,
+    workers: int,
+) -> None:
+    """Chunks of one source into a folder, with their summary; scratch files beside it."""
+    started = time.perf_counter()
+    id_type = "uint16" if len(tokenizer) <= 2**16 else "int32"
+    chunks = documents.map(
+        _chunk_documents,
+        with_indices=True,
+        batched=True,
+        batch_size=DOCUMENTS_PER_TASK,
+        writer_batch_size=CHUNKS_PER_RECORD_BATCH,
+        num_proc=min(workers, len(documents)) if min(workers, len(documents)) > 1 else None,
+        remove_columns=["text"],
+        features=Features(
+            {
+                "ids": List(Value(id_type)),
+                "sentence_lengths": List(Value("int32")),
+                "document": Value("int64"),
+                "validation": Value("bool"),
+            }
+        ),
+        fn_kwargs={
+            "tokenizer": _plain_text_tokenizer(tokenizer),
+            "special_ids": special_ids(tokenizer),
+            "unknown_id": tokenizer.unk_token_id,
+            "settings": settings,
+        },
+        cache_file_name=f"{folder}.arrow",
+        load_from_cache_file=False,
+        new_fingerprint="chunks",
+        desc=f"Preparing {source.path}",
+    )
+    if len(chunks) == 0:
+        raise _too_short(source, len(documents))
+    chunks.save_to_disk(folder)
+    summary = _count(chunks, len(documents))
+    summary["seconds"] = time.perf_counter() - started
+    (folder / SUMMARY).write_text(json.dumps(summary))
+
+
+def _check_sentences(source: CorpusSource, documents: Dataset) -> None:
+    """Raise UserError if a source holds a sentence a row, which only shows in the end otherwise."""
+    rows = np.linspace(0, len(documents) - 1, min(len(documents), DOCUMENTS_LOOKED_AT)).astype(int)
+    if not any(len(split_sentences(documents[int(row)]["text"])) >= 2 for row in rows):
+        raise _too_short(source, len(rows))
+
+
+def _too_short(source: CorpusSource, looked_at: int) -> UserError:
+    return UserError(
+        f"data.corpus: {source.path} has no document of two sentences or more among {looked_at:,}, and a sample takes "
+        "two; if a row is a sentence, join those of a book or article into one document (one line of .jsonl, or lines "
+        "of .txt up to a blank one)"
+    )
+
+
+def summarise(folders: Sequence[Path]) -> dict[str, float]:
+    """Counts of prepared text over all sources, and the seconds it took to tokenize.
+
+    Keys: documents, dropped, validation_documents, sentences, tokens, chunks, train_chunks, validation_chunks, seconds.
+    """
+    total: Counter[str] = Counter()
+    for folder in folders:
+        total.update(json.loads((folder / SUMMARY).read_text()))
+    return dict(total)
+
+
+def describe(summary: dict[str, float]) -> str:
+    """One line for people about a summary of prepared text."""
+    return (
+        f"{summary['documents']:,} documents ({summary['dropped']:,} too short), {summary['sentences']:,} sentences, "
+        f"{summary['tokens']:,} tokens, {summary['chunks']:,} chunks, of which {summary['validation_chunks']:,} for "
+        f"validation; tokenized at {summary['tokens'] / summary['seconds']:,.0f} tokens/s"
+    )
+
+
+def _chunk_documents(
+    batch: dict[str, list[str]],
+    indices: list[int],
+    tokenizer: Tokenizer,
+    special_ids: list[int],
+    unknown_id: int,
+    settings: ChunkSettings,
+) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = {"ids": [], "sentence_lengths": [], "document": [], "validation": []}
+    for index, text in zip(indices, batch["text"], strict=True):
+        encodings = tokenizer.encode_batch_fast(split_sentences(text), add_special_tokens=False)
+        sentences = [ids for encoding in encodings if len(ids := encoding.ids)]
+        # From the text alone, so that neither order nor workers matter and duplicates stay on one side.
+        identity = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        held_out = identity < settings.validation_fraction * 2**64
+        lengths = [len(sentence) for sentence in sentences]
+        chunks = chunk_sentences(
+            lengths, settings.max_length - 3, settings.short_sequence_probability, np.random.default_rng(identity)
+        )
+        for start, end in chunks:
+            ids = np.concatenate(sentences[start:end])
+            ids[np.isin(ids, special_ids)] = unknown_id  # a text that has "<pad>" in it
+            rows["ids"].append(ids)
+            rows["sentence_lengths"].append(lengths[start:end])
+            rows["document"].append(index)
+            rows["validation"].append(held_out)
+    return rows
+
+
+def _plain_text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The Rust tokenizer, reading "[MASK]" in a text as the text that it is."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _count(chunks: Dataset, documents: int) -> dict[str, int]:
+    table = chunks.data
+    kept = np.asarray(table.column("document"))
+    held_out = np.asarray(table.column("validation"))
+    return {
+        "documents": documents,
+        "dropped": documents - len(np.unique(kept)),
+        "validation_documents": len(np.unique(kept[held_out])),
+        "sentences": pc.sum(pc.list_value_length(table.column("sentence_lengths"))).as_py(),
+        "tokens": pc.sum(pc.list_value_length(table.column("ids"))).as_py(),
+        "chunks": len(chunks),
+        "train_chunks": int((~held_out).sum()),
+        "validation_chunks": int(held_out.sum()),
+    }
+
+
+def _training_lines(corpora: Sequence[Dataset]) -> Iterator[str]:
+    """Lines of documents in a fixed random order, up to an equal share of `TRAINING_CHARACTERS` of each source.
+
+    No document gives more than a hundredth of its source's share, or one novel would be all of it.
+    """
+    share = TRAINING_CHARACTERS // len(corpora)
+    for documents in corpora:
+        left = share
+        for index in np.random.default_rng(0).permutation(len(documents)):
+            lines = documents[int(index)]["text"][: min(left, max(share // 100, 1 + share // len(documents)))]
+            left -= len(lines)
+            yield from (line for line in lines.split("\n") if line.strip())
+            if left <= 0:
+                break
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
+
+
+def _publish(finished: Path, folder: Path) -> None:
+    """Give a finished folder its final name; another process may have been quicker with the same."""
+    try:
+        os.rename(finished, folder)
+    except OSError:  # which one, depends on the file system
+        if not folder.exists():
+            raise
+
+
+def _user_error(error: BaseException, cache_dir: Path) -> Exception:
+    """What the user can mend, out of what the library wrapped it in."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if isinstance(cause, OSError):
+            return UserError(
+                f"{cache_dir}: preparing the data failed ({cause.strerror or cause}); free some space there or set "
+                "data.cache_dir to another folder"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return error

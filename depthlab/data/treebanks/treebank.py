@@ -1,0 +1,165 @@
+"""The Lightning data module of treebanks: every sentence once, in batches of similar length, without labels."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from depthlab.data.buckets import LabelledDataset, sort_by_length
+from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents
+from depthlab.data.corpora.frequency import count_words, log_frequency
+from depthlab.data.steps import MicroBatches, StepDataModule, loader
+from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.treebanks.alignment import AlignedTreebank, piece_rows, read_aligned
+from depthlab.errors import UserError
+
+SHOWN = 10
+"""Sentences that are named when they are left out."""
+
+
+class TreebankDataModule(StepDataModule):
+    """Sentences of treebanks in CoNLL-U, for a model to run over (see `LabelledBatch`; there are no labels).
+
+    A sentence that is not its words, or longer than `max_length`, is left out and counted.
+
+    Args:
+        treebank: A file in CoNLL-U, plain or gzipped, or a list of such; with parts of speech and relations.
+        tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
+        max_length: Most pieces of a sentence, [CLS] and [SEP] counted.
+        batch_size: Sentences of a batch, over all ranks.
+        num_workers: Processes that make batches, on each rank.
+        frequencies: A corpus, as in pre-training's `data.corpus`, to count words in: the table then has the column
+            `frequency`, log10 of a form's occurrences per million words there. Null leaves it out.
+
+    Raises:
+        UserError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        treebank: str | list[str] | None = None,
+        tokenizer: str | None = None,
+        max_length: int = 128,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        frequencies: str | dict[str, Any] | list[str | dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed=0)
+        if max_length < 3:
+            raise UserError(f"data.max_length is {max_length}; it must be 3 or more")
+        self.files = as_files(treebank, "data.treebank")
+        self.tokenizer_path = tokenizer
+        self.max_length = max_length
+        self.sources = None if frequencies is None else as_sources(frequencies)
+        self.tokenizer: PreTrainedTokenizerBase
+        self.treebank: AlignedTreebank
+        self.summary: dict[str, int]
+        self._counts: Counter[str] | None = None
+
+    def prepare_data(self) -> None:
+        """Count the words of the corpus, on the rank that makes the table.
+
+        Raises:
+            UserError: The corpus can't be read.
+        """
+        if self.sources is not None:
+            self._counts = _count_words(self.sources)
+
+    def setup(self, stage: str) -> None:
+        """Read the treebanks and align words and pieces, on every rank.
+
+        Raises:
+            UserError: As `read_aligned`; there is no treebank or no tokenizer.
+        """
+        if not self.files:
+            raise UserError("there is no treebank: give --data.treebank FILE, in CoNLL-U")
+        if self.tokenizer_path is None:
+            raise UserError("data.tokenizer is not set: give the model's")
+        self.tokenizer = load_tokenizer(self.tokenizer_path)
+        self.tokenizer.padding_side = "right"  # or pieces would not stand at their positions
+        self.treebank = read_aligned(self.files, self.tokenizer, self.max_length)
+        report_left_out(self.treebank, self.max_length)
+        self.summary = {
+            "sentences": len(self.treebank.sentences),
+            "words": sum(len(sentence.words) for sentence in self.treebank.sentences),
+            "sentences_not_aligned": len(self.treebank.unaligned),
+            "sentences_too_long": len(self.treebank.too_long),
+        }
+
+    def rows(self) -> pd.DataFrame:
+        """As `piece_rows`; with `frequencies`, on rank 0, their column, too."""
+        rows = piece_rows(self.treebank, self.tokenizer)
+        if self._counts is not None:
+            rows["frequency"] = log_frequency(rows["form"], self._counts)
+        return rows
+
+    def words(self, index: Tensor) -> Tensor:
+        """The word of each piece of a batch, [B, T] int64; -1 of special tokens and padding.
+
+        Args:
+            index: [B], which sentences.
+        """
+        words = [self.treebank.pieces[number].words for number in index.tolist()]
+        rows = [torch.tensor([-1 if word is None else word for word in row]) for row in words]
+        return pad_sequence(rows, batch_first=True, padding_value=-1).to(index.device)
+
+    def predict_dataloader(self) -> MicroBatches:
+        """All sentences once, sorted by length, in as many batches on every rank."""
+        input_ids = [pieces.input_ids for pieces in self.treebank.pieces]
+        lengths = np.array([len(ids) for ids in input_ids])
+        rows = sort_by_length(np.arange(len(lengths)), lengths)
+        windows = [[piece] for piece in self.evaluation_pieces(rows, f"the {len(rows)} sentences")]
+        sentences = Dataset.from_dict({"input_ids": input_ids, "token_type_ids": [[0] * n for n in lengths]})
+        return MicroBatches(loader(LabelledDataset(sentences, self.tokenizer), windows, self.num_workers), len(windows))
+
+
+def as_files(treebank: str | list[str] | None, setting: str) -> list[Path]:
+    """The files that a setting names.
+
+    Raises:
+        UserError: One does not exist.
+    """
+    names = [] if treebank is None else [treebank] if isinstance(treebank, str) else treebank
+    files = [Path(name).expanduser() for name in names]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{setting}: {file} is no file; give one in CoNLL-U (.conllu, .conllu.gz)")
+    return files
+
+
+def report_left_out(treebank: AlignedTreebank, max_length: int) -> None:
+    """Say, once, which sentences were left out, the first of them by name."""
+    for reason, sentences in (
+        ("are not the words of their text", treebank.unaligned),
+        (f"have more than {max_length} pieces", treebank.too_long),
+    ):
+        if sentences:
+            more = f", and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
+            rank_zero_info(f"{len(sentences)} sentences left out, which {reason}: {', '.join(sentences[:SHOWN])}{more}")
+
+
+def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
+    """Of all documents, which are read once.
+
+    Raises:
+        UserError: The corpus can't be read.
+    """
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, source in enumerate(sources):
+            try:
+                documents = load_documents(source, Path(folder) / str(number))
+            except UserError as error:
+                raise UserError(str(error).replace("data.corpus", "data.frequencies")) from error
+            counts += count_words(document["text"] for document in documents)
+    return counts

@@ -1,0 +1,217 @@
+"""Weights of others in and out: what BERT, ALBERT and the authors' albert-act trained becomes an adaptive ALBERT.
+
+Nothing is filled in silently: what SOURCE has and we do not, or the other way round, is an error that names the weight,
+but for heads and the halting unit, which may be new and are then listed.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+from transformers import AlbertConfig, AlbertForPreTraining, AutoTokenizer, PreTrainedModel
+from transformers.utils import cached_file
+
+from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
+from depthlab.models import (
+    AdaptiveAlbertConfig,
+    AdaptiveAlbertForPreTraining,
+    AdaptiveBertConfig,
+    AdaptiveBertForPreTraining,
+)
+from depthlab.models.checkpoint import save_model
+from depthlab.models.convert.factorising import factorise_embeddings
+from depthlab.models.convert.foreign import HALTING, TIED, Kind, Source, Weights, albert_sizes, read_source
+from depthlab.models.convert.tying import Tie, bert_to_albert
+from depthlab.models.halting.act import ActCap
+
+Target = Literal["adaptive_albert", "albert"]
+Kinds = TypedDict("Kinds", {"from": Kind | None, "as": Target}, total=False)  # both are Python's own words
+
+NO_JUMP = 0.1
+"""The weight that a new halting unit gives away before the cap when the first depth is the cap."""
+
+
+def convert(
+    source: str,
+    out: str,
+    *,
+    tie: Tie | None = None,
+    embedding_size: int | None = None,
+    num_hidden_layers: int | None = None,
+    halting: Literal["act", "fixed"] | None = None,
+    act_update: Literal["blend", "accumulate"] | None = None,
+    act_cap: ActCap | None = None,
+    mean_depth: int | float | None = None,
+    **kinds: Unpack[Kinds],
+) -> None:
+    """Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT: config, safetensors and tokenizer in OUT.
+
+    `--from bert|albert|albert-act|adaptive_albert` is what SOURCE is, recognised when not given. `--as albert` writes
+    a plain Hugging Face ALBERT, where depth is fixed; `--as adaptive_albert` is the default. Weights that are new,
+    dropped or approximated are listed; weights that are missing, left over or of another size are refused.
+
+    Args:
+        source: a directory in Hugging Face's form, tokenizer included, or a name on its hub.
+        out: the directory to write; it must not exist yet, or be empty.
+        tie: bert: which of its layers becomes the shared one: the first (the default; see experiments/RESULTS.md), the
+            last, the average of all, or the layer of that number, counted from 1; or "none", which keeps them all: the
+            untied study baseline.
+        embedding_size: E. By default SOURCE's (a BERT's hidden size), which is exact; a smaller one factorises the
+            embeddings, also those of a model of ours.
+        num_hidden_layers: L, the cap; SOURCE's number of layers by default.
+        halting: "act", or "fixed": without a halting unit, every token L times. "act" unless SOURCE is fixed already.
+        act_update: "accumulate" by default, which turns a fixed depth adaptive without a jump; albert-act: "blend".
+        act_cap: "remainder" by default; albert-act: "truncate".
+        mean_depth: depth of every token before training, at least 2, at most L, by the bias of a new halting unit; by
+            default L.
+        kinds: `from` and `as`.
+
+    Raises:
+        UserError: see above; or a setting makes no sense for this SOURCE, or OUT can't be written.
+    """
+    target = Path(out).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"OUT {target} exists already: name another directory or remove it")
+    read = read_source(source, kinds.get("from"))
+    as_albert = kinds.get("as") == "albert"
+    if read.kind == "adaptive_albert" and not as_albert and embedding_size is None:
+        raise UserError(
+            f"{source} is an adaptive ALBERT already: `--embedding_size` factorises its embeddings, and `--as albert` "
+            "makes it a plain one"
+        )
+    if read.kind != "bert" and tie is not None:
+        raise UserError(f"--tie is for --from bert; {source} is of kind {read.kind}")
+
+    if read.kind == "bert":
+        weights, sizes = bert_to_albert(read, "first" if tie is None else tie)
+    else:
+        weights, sizes = read.weights, albert_sizes(read.config)
+    widest = sizes["embedding_size"]
+    if embedding_size is not None and not 2 <= embedding_size <= widest:
+        raise UserError(f"--embedding_size must lie between 2 and SOURCE's {widest}, got {embedding_size}")
+    if embedding_size not in (None, widest):
+        weights = factorise_embeddings(weights, embedding_size, read.config.layer_norm_eps, read.notes)
+        sizes["embedding_size"] = embedding_size
+    settings = {"halting": halting, "act_update": act_update, "act_cap": act_cap}
+    config_class = AdaptiveBertConfig if tie == "none" else AdaptiveAlbertConfig
+    if tie == "none" and (as_albert or num_hidden_layers is not None):
+        raise UserError("--tie none keeps BERT's layers as they are: leave --as and --num_hidden_layers out")
+    config = _configure(config_class, read, sizes, settings | {"num_hidden_layers": num_hidden_layers})
+    if as_albert and config.halting == "act":
+        raise UserError(
+            "--as albert needs a fixed depth: `--halting fixed` drops the halting unit, and every token then takes all "
+            f"{config.num_hidden_layers} iterations"
+        )
+    brings_unit = f"{HALTING}weight" in weights
+    if mean_depth is not None and (brings_unit or config.halting == "fixed"):
+        raise UserError("--mean_depth sets the bias of a new halting unit; here there is none")
+    if config.halting == "fixed" and brings_unit:
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(HALTING)}
+        read.notes.append("dropped      the halting unit")
+    if config.halting == "act" and not brings_unit:
+        config.halting_bias_init = halting_bias(config, config.num_hidden_layers if mean_depth is None else mean_depth)
+
+    model_class = AdaptiveBertForPreTraining if tie == "none" else AdaptiveAlbertForPreTraining
+    model = _build(AlbertForPreTraining if as_albert else model_class, config, weights, read)
+    _write(model, source, target)
+    depth = f"{config.act_update}, {config.act_cap}" if config.halting == "act" else "every token L times"
+    summary = [
+        f"kind         {read.kind}: {source}",
+        f"sizes        V {config.vocab_size}, E {config.embedding_size}, H {config.hidden_size}, "
+        f"{config.num_attention_heads} heads, FFN {config.intermediate_size}, L {config.num_hidden_layers}",
+        f"halting      {config.halting} ({depth})",
+        *read.notes,
+        f"written to   {target}",
+    ]
+    print("\n".join(summary))
+
+
+def halting_bias(config: AdaptiveAlbertConfig, mean_depth: int | float) -> float:
+    """The bias b with which tokens take `mean_depth` iterations (at most the cap) as long as the halting weights are 0.
+
+    A constant probability p halts in the first n with n p > 1 - epsilon. p = (1 - epsilon) / (m - 1/2) puts that in the
+    middle between m - 1 and m, so that N = m, and stays about m on average when the probabilities start to vary.
+
+    Where every token is to reach the cap, and the cap's weight is the remainder of an accumulated output, p is small
+    instead: the iterations before the cap get `NO_JUMP` of the weight together, and the output hardly differs from that
+    of the fixed depth.
+
+    Raises:
+        UserError: the depth is less than 2; at depth 1 a halting unit gets no gradient.
+    """
+    cap = config.num_hidden_layers
+    if mean_depth < 2 and cap > 1:
+        raise UserError(
+            f"--mean_depth must be at least 2 (a token of depth 1 teaches its halting unit nothing), got {mean_depth}"
+        )
+    if cap == 1:
+        return 0.0
+    if mean_depth >= cap and (config.act_update, config.act_cap) == ("accumulate", "remainder"):
+        probability = NO_JUMP / (cap - 1)
+    else:
+        probability = (1 - config.act_epsilon) / (min(mean_depth, cap) - 0.5)
+    return torch.logit(torch.tensor(probability, dtype=torch.float64)).item()
+
+
+def _configure(
+    config_class: type[AdaptiveAlbertConfig], source: Source, sizes: dict[str, Any], settings: dict[str, Any]
+) -> AdaptiveAlbertConfig:
+    """The configuration of what is written, fields given by the user last."""
+    if source.kind in ("bert", "albert"):
+        sizes = sizes | {"act_update": "accumulate", "act_cap": "remainder", "halting": "act"}
+    sizes = sizes | {"tie_word_embeddings": True}  # which `_check` has seen to
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = {key.name for key in fields(config_class)}
+    try:
+        config = config_class(**{name: value for name, value in (sizes | given).items() if name in known})
+    except StrictDataclassError as error:
+        raise UserError(" ".join(str(error).split()).rpartition("ValueError: ")[2]) from None
+    return config
+
+
+def _build(
+    model_class: type[PreTrainedModel], config: AdaptiveAlbertConfig, weights: Weights, source: Source
+) -> PreTrainedModel:
+    """The model with these weights; heads that are not among them come from the initialiser."""
+    if model_class is AlbertForPreTraining:
+        plain = {key.name for key in fields(AlbertConfig)}
+        config = AlbertConfig(**{name: value for name, value in albert_sizes(config).items() if name in plain})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # new heads are the same every time
+        model = model_class(config)
+    model.to(weights["albert.embeddings.word_embeddings.weight"].dtype)
+    halting = getattr(model.base_model.encoder, "halting", None)
+    if halting is not None:
+        nn.init.zeros_(halting.weight)  # so that every token starts at the wished depth, whatever its state
+    new = [name for name in model.load_state_dict(weights, strict=False).missing_keys if name not in TIED]
+    if new:
+        source.notes.append(f"new          {', '.join(new)}")
+    return model
+
+
+def _write(model: PreTrainedModel, source: str, target: Path) -> None:
+    """Model and tokenizer, under another name until all of it is there."""
+    # Where there is none of these files, AutoTokenizer makes up a tokenizer of five tokens.
+    files = ("tokenizer.json", "spiece.model", "vocab.txt")
+    if not any(cached_file(source, file, _raise_exceptions_for_missing_entries=False) for file in files):
+        raise UserError(f"SOURCE {source} holds no tokenizer ({', '.join(files)})")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the tokenizer of {source}: {str(error).strip().splitlines()[0]}") from None
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for "
+            f"{model.config.vocab_size}"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with all_or_nothing(target) as unfinished:
+            save_model(model, unfinished)
+            tokenizer.save_pretrained(unfinished)
+    except OSError as error:
+        raise UserError(f"cannot write to OUT {target}: {error.strerror or error}") from None

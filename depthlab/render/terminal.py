@@ -1,0 +1,89 @@
+"""A text in the terminal: every piece coloured by its depth, the number below."""
+
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from depthlab.analysis.inspection import Inspection, Piece
+
+SHALLOW, DEEP = (255, 243, 224), (230, 97, 0)
+"""One hue from pale to strong, which the colour-blind see as well; black on either is easily read."""
+JOINT = "·"
+"""Between the pieces of one word."""
+
+
+def print_inspection(console: Console, inspection: Inspection, deepest: int) -> None:
+    """Print a text, as wide as the console, and what was found.
+
+    Args:
+        console: where to; without colours the numbers remain.
+        inspection: the text.
+        deepest: the depth of the strongest colour.
+    """
+    for line in _lines(inspection.pieces, console.width):
+        for row in range(_rows(line[0])):
+            text = Text()
+            for number, piece in enumerate(line):
+                if number:
+                    text.append(" " if piece.starts_word or row else JOINT, "dim")
+                text.append(_fit(_cells(piece)[row], _width(piece)), None if row else _colour(piece.depth, deepest))
+            text.rstrip()
+            console.print(text, soft_wrap=True)
+        console.print()
+    for heading, finding in inspection.findings:
+        console.print(Text.assemble((f"{heading}: ", "bold"), finding))
+    console.print(Text(f"mean depth {inspection.mean_depth:.2f} over {len(inspection.pieces)} pieces", "dim"))
+
+
+def _cells(piece: Piece) -> list[str]:
+    """What stands in a piece's column."""
+    return [piece.text, str(piece.depth), *([] if piece.label is None else [piece.label])]
+
+
+def _rows(piece: Piece) -> int:
+    return len(_cells(piece))
+
+
+def _width(piece: Piece) -> int:
+    return max(cell_len(cell) for cell in _cells(piece))
+
+
+def _fit(cell: str, width: int) -> str:
+    return cell + " " * (width - cell_len(cell))
+
+
+def _colour(depth: int, deepest: int) -> Style:
+    share = (depth - 1) / max(deepest - 1, 1)
+    red, green, blue = (round(low + share * (high - low)) for low, high in zip(SHALLOW, DEEP, strict=True))
+    return Style(color=Color.from_rgb(0, 0, 0), bgcolor=Color.from_rgb(red, green, blue))
+
+
+def _lines(pieces: list[Piece], width: int) -> Iterator[list[Piece]]:
+    """Break between words; within one only where it is wider than a line."""
+    line: list[Piece] = []
+    used = 0
+    for word in _words(pieces):
+        needed = sum(_width(piece) + 1 for piece in word)
+        if line and used + needed - 1 > width:
+            yield line
+            line, used = [], 0
+        for piece in word:
+            if line and used + _width(piece) > width:
+                yield line
+                line, used = [], 0
+            line.append(piece)
+            used += _width(piece) + 1
+    yield line
+
+
+def _words(pieces: list[Piece]) -> list[list[Piece]]:
+    words: list[list[Piece]] = []
+    for piece in pieces:
+        if piece.starts_word or not words:
+            words.append([])
+        words[-1].append(piece)
+    return words

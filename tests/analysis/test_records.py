@@ -1,0 +1,187 @@
+"""What a report reads out of directories, and which runs are of one model."""
+
+import json
+
+import pytest
+import yaml
+
+from depthlab.analysis.names import name_models, natural_order, tell_apart
+from depthlab.analysis.records import read_record, read_runs
+from depthlab.errors import UserError
+from tests.reports.synthetic import MODEL, write_run
+
+
+def names_of(folder):
+    records, left_out = read_runs([str(folder)])
+    assert not left_out
+    return dict(zip([record.directory.name for record in records], name_models(tell_apart(records)), strict=True))
+
+
+def test_a_record_has_what_the_run_has_left(tmp_path):
+    write_run(tmp_path / "run", [0.5, 0.75], learning_rate=5e-5, batch_size=16, seed=3, token_iterations=77)
+    record = read_record(tmp_path / "run")
+    assert (record.task, record.learning_rate, record.batch_size, record.seed) == ("rte", 5e-5, 16, 3)
+    assert record.model == MODEL and (record.tokens, record.token_iterations) == (1000, 77)
+    assert [epoch["val/score"] for epoch in record.epochs] == [0.5, 0.75]
+    assert record.training["trainer.max_epochs"] == 4 and record.training["model.warmup_steps"] == 200
+    assert record.data == {"train": 2490, "dev": 277}
+    for name in record.training:
+        assert name.rpartition(".")[2] not in ("lr", "batch_size", "seed", "root", "accelerator"), name
+
+
+def test_without_depths_every_token_passes_all_layers(tmp_path):
+    bert = dict.fromkeys(MODEL) | {"checkpoint": "bert", "model_type": "bert", "num_hidden_layers": 6}
+    run = write_run(tmp_path / "run", [0.5], model=bert)
+    results = json.loads((run / "results.json").read_text())
+    del results["token_iterations"]
+    (run / "results.json").write_text(json.dumps(results))
+    assert read_record(run).token_iterations == 6 * 1000
+
+
+def test_runs_lie_at_any_depth_and_count_once(tmp_path):
+    write_run(tmp_path / "a", [0.5], seed=0)
+    write_run(tmp_path / "sweep/deep/b", [0.5], seed=1)
+    write_run(tmp_path / "sweep/b/model", [0.5], seed=2)
+    records, left_out = read_runs([str(tmp_path), str(tmp_path / "a"), str(tmp_path / "sweep/../a")])
+    assert [record.seed for record in records] == [0, 2, 1] and not left_out
+
+
+def broken(tmp_path):
+    """Directories that can't be used, and what is said of each."""
+    for name in ("json", "epochs", "field", "pretraining", "list", "yaml", "unsettled", "twice"):
+        write_run(tmp_path / name, [0.5], seed=100 + len(name))
+    (tmp_path / "json/results.json").write_text('{\n"task": rte}')
+    for name, change in (("epochs", {"epochs": []}), ("pretraining", {"task": None})):
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        (tmp_path / name / "results.json").write_text(json.dumps(results | change))
+    results = json.loads((tmp_path / "field/results.json").read_text())
+    del results["learning_rate"]
+    (tmp_path / "field/results.json").write_text(json.dumps(results))
+    (tmp_path / "list/results.json").write_text("[1]")
+    (tmp_path / "yaml/config.yaml").write_text("a: [")
+    (tmp_path / "unsettled/config.yaml").unlink()
+    write_run(tmp_path / "unfinished", [0.5])
+    (tmp_path / "unfinished/results.json").unlink()
+    (tmp_path / "task=rte,lr=5e-05.log").touch()
+    (tmp_path / "notes.log").touch()
+    return {
+        "json": "results.json, line 2: not JSON",
+        "epochs": "no validated epoch",
+        "field": "no 'learning_rate'",
+        "pretraining": "its task is None, none of GLUE's or of probing",
+        "list": "not what a run writes",
+        "yaml": "cannot be read",
+        "unsettled": "no config.yaml",
+        "unfinished": "unfinished or failed: it has no results.json",
+        "task=rte,lr=5e-05": "(see ",
+        "zz": "the same settings and seed as ",
+    }
+
+
+def test_what_is_left_out_is_listed(tmp_path):
+    expected = broken(tmp_path)
+    write_run(tmp_path / "zz", [0.5], seed=100 + len("twice"))
+    records, left_out = read_runs([str(tmp_path)])
+    assert [record.directory.name for record in records] == ["twice"]
+    found = {run.directory.name: run.reason for run in left_out}
+    assert found.keys() == expected.keys()
+    for name, reason in expected.items():
+        assert reason in found[name], (name, found[name])
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(UserError, match="no finished run of a GLUE task"):
+        read_runs([str(tmp_path)])
+    with pytest.raises(UserError, match="no such directory"):
+        read_runs([str(tmp_path / "none")])
+    broken(tmp_path / "broken")
+    with pytest.raises(UserError, match=r"no finished run .*: .*no validated epoch"):
+        read_runs([str(tmp_path / "broken/epochs")])
+
+
+def test_one_model_is_called_by_its_checkpoint_alone(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / str(seed), [0.5], seed=seed, learning_rate=1e-5 * (seed + 1))
+    assert set(names_of(tmp_path).values()) == {"nano"}
+
+
+def test_names_show_what_differs(tmp_path):
+    write_run(tmp_path / "a", [0.5])
+    write_run(tmp_path / "b", [0.5], model={"time_penalty": 0.004})
+    write_run(tmp_path / "c", [0.5], model={"halting": "fixed", "num_hidden_layers": 6})
+    write_run(tmp_path / "d", [0.5], model={"act_update": "blend"})
+    write_run(tmp_path / "e", [0.5], control="shuffled")
+    write_run(tmp_path / "f", [0.5], settings={"model.depth.halting_bias_init": -4.0})
+    assert names_of(tmp_path) == {
+        "a": "nano, adaptive, cap 12, tau 0.001, accumulate",
+        "b": "nano, adaptive, cap 12, tau 0.004, accumulate",
+        "c": "nano, fixed depth, depth 6",
+        "d": "nano, adaptive, cap 12, tau 0.001, blend",
+        "e": "nano, control shuffled, adaptive, cap 12, tau 0.001, accumulate",
+        "f": "nano, adaptive, cap 12, tau 0.001, accumulate, halting bias -4",
+    }
+
+
+def test_what_means_nothing_at_fixed_depth_makes_no_model(tmp_path):
+    for seed, changes in enumerate(({"time_penalty": 0.1}, {"act_update": "blend"}, {"act_epsilon": 0.2})):
+        write_run(tmp_path / str(seed), [0.5], seed=seed, model={"halting": "fixed", **changes})
+    assert set(names_of(tmp_path).values()) == {"nano"}
+
+
+def test_checkpoints_are_told_apart_by_as_much_as_it_takes(tmp_path):
+    paths = {
+        "a": ("runs/one/model", "one"),
+        "b": ("x/two", "x/two"),
+        "c": ("y/two", "y/two"),
+        "d": ("runs/three/checkpoints/best.ckpt", "three"),
+        "e": ("albert/albert-base-v2", "albert-base-v2"),
+    }
+    for name in "ade":
+        write_run(tmp_path / "ade" / name, [0.5], model={"checkpoint": paths[name][0]})
+    assert names_of(tmp_path / "ade") == {name: paths[name][1] for name in "ade"}
+    for name in "bc":
+        write_run(tmp_path / "bc" / name, [0.5], model={"checkpoint": paths[name][0]})
+    assert names_of(tmp_path / "bc") == {name: paths[name][1] for name in "bc"}
+
+
+def test_training_divides_a_model_only_where_it_differs_on_one_task(tmp_path):
+    write_run(tmp_path / "a", [0.5], "rte", settings={"trainer.max_epochs": 3})
+    write_run(tmp_path / "b", [0.5], "mnli", settings={"trainer.max_epochs": 1, "data.root": "elsewhere"})
+    assert set(names_of(tmp_path).values()) == {"nano"}
+    write_run(tmp_path / "c", [0.5], "rte", settings={"trainer.max_epochs": 5})
+    assert names_of(tmp_path) == {"a": "nano, max_epochs 3", "b": "nano, max_epochs 1", "c": "nano, max_epochs 5"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "results", "expected"),
+    [
+        ({"model.warmup_steps": 10}, {}, {"nano, warm-up 10", "nano, warm-up 200"}),
+        (
+            {},
+            {"data": {"train": 2490, "train_drawn": 500, "dev": 277}},
+            {"nano, training examples 500", "nano, training examples all"},
+        ),
+        ({}, {"data": {"train": 2490, "train_drawn": 2490, "dev": 277}}, {"nano"}),
+        ({"data.seed": 7}, {}, {"nano, data seed 7", "nano"}),
+        ({"trainer.accelerator": "gpu", "data.cache_dir": "x", "run_dir": "y"}, {}, {"nano"}),
+        ({"model.optimizer.class_path": "x.Lion"}, {}, {"nano, torch.optim.AdamW", "nano, x.Lion"}),
+        ({"trainer.precision": "bf16-mixed"}, {}, {"nano, precision 32-true", "nano, precision bf16-mixed"}),
+    ],
+)
+def test_what_is_not_pooled(tmp_path, settings, results, expected):
+    write_run(tmp_path / "a", [0.5], seed=0)
+    write_run(tmp_path / "b", [0.5], seed=1, settings=settings, **results)
+    assert set(names_of(tmp_path).values()) == expected
+
+
+def test_a_configuration_may_leave_depth_out(tmp_path):
+    run = write_run(tmp_path / "run", [0.5])
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["depth"] = None
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert read_record(run).model == MODEL
+
+
+def test_numbers_in_names_sort_as_numbers():
+    names = ["tau 0.001", "tau 2.5e-05", "tau 0.00025", "depth 10", "depth 9"]
+    assert sorted(names, key=natural_order) == ["depth 9", "depth 10", "tau 2.5e-05", "tau 0.00025", "tau 0.001"]

@@ -1,0 +1,216 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthlab.data.benchmarks.glue import read_task
+from depthlab.data.benchmarks.glue_tasks import TASKS, read_split
+from depthlab.errors import UserError
+
+from .glue_fixtures import ROWS, write_glue, write_tsv
+
+SHARED = Path(__file__).parents[3].parent / "shared/data"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_glue(tmp_path_factory.mktemp("glue"))
+
+
+@pytest.fixture
+def own_root(tmp_path) -> Path:
+    """One to write in."""
+    return write_glue(tmp_path / "glue")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_reads_the_layout_of_every_task(root, name):
+    task = TASKS[name]
+    rows = ROWS[name]
+    texts = [list(column) for column in zip(*(row[1:] for row in rows), strict=True)]
+    labels = [float(row[0]) if task.is_regression else task.labels.index(row[0]) for row in rows]
+    for split in ("train", task.dev[0]):
+        assert read_split(task, root, split) == (texts, labels, 0)
+    test = next(iter(task.submissions))
+    assert read_split(task, root, test) == ([column[::-1] for column in texts], None, 0)
+    assert len(texts) == len(task.texts)
+
+
+def test_mnli_has_more_splits(root):
+    for split in ("dev_mismatched", "test_mismatched", "ax"):
+        assert len(read_split(TASKS["mnli"], root, split).texts[1]) == 5
+
+
+def test_registry():
+    """What the server wants: https://gluebenchmark.com/faq."""
+    rows = {file: count for task in TASKS.values() for file, count in task.submissions.values()}
+    assert rows == {
+        "CoLA.tsv": 1063,
+        "SST-2.tsv": 1821,
+        "MRPC.tsv": 1725,
+        "STS-B.tsv": 1379,
+        "QQP.tsv": 390965,
+        "MNLI-m.tsv": 9796,
+        "MNLI-mm.tsv": 9847,
+        "AX.tsv": 1104,
+        "QNLI.tsv": 5463,
+        "RTE.tsv": 3000,
+        "WNLI.tsv": 146,
+    }
+    assert {name: task.metrics[0] for name, task in TASKS.items() if task.metrics != ("accuracy",)} == {
+        "cola": "matthews_corrcoef",
+        "mrpc": "f1",
+        "qqp": "f1",
+        "stsb": "spearman",
+    }
+    assert [task.num_labels for task in TASKS.values()] == [2, 2, 2, 1, 2, 3, 2, 2, 2]
+
+
+def test_gzip_and_numbered_pieces(own_root):
+    folder = own_root / "QQP"
+    whole = read_split(TASKS["qqp"], own_root, "train")
+    header, *lines = (folder / "train.tsv").read_bytes().splitlines(keepends=True)
+    pieces = [lines[:2], *([line] for line in lines[2:11]), lines[11:]]  # 11 of them: 10 comes after 2
+    (folder / "train.tsv").unlink()
+    for number, piece in enumerate(pieces):
+        (folder / f"train-{number}.tsv.gz").write_bytes(gzip.compress(header + b"".join(piece)))
+    assert read_split(TASKS["qqp"], own_root, "train") == whole
+    (folder / "train-3.tsv.gz").unlink()
+    with pytest.raises(UserError, match=r"train-\*: there are pieces \[0, 1, 2, 4,"):
+        read_split(TASKS["qqp"], own_root, "train")
+    (folder / "train.tsv").write_bytes(header + lines[0])
+    with pytest.raises(UserError, match=r"train\.tsv and .*train-0\.tsv\.gz are both there"):
+        read_split(TASKS["qqp"], own_root, "train")
+
+
+def test_mrpc_as_microsoft_has_it(own_root):
+    """Their training file holds dev, which must not be trained on, and their test has labels."""
+    folder = own_root / "MRPC"
+    header, *lines = (folder / "train.tsv").read_text("utf-8-sig").splitlines()
+    (folder / "train.tsv").rename(folder / "msr_paraphrase_train.txt")
+    (folder / "dev.tsv").write_text("\n".join([header, *lines[:6]]) + "\n")
+    (folder / "test.tsv").unlink()
+    (folder / "msr_paraphrase_test.txt").write_text("\n".join([header, *lines[:3]]) + "\n", "utf-8-sig")
+    train, dev, test = (read_split(TASKS["mrpc"], own_root, split) for split in ("train", "dev", "test"))
+    assert (len(train.texts[0]), train.skipped, len(dev.texts[0])) == (14, 6, 6)
+    assert test.labels == [1, 1, 1]
+
+
+def test_mrpc_dev_without_ids(own_root):
+    """Nothing tells its pairs in Microsoft's training file."""
+    folder = own_root / "MRPC"
+    (folder / "train.tsv").rename(folder / "msr_paraphrase_train.txt")
+    write_tsv(folder / "dev.tsv", [["Quality", "#1 String", "#2 String"], [1, "a", "b"]])
+    with pytest.raises(UserError, match=r"dev\.tsv: it has no #1 ID and #2 ID"):
+        read_split(TASKS["mrpc"], own_root, "train")
+
+
+def test_quotes_are_text(root):
+    assert read_split(TASKS["mrpc"], root, "train").texts[1][2] == 'Ms Holt said they were "pleased.'
+    assert read_split(TASKS["qqp"], root, "train").texts[0][9] == '"What does ""amber"" mean?"'
+
+
+def test_rows_that_everybody_leaves_out(own_root):
+    """QQP's lines that lack fields, MNLI's without gold label. QQP's empty questions stay, as in other code."""
+    header = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
+    write_tsv(
+        own_root / "QQP/dev.tsv", [header, [0, 1, 2, "a", "b", 1], [1, 3, 4, "half"], [""], [2, 5, 6, "", "c", 0]]
+    )
+    assert read_split(TASKS["qqp"], own_root, "dev") == ([["a", ""], ["b", "c"]], [1, 0], 2)
+    header = ["index", "sentence1", "sentence2", "gold_label"]
+    write_tsv(own_root / "MNLI/train.tsv", [header, [0, "a", "b", "-"], [1, "c", "d", "neutral"]])
+    assert read_split(TASKS["mnli"], own_root, "train") == ([["c"], ["d"]], [1], 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "rows", "message"),
+    [
+        ("rte", "train.tsv", [["0", "a", "b", "entailment"], ["1", "a", "b"]], r"train\.tsv, line 3: 3 columns, not"),
+        ("rte", "train.tsv", [["0", "a", "b", "maybe"]], r"line 2: the label is 'maybe'; it must be one of entailment"),
+        ("rte", "train.tsv", [["0", "a", " ", "entailment"]], r"line 2: the column 'sentence2' is empty"),
+        ("rte", "train.tsv", [], r"train\.tsv: no example in it"),
+        ("wnli", "dev.tsv", [["0", "a", "b", "-"]], r"dev\.tsv, line 2: the label is '-'"),
+        ("sst2", "test.tsv", [["0", ""]], r"test\.tsv, line 2: the column 'sentence' is empty"),
+        ("cola", "test.tsv", [["0", "a"], ["1"]], r"test\.tsv, line 3: 1 columns"),
+        ("qqp", "test.tsv", [["0", "a"]], r"test\.tsv, line 2: 2 columns"),
+        ("stsb", "dev.tsv", [[*"01234567", "a", "5.1"]], r"line 2: the score is '5\.1'; it must be a number from 0"),
+        ("stsb", "dev.tsv", [[*"01234567", "a", "nan"]], r"line 2: the score is 'nan'"),
+        ("stsb", "dev.tsv", [[*"01234567", "a", "good"]], r"line 2: the score is 'good'"),
+    ],
+)
+def test_broken_rows(own_root, task, file, rows, message):
+    path = own_root / TASKS[task].folder / file
+    header = path.read_text().split("\n")[0].split("\t")
+    write_tsv(path, [header, *rows])
+    with pytest.raises(UserError, match=message):
+        read_split(TASKS[task], own_root, file.removesuffix(".tsv"))
+
+
+def test_broken_row_of_cola(own_root):
+    write_tsv(own_root / "CoLA/dev.tsv", [["a", "1", "", "Fine."], ["a", "2", "", "Fine."]])
+    with pytest.raises(UserError, match=r"dev\.tsv, line 2: the label is '2'; it must be one of 0, 1$"):
+        read_split(TASKS["cola"], own_root, "dev")
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("other", TASKS)
+def test_files_of_other_tasks_are_refused(own_root, task, other):
+    """By columns, or by labels where the columns are the same (RTE and WNLI)."""
+    if task == other:
+        return
+    file, others = (own_root / TASKS[name].folder / "train.tsv" for name in (task, other))
+    file.write_bytes(others.read_bytes())
+    with pytest.raises(UserError, match=f"{file}(: not train of|, line 2: the label)"):
+        read_split(TASKS[task], own_root, "train")
+
+
+def test_refusal_says_what_was_expected_and_found(own_root):
+    (own_root / "SST-2/train.tsv").rename(own_root / "STS-B/train.tsv")
+    expected = (
+        r"not train of STS-B, which has a header with sentence1, sentence2, score .*first line is 'sentence, label'"
+    )
+    with pytest.raises(UserError, match=expected):
+        read_split(TASKS["stsb"], own_root, "train")
+
+
+def test_files_that_cannot_be_read(own_root):
+    file = own_root / "RTE/train.tsv"
+    file.write_bytes(file.read_bytes() + b"20\t\xff")
+    with pytest.raises(UserError, match=r"train\.tsv, line 22: not valid UTF-8"):
+        read_split(TASKS["rte"], own_root, "train")
+    file.rename(file.with_suffix(".tsv.gz"))
+    with pytest.raises(UserError, match=r"train\.tsv\.gz, after line 0: broken gzip"):
+        read_split(TASKS["rte"], own_root, "train")
+    file.mkdir()
+    file.with_suffix(".tsv.gz").unlink()
+    with pytest.raises(UserError, match=r"train\.tsv: cannot be read \(Is a directory\).*data\.root"):
+        read_split(TASKS["rte"], own_root, "train")
+
+
+COUNTS = {  # MANIFEST.md
+    "cola": {"train": 8551, "dev": 1043, "test": 1063},
+    "sst2": {"train": 67349, "dev": 872, "test": 1821},
+    "mrpc": {"train": 3668, "dev": 408, "test": 1725},
+    "stsb": {"train": 5749, "dev": 1500, "test": 1379},
+    "qqp": {"train": 363599, "dev": 40399},
+    "mnli": {"train": 9999, "dev_matched": 9815},
+    "qnli": {"train": 9999, "dev": 5463},
+    "rte": {"train": 2490, "dev": 277, "test": 3000},
+    "wnli": {"train": 635, "dev": 71, "test": 146},
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("task", TASKS)
+def test_counts_of_the_development_data(task):
+    splits = read_task(TASKS[task], str(SHARED / "glue"))
+    assert {split: len(examples.texts[0]) for split, examples in splits.items()} == COUNTS[task]
+    assert all(examples.skipped == 0 for examples in splits.values())
+    for split, examples in splits.items():
+        assert examples.labels is None or len(examples.labels) == COUNTS[task][split]
+        assert (examples.labels is None) == (split in TASKS[task].submissions and task != "mrpc")
+        if split in TASKS[task].submissions:
+            assert COUNTS[task][split] == TASKS[task].submissions[split].rows
+    if task == "mnli":
+        assert np.bincount(splits["dev_matched"].labels).tolist() == [3479, 3123, 3213]

@@ -1,0 +1,226 @@
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from depthlab.data.corpora import corpus
+from depthlab.data.corpora.corpus import CorpusSource, as_sources, content_digest, load_documents, split_sentences
+from depthlab.errors import UserError
+
+
+def texts(path: Path, scratch: Path, **settings) -> list[str]:
+    return load_documents(CorpusSource(str(path), **settings), scratch)["text"][:]
+
+
+def failure(path: Path, scratch: Path, **settings) -> str:
+    """The message of the UserError, perhaps inside what HF datasets makes of it."""
+    with pytest.raises(Exception) as caught:
+        texts(path, scratch, **settings)
+    error = caught.value
+    while not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    assert "\n" not in str(error)
+    return str(error)
+
+
+def test_text_files_and_jsonl(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.txt").write_text("One. Two.\nThree.\n\n\n \nFour.\n", encoding="utf-8")
+    (folder / "b.jsonl").write_text('{"text": "Five.\\n\\nSix."}\n\n{"text": "  "}\n', encoding="utf-8")
+    with gzip.open(folder / "inner" / "c.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(json.dumps({"text": "Sieben, ähm.", "id": 3}) + "\n")
+    (folder / "notes.md").write_text("not this")
+    found = [text.strip() for text in texts(folder, tmp_path / "scratch")]
+    assert found == ["One. Two.\nThree.", "Four.", "Five.\n\nSix.", "Sieben, ähm."]
+
+
+def test_other_text_field(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"body": "Hello there."}\n')
+    assert texts(tmp_path / "a.jsonl", tmp_path / "scratch", text_field="body") == ["Hello there."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("a.txt", b"fine\nna\xefve\n", ["a.txt, line 2", "UTF-8"]),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": "na\xefve"}\n', ["a.jsonl, line 2", "UTF-8"]),
+        ("a.jsonl", b'{"text": "fine"}\n\n{"body": "x"}\n', ["a.jsonl, line 3", "'text'", "text_field"]),
+        ("a.jsonl", b'{"text": 3}\n', ["a.jsonl, line 1", "'text'"]),
+        ("a.jsonl", b'["text"]\n', ["a.jsonl, line 1", "'text'"]),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": \n', ["a.jsonl, line 2", "not JSON"]),
+        ("a.jsonl.gz", b"no gzip", ["a.jsonl.gz", "gzip"]),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "fine"}\n' * 9000)[:-40], ["a.jsonl.gz", "gzip"]),
+        ("a.csv", b"text\nfine\n", ["a.csv", ".jsonl"]),
+    ],
+)
+def test_bad_files(tmp_path, name, content, parts):
+    (tmp_path / name).write_bytes(content)
+    message = failure(tmp_path / name, tmp_path / "scratch")
+    assert all(part in message for part in parts), message
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.txt").write_text("One. Two.")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
+        content_digest(CorpusSource(str(tmp_path / "a.txt")))
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
+        list(corpus.read_lines(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    "path", ["my/own/corpus", "./corpus", "~/corpus", "/corpus", "corpus.txt", "a/b.csv", "corpus/"]
+)
+def test_mistyped_path_is_an_error_at_once(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: pytest.fail("tried the hub"))
+    with pytest.raises(UserError, match="no such file or folder; correct"):
+        content_digest(CorpusSource(path))
+
+
+def test_missing_and_empty_places(tmp_path):
+    assert "no such file or folder" in failure(tmp_path / "nowhere", tmp_path / "scratch")
+    (tmp_path / "empty").mkdir()
+    assert ".jsonl" in failure(tmp_path / "empty", tmp_path / "scratch")
+
+
+def test_hub_dataset(tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    calls = []
+
+    def load_dataset(*args, **kwargs):
+        calls.append((args, kwargs))
+        return Dataset.from_dict({"body": ["One.", "Two."], "id": [1, 2]})
+
+    monkeypatch.setattr(corpus, "load_dataset", load_dataset)
+    source = CorpusSource("wikimedia/wikipedia", name="20231101.en", split="train[:1%]", text_field="body")
+    assert load_documents(source, tmp_path).to_dict() == {"text": ["One.", "Two."]}
+    assert calls == [(("wikimedia/wikipedia", "20231101.en"), {"split": "train[:1%]"})]
+    with pytest.raises(UserError, match=r"no column 'text'.*body"):
+        load_documents(CorpusSource("wikimedia/wikipedia"), tmp_path)
+
+    def offline(*args, **kwargs):
+        raise ConnectionError("Couldn't reach the hub\nmore")
+
+    monkeypatch.setattr(corpus, "load_dataset", offline)
+    with pytest.raises(UserError, match=r"neither a file or folder here nor .*reach the hub") as caught:
+        load_documents(source, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_digest_of_a_hub_dataset(monkeypatch, capsys):
+    from datasets import Dataset
+
+    dataset = Dataset.from_dict({"text": ["One. Two."]})
+    monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: dataset)
+    monkeypatch.setattr("depthlab.data.hub.rank_zero_info", print)
+    plain = content_digest(CorpusSource("org/name"))
+    assert capsys.readouterr().out == "org/name is no file or folder here; trying the Hugging Face hub\n"
+    assert content_digest(CorpusSource("org/name", weight=2)) == plain
+    assert content_digest(CorpusSource("org/name", name="en")) != plain
+    assert content_digest(CorpusSource("org/name", split="test")) != plain
+
+
+def test_sample_corpus_needs_its_packages(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'depthlab\[sample\]'"):
+        load_documents(CorpusSource("sample"), tmp_path)
+
+
+def test_sample_corpus(tmp_path):
+    documents = load_documents(CorpusSource("sample"), tmp_path)["text"][:]
+    articles, chapters = documents[:106], documents[106:]
+    assert len(chapters) == 1189
+    assert chapters[0].startswith("In the beginning God created the heaven and the earth.\nAnd the earth")
+    assert "Anarchism" in articles[0]
+    assert not any("'''" in text or "\n==" in text or text.lower().startswith("#redirect") for text in articles)
+
+
+def test_sources():
+    source = CorpusSource("x", weight=2.0)
+    assert as_sources("x") == as_sources(["x"]) == as_sources({"path": "x"}) == [CorpusSource("x")]
+    assert as_sources(["y", source, {"path": "z", "weight": 0.5}]) == [
+        CorpusSource("y"),
+        source,
+        CorpusSource("z", weight=0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([], "is empty"),
+        ("null", "is empty"),
+        (None, "None must be text, or have `path`"),
+        ([3], "3 must be text, or have `path`"),
+        ([{"weight": 1.0}], "have `path`"),
+        ([{"path": "x", "wieght": 2}], "only keys of"),
+        ([{"path": "x", "weight": 0}], "`weight` of 'x' is 0; "),
+        ([{"path": "x", "weight": "two"}], "`weight` of 'x' is 'two'; it must be a number above 0"),
+        ([{"path": "x", "weight": True}], "`weight` of 'x' is True; "),
+        ([{"path": "x", "weight": float("nan")}], "`weight` of 'x' is nan; "),
+        ([{"path": 3}], "`path` is 3; it must be text"),
+        ([{"path": "x", "name": 2023}], "`name` is 2023; it must be text"),
+        ([{"path": "x", "text_field": None}], "`text_field` is None; it must be text"),
+    ],
+)
+def test_bad_sources(bad, message):
+    with pytest.raises(UserError, match=rf"^data\.corpus.*{message}"):
+        as_sources(bad)
+
+
+def test_digest_follows_content(tmp_path):
+    for name, content in (("a", "One."), ("b", "One."), ("c", "Two.")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text.txt").write_text(content)
+    same, again, other = (content_digest(CorpusSource(str(tmp_path / name))) for name in "abc")
+    assert same == again != other
+    assert content_digest(CorpusSource(str(tmp_path / "a"), text_field="body")) != same
+
+
+def test_text_file_is_streamed(tmp_path, monkeypatch):
+    """A file without a single blank line comes in pieces that a fraction of its size in memory is enough for."""
+    monkeypatch.setattr(corpus, "LONGEST_DOCUMENT", 100_000)
+    with (tmp_path / "big.txt").open("w") as file:
+        for number in range(40_000):
+            file.write(f"This is sentence number {number} of a long book without a blank line, said he.\n")
+    size = (tmp_path / "big.txt").stat().st_size
+    tracemalloc.start()
+    pieces = corpus._read_text(tmp_path / "big.txt")
+    lines = sum(piece.count("\n") for piece in pieces)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lines == 40_000
+    assert peak < size / 5
+
+
+def test_sentences():
+    assert split_sentences("Mr. Smith came. He sat down!\nHeading\n\nIt rained in the U.S. all day.") == [
+        "Mr. Smith came.",
+        "He sat down!",
+        "Heading",
+        "It rained in the U.S. all day.",
+    ]
+    assert split_sentences("\n \n") == []
+
+
+def test_sentences_of_hard_wrapped_text():
+    wrapped = "It was the best of times, it was\nthe worst of times. It was\nthe age\n\nof wisdom\nand of foolishness."
+    assert split_sentences(wrapped) == [
+        "It was the best of times, it was the worst of times.",
+        "It was the age",
+        "of wisdom and of foolishness.",
+    ]
+
+
+def test_a_broken_line_after_the_first_is_named(tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "One."}\n{"text": "Two."\n')
+    with pytest.raises(UserError, match=r"texts.jsonl.*line 2|texts.jsonl:2"):
+        load_documents(CorpusSource(str(tmp_path / "texts.jsonl")), tmp_path / "scratch")

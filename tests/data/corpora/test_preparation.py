@@ -1,0 +1,242 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import load_from_disk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from depthlab.data.corpora import preparation
+from depthlab.data.corpora.corpus import as_sources, split_sentences
+from depthlab.data.corpora.preparation import ChunkSettings, chunk_sentences, prepare, summarise
+from depthlab.data.tokenization import load_tokenizer
+from depthlab.errors import UserError
+
+SETTINGS = ChunkSettings(max_length=64, short_sequence_probability=0.1, validation_fraction=0.2)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), max_size=60),
+    target=st.integers(2, 61),
+    short=st.sampled_from([0.0, 0.1, 1.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_chunks(lengths, target, short, seed):
+    chunks = chunk_sentences(lengths, target, short, np.random.default_rng(seed))
+    if len(lengths) < 2:
+        assert chunks == []
+        return
+    # Every sentence once, in order, and two or more to a chunk.
+    assert [start for start, _ in chunks] == [0, *(end for _, end in chunks[:-1])]
+    assert chunks[-1][1] == len(lengths)
+    assert all(end - start >= 2 for start, end in chunks)
+    for start, end in chunks[:-1]:
+        # No chunk goes on after its target, which is at most `target`: without the last sentence it had not reached it.
+        assert end - start == 2 or sum(lengths[start : end - 1]) < target
+        if short == 0.0:
+            assert sum(lengths[start:end]) >= target
+
+
+def test_short_targets_are_uniform():
+    """Sentences of one piece: a chunk is as long as its target."""
+    chunks = chunk_sentences([1] * 200_000, 20, 1.0, np.random.default_rng(0))
+    sizes = np.array([end - start for start, end in chunks[:-1]])
+    counts = np.bincount(sizes, minlength=21)[2:]
+    assert len(counts) == 19
+    assert abs(counts / len(sizes) - 1 / 19).max() < 0.012
+    chunks = chunk_sentences([1] * 200_000, 20, 0.1, np.random.default_rng(0))
+    full = np.mean([end - start == 20 for start, end in chunks])
+    assert full == pytest.approx(0.9 + 0.1 / 19, abs=0.01)
+
+
+def run(corpus, cache: Path, settings: ChunkSettings = SETTINGS, tokenizer=None, vocab_size=600, workers=1):
+    return prepare(as_sources(corpus), tokenizer, vocab_size, settings, cache, workers)
+
+
+def test_stored_chunks_are_the_text(corpus, cache, chapters):
+    prepared = run(str(corpus), cache)
+    tokenizer = load_tokenizer(str(prepared.tokenizer))
+    chunks = load_from_disk(prepared.chunks[0])
+    assert chunks.features["ids"].feature.dtype == "uint16"
+    by_document = {}
+    for row in chunks:
+        lengths = by_document.setdefault(row["document"], ([], [], set()))
+        assert sum(row["sentence_lengths"]) == len(row["ids"])
+        lengths[0].extend(row["ids"])
+        lengths[1].extend(row["sentence_lengths"])
+        lengths[2].add(row["validation"])
+    for document, (ids, lengths, sides) in by_document.items():
+        expected = [tokenizer(s, add_special_tokens=False).input_ids for s in split_sentences(chapters[document])]
+        assert ids == [piece for sentence in expected for piece in sentence]
+        assert lengths == [len(sentence) for sentence in expected]
+        assert len(sides) == 1
+    summary = summarise(prepared.chunks)
+    assert summary["documents"] == len(chapters) == len(by_document)
+    assert summary["dropped"] == 0
+    assert summary["chunks"] == len(chunks) == summary["train_chunks"] + summary["validation_chunks"]
+    assert summary["tokens"] == sum(len(ids) for ids, _, _ in by_document.values())
+    assert summary["sentences"] == sum(len(lengths) for _, lengths, _ in by_document.values())
+    assert summary["validation_documents"] == sum(sides == {True} for _, _, sides in by_document.values())
+
+
+def test_parallel_preparation_is_the_same(corpus, cache, tmp_path):
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    one, two = (run(str(corpus), tmp_path / str(n), tokenizer=tokenizer, workers=n) for n in (1, 2))
+    assert one.chunks[0].name == two.chunks[0].name
+    assert load_from_disk(one.chunks[0]).to_dict() == load_from_disk(two.chunks[0]).to_dict()
+
+
+def test_duplicates_fall_on_one_side_wherever_they_are(cache, tmp_path, chapters):
+    documents = chapters[::-1] + chapters
+    (tmp_path / "twice.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    chunks = load_from_disk(run(str(tmp_path / "twice.jsonl"), cache).chunks[0])
+    side = {row["document"]: row["validation"] for row in chunks}
+    assert [side[n] for n in range(24)][::-1] == [side[n] for n in range(24, 48)]
+    assert 0 < sum(side.values()) < 48
+
+
+def test_special_tokens_in_the_text_are_text(cache, corpus, tmp_path):
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    (tmp_path / "a.txt").write_text("He said [MASK] and [SEP] once. And <pad> twice.\n" * 20)
+    row = load_from_disk(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer).chunks[0])[0]
+    assert not {0, 2, 3, 4} & set(row["ids"])
+
+
+def test_cache(corpus, cache, tmp_path, monkeypatch):
+    first = run(str(corpus), cache)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    text = (corpus / "chapters.txt").read_text()
+    (copy / "other_name.txt").write_text(text)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("worked in spite of the cache")
+
+    with monkeypatch.context() as patch:
+        for name in ("load_documents", "train_tokenizer", "_write_chunks"):
+            patch.setattr(preparation, name, forbidden)
+        assert run(str(corpus), cache) == first
+        assert run(str(copy), cache) == first  # the same content elsewhere
+
+    tokenizer = str(first.tokenizer)
+    kept = ChunkSettings(64, 0.1, 0.2)
+    folders = {first.chunks[0]}
+    for changed in (ChunkSettings(32, 0.1, 0.2), ChunkSettings(64, 0.2, 0.2), ChunkSettings(64, 0.1, 0.3)):
+        folders |= set(run(str(corpus), cache, changed, tokenizer=tokenizer).chunks)
+    (copy / "other_name.txt").write_text(text + "\n\nAnd more. And more still.")
+    folders |= set(run(str(copy), cache, kept, tokenizer=tokenizer).chunks)
+    other_vocabulary = run(str(corpus), cache, kept, vocab_size=601)
+    assert other_vocabulary.tokenizer != first.tokenizer
+    folders |= set(other_vocabulary.chunks)
+    assert len(folders) == 6
+    assert not list(cache.glob("preparing-*"))
+
+
+def only_tokenizers(cache: Path) -> bool:
+    """Whether neither chunks nor scratch folders are left; a finished tokenizer may be."""
+    return all(path.name.startswith("tokenizer-") for path in cache.iterdir())
+
+
+def test_full_disk(corpus, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    from datasets import Dataset
+    from datasets.arrow_writer import ArrowWriter
+
+    for owner, name in (
+        (ArrowWriter, "write_table"),
+        (ArrowWriter, "finalize"),
+        (Dataset, "save_to_disk"),
+        (preparation.os, "rename"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, full)
+            with pytest.raises(UserError, match=r"No space left on device.*data\.cache_dir") as caught:
+                run(str(corpus), tmp_path / "cache")
+        assert "\n" not in str(caught.value)
+        assert only_tokenizers(tmp_path / "cache")
+
+
+def test_unreadable_corpus_is_not_a_full_cache(corpus, cache, tmp_path, monkeypatch):
+    """Not when the file goes bad after its digest is taken either."""
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    plain_open = Path.open
+
+    def broken(path, *args, **kwargs):
+        if path.name == "chapters.txt":
+            raise OSError(5, "Input/output error")
+        return plain_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", broken)
+    with pytest.raises(UserError, match=r"chapters\.txt: cannot be read \(Input/output error\)"):
+        run(str(corpus), tmp_path / "cache", tokenizer=tokenizer)
+    monkeypatch.setattr(preparation, "content_digest", lambda source: "digest")
+    with pytest.raises(UserError, match=r"chapters\.txt: cannot be read \(Input/output error\)"):
+        run(str(corpus), tmp_path / "cache", tokenizer=tokenizer)
+
+
+def test_another_process_was_quicker(tmp_path):
+    for name in ("mine", "final"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text(name)
+    preparation._publish(tmp_path / "mine", tmp_path / "final")
+    assert (tmp_path / "final" / "data").read_text() == "final"
+    with pytest.raises(FileNotFoundError):
+        preparation._publish(tmp_path / "none", tmp_path / "other")
+
+
+def test_cache_that_cannot_be_written(corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data\.cache_dir"):
+        run(str(corpus), tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no document"),
+        ("One sentence.\n\nAnother one.\n", "no document of two sentences"),
+        ("\xff", "line 1: not valid UTF-8"),
+    ],
+)
+def test_unusable_text(content, message, corpus, cache, tmp_path):
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    (tmp_path / "a.txt").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=message) as caught:
+        run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer)
+    assert "a.txt" in str(caught.value) or str(tmp_path) in str(caught.value)
+    assert only_tokenizers(tmp_path / "cache")
+
+
+def test_sentence_a_row_is_found_before_anything_is_tokenized(corpus, cache, tmp_path, monkeypatch):
+    """In the last source too, and by a look at some of its documents."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "A sentence."}\n' * 3000)
+    looks = []
+    monkeypatch.setattr(preparation, "split_sentences", lambda text: looks.append(text) or split_sentences(text))
+    for name in ("train_tokenizer", "_write_chunks"):
+        monkeypatch.setattr(preparation, name, lambda *args: pytest.fail("worked before it looked"))
+    kept = next(path for path in cache.glob("tokenizer-*"))
+    vocab_size = len(load_tokenizer(str(kept)))
+    for tokenizer in (None, str(kept)):
+        looks.clear()
+        with pytest.raises(UserError, match=r"rows\.jsonl has no document of two sentences .* join those") as caught:
+            run([str(corpus), str(rows)], tmp_path / "cache", tokenizer=tokenizer, vocab_size=vocab_size)
+        assert "\n" not in str(caught.value)
+        assert len(looks) == 1001
+
+
+def test_long_documents_may_come_last(corpus, cache, tmp_path):
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    (tmp_path / "a.txt").write_text("A sentence.\n\n" * 3000 + "Two of them. Here.\n\n" * 30)
+    summary = summarise(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer).chunks)
+    assert (summary["dropped"], summary["chunks"]) == (3000, 30)
+
+
+def test_dropped_documents_are_counted(corpus, cache, tmp_path):
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    (tmp_path / "a.txt").write_text("One sentence.\n\nTwo of them. Here.\n\nLone.\n")
+    summary = summarise(run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer).chunks)
+    assert (summary["documents"], summary["dropped"], summary["chunks"]) == (3, 2, 1)

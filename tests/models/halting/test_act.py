@@ -1,0 +1,135 @@
+"""The halting rule against PAPER's equations, written out token by token with Python's floats."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from depthlab.models.halting.act import HaltingUnit, halting_step
+
+
+def reference(probabilities, new_states, embedding, epsilon, act_cap, act_update):
+    """One token. N, R, the weights lambda^1..lambda^L, the output; by the equations, in their order."""
+    cap = len(probabilities)
+    running_sum, n_stop, crossed = 0.0, cap, False
+    for n in range(1, cap + 1):
+        running_sum += probabilities[n - 1]
+        if running_sum > 1 - epsilon:
+            n_stop, crossed = n, True
+            break
+    rest = 1 - sum(probabilities[: n_stop - 1])
+    remainder = rest if crossed or act_cap == "remainder" else 0.0
+    weights = []
+    for n in range(1, cap + 1):
+        if n < n_stop:
+            weights.append(probabilities[n - 1])
+        elif n == n_stop:
+            weights.append(rest if crossed or act_cap == "remainder" else probabilities[n - 1])
+        else:
+            weights.append(0.0)
+    if act_update == "blend":
+        state = embedding
+        for weight, new in zip(weights, new_states, strict=True):
+            state = weight * new + (1 - weight) * state
+    else:
+        state = sum(weight * new for weight, new in zip(weights, new_states, strict=True))
+    return n_stop, remainder, weights, state
+
+
+def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update):
+    """The same by `halting_step`, for [T] tokens at once; probabilities and new_states are [L, T]."""
+    cap = len(probabilities)
+    running = torch.ones_like(embedding, dtype=torch.bool)
+    accumulated, state = torch.zeros_like(embedding), embedding
+    mixture, remainders = torch.zeros_like(embedding), torch.zeros_like(embedding)
+    depths = torch.zeros_like(embedding, dtype=torch.long)
+    weights = []
+    for n, (probability, new) in enumerate(zip(probabilities, new_states, strict=True), start=1):
+        step = halting_step(probability, accumulated, at_cap=n == cap, epsilon=epsilon, act_cap=act_cap)
+        weight = torch.where(running, step.weight, 0.0)
+        weights.append(weight)
+        state = weight * new + (1 - weight) * state
+        mixture = mixture + weight * new
+        depths = depths + running
+        remainders = remainders + torch.where(running, step.remainder * step.halted, 0.0)
+        accumulated = accumulated + probability
+        running = running & ~step.halted
+    assert not running.any()
+    return depths, remainders, torch.stack(weights), state if act_update == "blend" else mixture
+
+
+unit = st.floats(0, 1, allow_subnormal=False)
+value = st.floats(-3, 3, allow_subnormal=False)
+
+
+@given(
+    tokens=st.integers(1, 9).flatmap(
+        lambda cap: st.lists(
+            st.tuples(st.lists(unit, min_size=cap, max_size=cap), st.lists(value, min_size=cap, max_size=cap), value),
+            min_size=1,
+            max_size=5,
+        )
+    ),
+    epsilon=st.floats(1e-4, 0.9),
+    act_cap=st.sampled_from(["truncate", "remainder"]),
+    act_update=st.sampled_from(["blend", "accumulate"]),
+)
+def test_equals_the_equations_with_gradients(tokens, epsilon, act_cap, act_update):
+    tau = 0.1
+    expected_grads, expected = [], []
+    for probabilities, new_states, embedding in tokens:
+        leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (probabilities, new_states)]
+        n, remainder, weights, state = reference(
+            list(leaves[0]), list(leaves[1]), torch.tensor(embedding, dtype=torch.float64), epsilon, act_cap, act_update
+        )
+        remainder = torch.as_tensor(remainder, dtype=torch.float64)
+        (state**2 + tau * (n + remainder)).backward()
+        zero = torch.zeros(len(probabilities), dtype=torch.float64)
+        weights = [torch.as_tensor(weight).item() for weight in weights]
+        expected.append((n, remainder.item(), weights, state.item()))
+        expected_grads.append([zero if leaf.grad is None else leaf.grad for leaf in leaves])
+
+    columns = [torch.tensor(list(column), dtype=torch.float64) for column in zip(*tokens, strict=True)]
+    probabilities, new_states = (column.T.clone().requires_grad_() for column in columns[:2])
+    depths, remainders, weights, state = by_steps(probabilities, new_states, columns[2], epsilon, act_cap, act_update)
+    ponder_cost = (depths + remainders).sum()
+    ((state**2).sum() + tau * ponder_cost).backward()
+
+    assert depths.tolist() == [n for n, *_ in expected]
+    close = {"rel_tol": 1e-12, "abs_tol": 1e-12}
+    for t, (_, remainder, lambdas, output) in enumerate(expected):
+        assert math.isclose(remainders[t].item(), remainder, **close)
+        assert math.isclose(state[t].item(), output, **close)
+        torch.testing.assert_close(weights[:, t].detach(), torch.tensor(lambdas, dtype=torch.float64))
+        if remainder:
+            assert math.isclose(sum(lambdas), 1, **close)
+        for actual, wanted in zip((probabilities.grad[:, t], new_states.grad[:, t]), expected_grads[t], strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-12)
+    assert math.isclose(ponder_cost.item(), sum(n + remainder for n, remainder, *_ in expected), **close)
+
+
+def test_depth_one_gives_the_halting_unit_no_gradient():
+    probability = torch.tensor([0.995], dtype=torch.float64, requires_grad=True)
+    step = halting_step(probability, torch.zeros(1), at_cap=False, epsilon=0.01, act_cap="truncate")
+    assert step.halted.item() and step.weight.item() == 1 and step.remainder.item() == 1
+    assert not step.weight.requires_grad or torch.autograd.grad(step.weight.sum(), probability)[0].item() == 0
+
+
+def test_threshold_is_strict():
+    step = halting_step(
+        torch.tensor([0.5, 0.75]), torch.tensor([0.25] * 2), at_cap=False, epsilon=0.25, act_cap="truncate"
+    )
+    assert step.halted.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_unit_computes_in_fp32_at_least(dtype):
+    unit = HaltingUnit(64).to(dtype)
+    states = torch.randn(5, 7, 64).to(dtype)
+    wanted = torch.sigmoid(states.double() @ unit.weight.double().T + unit.bias.double()).squeeze(-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = unit(states)
+    assert actual.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(actual.double(), wanted, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,183 @@
+"""A run's checkpoint as a directory that Hugging Face's tools, and nothing of what trained it, can load."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer
+
+import depthlab.models.export as export_module
+from depthlab.cli import main
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertForPreTraining
+from depthlab.models.export import export, write_card, write_export
+from tests.models.exported import STEPS, tiny_tokenizer, write_run
+from tests.models.variants import HEADS, assert_equal_outputs, build, loaded, name_of
+from tests.runs import REPOSITORY
+
+TRAINING_ONLY = (
+    "lightning",
+    "pytorch_lightning",
+    "torchmetrics",
+    "datasets",
+    "tensorboard",
+    "jsonargparse",
+    "omegaconf",
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def run_of(tmp_path, tokenizer):
+    """Writes a run of a model; its checkpoint."""
+    return lambda model, **checkpoint: write_run(tmp_path / "run", model, tokenizer, **checkpoint)
+
+
+@pytest.mark.parametrize("model_class", HEADS, ids=name_of)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_round_trip_to_the_bit(tmp_path, run_of, model_class, dtype):
+    torch.manual_seed(0)
+    model = build(model_class)
+    checkpoint = run_of(model)
+    main(["export", f"--checkpoint={checkpoint}", f"--to={tmp_path}/out", f"--dtype={dtype}"])
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1, "readable by the same people"
+    again = loaded(model_class.from_pretrained(tmp_path / "out"))
+    model = loaded(model.to(getattr(torch, dtype)))
+    assert again.dtype == model.dtype
+    assert_equal_outputs(again.state_dict(), model.state_dict())
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "out")("bado kelu.", "mi", return_tensors="pt")
+    assert inputs["token_type_ids"].any(), "pairs have segments"
+    assert_equal_outputs(again(**inputs), model(**inputs))
+
+
+def test_the_tokenizer_knows_the_models_limit(tmp_path, run_of):
+    export(str(run_of(build(AdaptiveAlbertForPreTraining))), str(tmp_path / "out"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer("bado kelu " * 30, truncation=True)["input_ids"]) == 24
+
+
+def test_card_and_settings_come_from_the_run(tmp_path, run_of):
+    run_dir = run_of(build(AdaptiveAlbertForPreTraining, time_penalty=0.25)).parent.parent
+    export(str(run_dir), str(tmp_path / "out"), "bfloat16")
+    card = (tmp_path / "out/README.md").read_text()
+    for phrase in (
+        *(
+            "7 steps",
+            "`AdaptiveAlbertForPreTraining`",
+            "bfloat16",
+            "at most 5 iterations",
+            "time penalty 0.25",
+            "novels",
+        ),
+        *("24 documents", "9 documents of it held out", "1,234 tokens in 5,678 token-iterations", "9 s"),
+        *(" 12.30 |", "depthlab fit --config training.yaml"),
+    ):
+        assert phrase in card, phrase
+    assert str(tmp_path) not in card
+    settings = yaml.safe_load((tmp_path / "out/training.yaml").read_text())
+    assert settings == {"data": {"corpus": ["some/where/novels"], "seed": 3}}
+
+
+def test_results_of_another_step_are_not_this_models(tmp_path, run_of):
+    run_dir = run_of(build(AdaptiveAlbertForPreTraining), global_step=STEPS + 1).parent.parent
+    export(str(run_dir), str(tmp_path / "out"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "8 steps" in card and "not been evaluated" in card and "12.30" not in card
+    results = {"steps": 8, "task": "mrpc", "val/score": 0.5, "val/depth/all": 2.25}
+    settings = {"data": {"task": "mrpc"}, "model": {"checkpoint": "some/where/nano"}}
+    (tmp_path / "out/training.yaml").write_text(yaml.safe_dump(settings))
+    (run_dir / "results.json").write_text(json.dumps(results))
+    write_card(run_dir, tmp_path / "out", 8)
+    card = (tmp_path / "out/README.md").read_text()
+    for phrase in ("Started from `nano`. Task: mrpc.", "| score (%) | 50.00 |", "| mean depth, all tokens | 2.25 |"):
+        assert phrase in card, phrase
+
+
+def test_work_that_is_the_whole_runs_is_said_to_be(tmp_path, run_of):
+    """The model is the best state's, after 7 steps of 21."""
+    run_dir = run_of(build(AdaptiveAlbertForPreTraining)).parent.parent
+    results = {"steps": STEPS, "tokens": 4000, "token_iterations": 9000, "seconds": 8.0, "epochs": [{"step": 21}]}
+    (run_dir / "results.json").write_text(json.dumps(results))
+    export(str(run_dir), str(tmp_path / "out"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "for 7 steps" in card and "Seen in all 21 steps of the run: 4,000 tokens" in card
+
+
+def test_a_halting_unit_that_still_rests_is_left_out(tmp_path, run_of):
+    export(str(run_of(build(AdaptiveAlbertForPreTraining), hold_depth=True)), str(tmp_path / "out"))
+    model = AdaptiveAlbertForPreTraining.from_pretrained(tmp_path / "out")
+    assert model.config.halting == "fixed"
+    assert "5 iterations for every token" in (tmp_path / "out/README.md").read_text()
+
+
+def test_replaces_as_a_whole_or_not_at_all(tmp_path, run_of, monkeypatch):
+    model = build(AdaptiveAlbertForPreTraining)
+    checkpoint, target = run_of(model), tmp_path / "model"
+    assert write_export(checkpoint, target) == STEPS
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def no_space(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "write_card", no_space)
+        with pytest.raises(UserError, match="No space"):
+            write_export(checkpoint, target, "float16")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    write_export(checkpoint, target, "float16")
+    assert (target / "model.safetensors").stat().st_size < len(before["model.safetensors"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
+
+
+def test_refuses(tmp_path, run_of):
+    checkpoint = str(run_of(build(AdaptiveAlbertForPreTraining)))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").touch()
+    export(checkpoint, str(tmp_path / "exported"))
+    for source, target, message in (
+        (checkpoint, "full", "exists already"),
+        (checkpoint, "full/notes.txt", "exists already"),
+        (checkpoint, "full/notes.txt/out", "cannot write"),
+        (str(tmp_path / "none"), "out", "does not exist"),
+        (str(tmp_path / "full"), "out", "holds no checkpoints/last.ckpt"),
+        (str(tmp_path / "exported"), "out", "is a model, not a run"),
+        (str(tmp_path / "full/notes.txt"), "out", "not a checkpoint"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export(source, str(tmp_path / target))
+    (tmp_path / "run/tokenizer").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="tokenizer is missing"):
+        export(checkpoint, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_exported_directory_needs_nothing_that_trains(tmp_path, run_of):
+    export(str(run_of(build(AdaptiveAlbertForPreTraining))), str(tmp_path / "out"))
+    program = f"""
+import sys
+for name in {TRAINING_ONLY}:
+    sys.modules[name] = None  # importing it fails
+import depthlab
+from transformers import AutoModel, AutoTokenizer
+model, tokenizer = AutoModel.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
+print(int(model(**tokenizer("bado kelu.", return_tensors="pt")).depths.min()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 1
