@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 
 from depthlab.callbacks import BestCheckpoint
 from depthlab.cli import main
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.tasks import ClassificationTask
 from tests.data.benchmarks.glue_fixtures import ROWS, write_tsv
 from tests.glue_runs import arguments, load_once, results, write_checkpoint, write_inputs
@@ -71,18 +71,18 @@ def table(output):
     return [line for line in output.splitlines() if line.startswith("|")]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GLUE_TASKS)
 def test_every_task_is_over_fitted(inputs, tmp_path, task):
     settings = {"data__batch_size": 20, "trainer__max_epochs": 30, "trainer__check_val_every_n_epoch": 30}
     lr = {"model__optimizer__init_args__lr": 4e-3, "trainer__log_every_n_steps": 30}
     main(arguments(inputs, tmp_path / "run", task=task, **settings, **lr))
     found = results(tmp_path / "run")
-    for name in (*TASKS[task].metrics, "score", "glue_score"):
+    for name in (*GLUE_TASKS[task].metrics, "score", "glue_score"):
         assert found[f"val/{name}"] > 0.99 if task == "stsb" else found[f"val/{name}"] == 1, name
     assert found["task"] == task and len(found["epochs"]) == 1 and found["best_epoch"] == 30
     assert ("val/accuracy_mismatched" in found) == (task == "mnli")
     classes = {name.rpartition("/")[2] for name in found if name.startswith("val/depth/label/")}
-    assert classes == set(TASKS[task].labels)
+    assert classes == set(GLUE_TASKS[task].labels)
 
 
 def test_what_a_run_leaves(inputs, reference):
@@ -223,8 +223,8 @@ def test_predictions(inputs, tmp_path, task):
     main(arguments(inputs, tmp_path / "run", task=task, **settings, model__optimizer__init_args__lr=4e-3))
     main(arguments(inputs, tmp_path / "run", "predict", task=task, data__batch_size=3))
     files = {file.name for file in (tmp_path / "run/predictions").iterdir()}
-    assert files == {submission.file for submission in TASKS[task].submissions.values()}
-    for split, submission in TASKS[task].submissions.items():
+    assert files == {submission.file for submission in GLUE_TASKS[task].submissions.values()}
+    for split, submission in GLUE_TASKS[task].submissions.items():
         header, *lines = (tmp_path / "run/predictions" / submission.file).read_text().splitlines()
         expected = ROWS[task][::-1] if split in ("test", "test_matched") else ROWS[task][::-1][:5]
         assert header == "index\tprediction"
@@ -240,7 +240,7 @@ def test_predictions(inputs, tmp_path, task):
 
 
 def test_submitted_scores_stay_within_bounds():
-    assert [TASKS["stsb"].as_submitted(score) for score in (-0.2, 2.34567, 7.0)] == ["0.000", "2.346", "5.000"]
+    assert [GLUE_TASKS["stsb"].as_submitted(score) for score in (-0.2, 2.34567, 7.0)] == ["0.000", "2.346", "5.000"]
 
 
 def test_test_measures_where_there_are_labels(inputs, tmp_path, capsys):

@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE_TASKS
-from depthlab.data.benchmarks.probing import FILES as PROBING_TASKS
-from depthlab.data.benchmarks.probing import SPLITS as PROBING_SPLITS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
+from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.errors import UserError
 
 CONFIG, RESULTS = "config.yaml", "results.json"

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
 from depthlab.data.benchmarks.glue import find_folder
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.benchmarks.probing import find_file
 from depthlab.errors import UserError
 from depthlab.run.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
@@ -114,7 +114,7 @@ def find_data(settings: Mapping[str, Any]) -> None:
     """
     data = settings["data"]
     if settings["task"] == "glue" and data["root"] is not None:
-        find_folder(TASKS[data["task"]], data["root"])
+        find_folder(GLUE_TASKS[data["task"]], data["root"])
     elif settings["task"] == "probing":
         find_file(data["task"], data["root"])
 

@@ -9,7 +9,7 @@ from transformers.utils import logging
 from depthlab.analysis.inspection import Inspector
 from depthlab.analysis.records import LeftOut, RunRecord, read_runs
 from depthlab.analysis.tokens import read_tokens
-from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTraining
@@ -132,6 +132,6 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
         inspections = [inspector(text if predicts else text.replace(" [MASK]", "")) for text in SENTENCES]
         deepest = max(piece.depth for inspection in inspections for piece in inspection.pieces)
         yield Heading(f"{run.name} ({run.task})")
-        if len(getattr(GLUE.get(run.results.get("task")), "texts", ())) > 1:
+        if len(getattr(GLUE_TASKS.get(run.results.get("task")), "texts", ())) > 1:
             yield "It was fine-tuned on pairs of texts: what it says of a single one means nothing."
         yield from (sentence(inspection, deepest) for inspection in inspections)

@@ -10,11 +10,11 @@ import pandas as pd
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord, read_runs
 from depthlab.callbacks.best import best_epoch
-from depthlab.data.benchmarks.probing import FILES
+from depthlab.data.benchmarks.probing import PROBING_TASKS
 from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.render.publish import publish
 
-TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
+PAPER_TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
 """The paper's, in its order."""
 
 PAPER: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -114,7 +114,7 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
             # A seed without a test is noted; one that has diverged leaves nothing to say of the rest.
             statistics = partial(pd.Series.agg, func=statistic, skipna=split == "test")
             summary[f"{split}_{statistic}"] = by_task[split].agg(statistics)
-    order = [*sorted(summary.index.levels[0], key=natural_order), *FILES]
+    order = [*sorted(summary.index.levels[0], key=natural_order), *PROBING_TASKS]
     return summary.reset_index().sort_values(
         ["model", "task"], key=lambda column: column.map(order.index), ignore_index=True
     )
@@ -122,7 +122,7 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _table(summary: pd.DataFrame) -> Table:
     """Models below each other, tasks side by side, the paper's below."""
-    tasks = [task for task in FILES if task in (*TASKS, *summary.task)]
+    tasks = [task for task in PROBING_TASKS if task in (*PAPER_TASKS, *summary.task)]
     of_task = summary.groupby("task")
     are_comparable = (of_task.size() > 1) & (of_task.examples.nunique() == 1)
     highest = of_task.test_median.max().where(are_comparable)
@@ -143,8 +143,8 @@ def _table(summary: pd.DataFrame) -> Table:
                 }
                 rows.append(_row("", "lowest..highest seed", spread, tasks))
     for model, (accuracies, depths) in PAPER.items():
-        rows.append(_row(model, "test accuracy", dict(zip(TASKS, map(str, accuracies), strict=False)), tasks))
-        rows.append(_row("", "mean depth: all tokens", dict(zip(TASKS, map(str, depths), strict=True)), tasks))
+        rows.append(_row(model, "test accuracy", dict(zip(PAPER_TASKS, map(str, accuracies), strict=False)), tasks))
+        rows.append(_row("", "mean depth: all tokens", dict(zip(PAPER_TASKS, map(str, depths), strict=True)), tasks))
     caption = (
         "Accuracy in percent, of the epoch of each run that is best on dev, the first of equals: the choice flatters "
         "dev's accuracy, not the test's. Bold: the highest of ours, where all "

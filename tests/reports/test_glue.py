@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from depthlab.cli import main
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER, glue
 from tests.reports.synthetic import write_run
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_every_task_has_a_column():
-    assert {*AVERAGED, "wnli"} == set(TASKS)
+    assert {*AVERAGED, "wnli"} == set(GLUE_TASKS)
 
 
 @pytest.mark.parametrize("command", [["report", "glue"], ["report"], ["report", "glue", "no/such"]])

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from depthlab.data.benchmarks import glue, labelled
 from depthlab.data.benchmarks.glue import GlueDataModule
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from tests.data.corpora.test_pretraining import as_rank
@@ -63,7 +63,7 @@ def indices(batches) -> list[int]:
     return [index for batch in batches for index in batch["index"].tolist()]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GLUE_TASKS)
 def test_batches(make, task):
     module = make(task)
     pair = len(module.task.texts) == 2
@@ -107,7 +107,7 @@ def test_splits_and_summary(make):
 
 
 def test_counts_are_printed(make, own_root, caplog):
-    write_tsv(own_root / "QQP/dev.tsv", [TASKS["qqp"].columns, [0, 1, 2, "a", "b", 1], [1, 3, 4, "half"]])
+    write_tsv(own_root / "QQP/dev.tsv", [GLUE_TASKS["qqp"].columns, [0, 1, 2, "a", "b", 1], [1, 3, 4, "half"]])
     with caplog.at_level("INFO"):
         module = make("qqp", root=str(own_root))
     assert module.summary == {"train": 20, "dev": 1, "dev_skipped": 1, "test": 20}
@@ -124,13 +124,15 @@ def test_tokenized_once_for_the_same_content_and_settings(make, own_root, tmp_pa
         make("rte", **settings, batch_size=4, seed=5)
     make("rte", **settings, max_length=9)
     assert len(list((tmp_path / "cache").iterdir())) == 6
-    write_tsv(own_root / "RTE/dev.tsv", [TASKS["rte"].columns, [0, "a", "b", "entailment"]])
+    write_tsv(own_root / "RTE/dev.tsv", [GLUE_TASKS["rte"].columns, [0, "a", "b", "entailment"]])
     make("rte", **settings)
     assert len(list((tmp_path / "cache").iterdir())) == 7
 
 
 def test_truncation_takes_from_the_longer(make, own_root):
-    write_tsv(own_root / "RTE/dev.tsv", [TASKS["rte"].columns, [0, "river " * 30, "the lake is wide", "entailment"]])
+    write_tsv(
+        own_root / "RTE/dev.tsv", [GLUE_TASKS["rte"].columns, [0, "river " * 30, "the lake is wide", "entailment"]]
+    )
     module = make("rte", root=str(own_root), max_length=16)
     ids = next(iter(module.val_dataloader()[0]))["input_ids"][0].tolist()
     second = module.tokenizer("the lake is wide", add_special_tokens=False)["input_ids"]

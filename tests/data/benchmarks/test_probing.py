@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from depthlab.data.benchmarks import labelled
-from depthlab.data.benchmarks.probing import FILES, ProbingDataModule, read_probing
+from depthlab.data.benchmarks.probing import PROBING_TASKS, ProbingDataModule, read_probing
 from depthlab.errors import UserError
 
 from .probing_fixtures import ROWS, SENTEVALS_NAMES, write_lines, write_probing
@@ -32,7 +32,7 @@ def make(root, cache):
     return make
 
 
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", PROBING_TASKS)
 def test_all_ten_tasks(make, task):
     module = make(task)
     rows = ROWS[task]
@@ -58,7 +58,7 @@ def test_names_of_tasks_and_files(make, root, tmp_path):
     by_our_name = make("past_present", root=str(tmp_path))
     assert by_our_name.task_name == "tense" == make("past_present").task_name
     assert by_our_name.labels == make("tense").labels == ("PAST", "PRES")
-    assert SENTEVALS_NAMES == FILES
+    assert SENTEVALS_NAMES == PROBING_TASKS
     write_lines(tmp_path / "past_present.txt", lines)
     with pytest.raises(UserError, match=r"past_present\.txt and .*tense\.txt\.gz are both there"):
         make("tense", root=str(tmp_path))

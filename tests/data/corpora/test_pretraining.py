@@ -7,9 +7,10 @@ import torch
 from jsonargparse import ArgumentParser
 
 from depthlab.data.corpora.corpus import CorpusSource
-from depthlab.data.corpora.masking import TokenKind
-from depthlab.data.corpora.pretraining import EpochSampler, PretrainingDataModule
+from depthlab.data.corpora.pretraining import PretrainingDataModule
+from depthlab.data.corpora.windows import EpochSampler
 from depthlab.errors import UserError
+from depthlab.kinds import TokenKind
 
 COUNTS = ("window_predicted", "window_sequences")
 
