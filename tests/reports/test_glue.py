@@ -13,7 +13,7 @@ from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER, glue
 from tests.reports.synthetic import write_run
-from tests.test_cli import error_of
+from tests.support import error_of
 
 SCORES = {"mnli": 0.62, "qqp": 0.66, "qnli": 0.7, "sst2": 0.81, "cola": -0.125, "stsb": 0.3, "mrpc": 0.8, "rte": 0.54}
 """Their mean is 4.305 / 8 = 0.538125."""

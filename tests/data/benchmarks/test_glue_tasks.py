@@ -1,5 +1,4 @@
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,21 +6,9 @@ import pytest
 from depthlab.data.benchmarks.glue import read_task
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, read_split
 from depthlab.errors import UserError
+from tests.support import SHARED
 
-from .glue_fixtures import ROWS, write_glue, write_tsv
-
-SHARED = Path(__file__).parents[3].parent / "shared/data"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return write_glue(tmp_path_factory.mktemp("glue"))
-
-
-@pytest.fixture
-def own_root(tmp_path) -> Path:
-    """One to write in."""
-    return write_glue(tmp_path / "glue")
+from .glue_fixtures import ROWS, write_tsv
 
 
 @pytest.mark.parametrize("name", GLUE_TASKS)

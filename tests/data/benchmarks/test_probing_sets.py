@@ -13,9 +13,7 @@ from depthlab.data.benchmarks.probing import PROBING_TASKS
 from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, derive, side_of
 from depthlab.errors import UserError
 from tests.data.treebanks.treebank_fixtures import conllu
-from tests.test_cli import error_of
-
-from .test_glue import SHARED
+from tests.support import SHARED, error_of
 
 NAMES = {"past": "PAST", "pres": "PRES", "sing": "NN", "plur": "NNS"}
 SIDES = ["tr", "va", "te"]
