@@ -181,6 +181,10 @@ def test_files_that_cannot_be_read(own_root):
         read_split(GLUE_TASKS["rte"], own_root, "train")
 
 
+def test_submitted_scores_stay_within_bounds():
+    assert [GLUE_TASKS["stsb"].as_submitted(score) for score in (-0.2, 2.34567, 7.0)] == ["0.000", "2.346", "5.000"]
+
+
 COUNTS = {  # MANIFEST.md
     "cola": {"train": 8551, "dev": 1043, "test": 1063},
     "sst2": {"train": 67349, "dev": 872, "test": 1821},
