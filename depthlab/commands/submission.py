@@ -14,11 +14,11 @@ import pandas as pd
 from depthlab.analysis.choice import choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord, read_runs
-from depthlab.callbacks.best import best_epoch
 from depthlab.data.benchmarks.glue_tasks import HIGHEST_SCORE, TASKS, GlueTask, Submission
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 from depthlab.reports.glue import summarize
+from depthlab.run.directory import best_epoch
 
 HEADER = "index\tprediction"
 

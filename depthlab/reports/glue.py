@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord, read_runs
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.render.publish import publish
-from depthlab.reports.classification import SCORES
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""

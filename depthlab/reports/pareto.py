@@ -7,14 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
 from depthlab.analysis.records import read_runs
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.render.document import Document, Heading, Table, dashed
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
 from depthlab.render.publish import publish
-from depthlab.reports.classification import SCORES
 from depthlab.reports.glue import AVERAGED
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}

@@ -9,10 +9,10 @@ import pandas as pd
 
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord, read_runs
-from depthlab.callbacks.best import best_epoch
 from depthlab.data.benchmarks.probing import FILES
 from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.render.publish import publish
+from depthlab.run.directory import best_epoch
 
 TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
 """The paper's, in its order."""

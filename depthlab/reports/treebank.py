@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthlab.analysis.confounds import CONFOUNDS, effects_table, label_effects, slopes_table
-from depthlab.analysis.labels import depth_by_label, label_table, paper_table, published, relations, stanford
+from depthlab.analysis.confounds import CONFOUNDS, label_effects
+from depthlab.analysis.labels import depth_by_label, relations, stanford
 from depthlab.analysis.names import name_models, run_directory, shorten, tell_apart
 from depthlab.analysis.records import RunRecord, read_record
 from depthlab.analysis.tokens import read_tokens
@@ -17,6 +17,8 @@ from depthlab.render.confound_figures import confound_figure, effects_figure
 from depthlab.render.document import Block, Bullets, Document, Figure, Heading
 from depthlab.render.figures import embed
 from depthlab.render.publish import publish
+from depthlab.reports.confounds import effects_table, slopes_table
+from depthlab.reports.labels import label_table, paper_table, published
 
 NAMED = ("task", "halting", "model.warmup_steps")
 """Settings that the name of a fine-tuned model has, whatever else differs."""

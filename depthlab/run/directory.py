@@ -1,6 +1,8 @@
 """A run's directory: what lies in it, and under which names. Nobody else knows these names."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +84,8 @@ def find_checkpoint(path: str) -> Path | None:
     """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run."""
     run = RunDirectory(Path(path))
     return next((candidate for candidate in (run.path, run.best, run.last) if candidate.is_file()), None)
+
+
+def best_epoch(epochs: Sequence[dict[str, float]], monitor: str) -> dict[str, float]:
+    """The epoch of the highest score, the first of equals; one that is nan is lower than any other."""
+    return max(epochs, key=lambda epoch: (not math.isnan(epoch[monitor]), epoch[monitor]))
