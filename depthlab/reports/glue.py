@@ -7,7 +7,8 @@ import pandas as pd
 
 from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import RunRecord, read_runs
+from depthlab.analysis.records import RunRecord, read_records
+from depthlab.analysis.survey import survey
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.render.publish import publish
@@ -46,7 +47,7 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    records, left_out = read_runs(runs)
+    records, left_out = read_records(survey(runs), "glue")
     blocks, table = glue_blocks(records)
     document = Document("GLUE: adaptive depth on the development sets", blocks)
     publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 from transformers.utils import logging
 
 from depthlab.analysis.inspection import Inspector
-from depthlab.analysis.records import LeftOut, RunRecord, read_runs
-from depthlab.analysis.tokens import read_tokens
+from depthlab.analysis.records import RunRecord, read_records
+from depthlab.analysis.survey import LeftOut, Survey, survey
+from depthlab.analysis.tokens import join_tokens, read_table
 from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
@@ -19,7 +21,7 @@ from depthlab.render.publish import publish
 from depthlab.render.sentences import sentence
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.probing import probing_blocks
-from depthlab.reports.trained import Run, depth_figures, find_runs, fixed_point_figures, kinds_table, trained_table
+from depthlab.reports.trained import Run, depth_figures, fixed_point_figures, kinds_table, name_runs, trained_table
 from depthlab.reports.treebank import treebank_blocks
 
 SENTENCES = (
@@ -46,19 +48,19 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
     Raises:
         UserError: There is no run; a file is no table; or the report can't be written.
     """
-    trained, left_out = find_runs(runs)
-    tables, others = find_tables(runs)
-    left_out += others
+    found = survey(runs)
+    trained, unnamed = name_runs(found.runs)
+    tables, foreign = read_tables(found)
+    left_out = [*found.left_out, *unnamed, *foreign]
     if not trained and not tables:
-        reason = f"; {left_out[0].directory}: {left_out[0].reason}" if left_out else ""
+        reason = f"; {left_out[0].path}: {left_out[0].reason}" if left_out else ""
         raise UserError(f"neither a finished run nor a table of a treebank in {', '.join(runs)}{reason}")
-    folders = [path for path in runs if Path(path).is_dir()]
     files: dict[str, str] = {}
 
     def fine_tuned(suite: str) -> Sequence[RunRecord]:
-        records, others = read_runs(folders, suite)
-        known = {run.directory for run in trained if run.config["task"] != suite} | {run.directory for run in left_out}
-        left_out.extend(run for run in others if run.directory not in known)
+        records, others = read_records(found, suite)
+        known = {run.directory for run in trained if run.config["task"] != suite} | {other.path for other in left_out}
+        left_out.extend(other for other in others if other.path not in known)
         return records
 
     def which_words() -> Sequence[Block]:
@@ -67,7 +69,7 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
                 "there is no table of a treebank; `depthlab predict --config experiments/treebank.yaml --dump "
                 "FILE.parquet` writes one, to be named beside the runs"
             )
-        blocks, others = treebank_blocks(read_tokens(tables))
+        blocks, others = treebank_blocks(join_tokens(tables))
         files.update(others)
         return blocks
 
@@ -94,25 +96,21 @@ def _section(title: str, make: Callable[[], Sequence[Block]]) -> Iterator[Block]
     yield from (replace(block, level=3) if isinstance(block, Heading) else block for block in blocks)
 
 
-def find_tables(paths: Sequence[str]) -> tuple[list[Path], list[LeftOut]]:
-    """All tables of treebanks at and under some paths, each once; and what else in Parquet their folders hold.
+def read_tables(found: Survey) -> tuple[dict[Path, pd.DataFrame], list[LeftOut]]:
+    """The tables of treebanks among the files that were found; and what else their folders hold.
 
     Raises:
         UserError: A file that is itself named is no such table.
     """
-    tables: dict[Path, Path] = {}  # what it really is: as it was named first
-    others = []
-    for path in map(Path, paths):
-        for file in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
-            try:
-                read_tokens([file])
-            except UserError as error:
-                if file == path:
-                    raise
-                others.append(LeftOut(file, str(error).removeprefix(f"{file}: ")))
-            else:
-                tables.setdefault(file.resolve(), file)
-    return list(tables.values()), others
+    tables, others = {}, []
+    for file in found.tables:
+        try:
+            tables[file] = read_table(file)
+        except UserError as error:
+            if file.resolve() in found.named:
+                raise
+            others.append(LeftOut(file, str(error).removeprefix(f"{file}: ")))
+    return tables, others
 
 
 def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
@@ -125,7 +123,7 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
         "strongest colour is that of a run's deepest piece."
     )
     for run in list(adaptive.values())[::-1][:MOST_MODELS]:
-        checkpoint = str(run.directory / "model")
+        checkpoint = str(run.finished.directory.model)
         model = load_as_saved(checkpoint)
         predicts = isinstance(model, AdaptiveAlbertForPreTraining | AdaptiveAlbertForMaskedLM)
         inspector = Inspector(model, load_tokenizer(find_tokenizer(checkpoint)))

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure as Canvas
 
 from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
-from depthlab.analysis.records import read_runs
+from depthlab.analysis.records import read_records
+from depthlab.analysis.survey import survey
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.render.document import Document, Heading, Table, dashed
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
@@ -33,7 +34,7 @@ def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    records, left_out = read_runs(runs)
+    records, left_out = read_records(survey(runs), "glue")
     models = tell_apart(records)
     names = name_models(models)
     points = summarize(choose(epochs_table(records, names)), families(names, models))

@@ -8,7 +8,8 @@ from functools import partial
 import pandas as pd
 
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import RunRecord, read_runs
+from depthlab.analysis.records import RunRecord, read_records
+from depthlab.analysis.survey import survey
 from depthlab.data.benchmarks.probing import FILES
 from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
 from depthlab.render.publish import publish
@@ -46,7 +47,7 @@ def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> Non
     Raises:
         UserError: There is no finished run of a probing task, or the report can't be written.
     """
-    records, left_out = read_runs(runs, "probing")
+    records, left_out = read_records(survey(runs), "probing")
     title = "Probing: what the model knows of a sentence, and how deep it goes for it"
     publish(
         "probing",

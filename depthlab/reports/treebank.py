@@ -10,7 +10,7 @@ import pandas as pd
 from depthlab.analysis.confounds import CONFOUNDS, label_effects
 from depthlab.analysis.labels import depth_by_label, relations, stanford
 from depthlab.analysis.names import name_models, run_directory, shorten, tell_apart
-from depthlab.analysis.records import RunRecord, read_record
+from depthlab.analysis.records import RunRecord, as_record
 from depthlab.analysis.tokens import read_tokens
 from depthlab.errors import UserError
 from depthlab.render.confound_figures import confound_figure, effects_figure
@@ -19,6 +19,7 @@ from depthlab.render.figures import embed
 from depthlab.render.publish import publish
 from depthlab.reports.confounds import effects_table, slopes_table
 from depthlab.reports.labels import label_table, paper_table, published
+from depthlab.run.directory import read_run
 
 NAMED = ("task", "halting", "model.warmup_steps")
 """Settings that the name of a fine-tuned model has, whatever else differs."""
@@ -113,7 +114,7 @@ def name_columns(checkpoints: Sequence[str]) -> tuple[dict[str, str], dict[str, 
 def _run_of(checkpoint: str) -> RunRecord | None:
     """The fine-tuning run that a checkpoint is of, where it has ended and can be read."""
     try:
-        return read_record(Path(run_directory(checkpoint)))
+        return as_record(read_run(Path(run_directory(checkpoint))))
     except UserError:
         return None
 
