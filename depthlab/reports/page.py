@@ -1,4 +1,4 @@
-"""The command `depthlab report RUN ...`: all there is to say about some runs, on one page."""
+"""All there is to say about some runs, on one page."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,15 +9,14 @@ from transformers.utils import logging
 
 from depthlab.analysis.inspection import Inspector
 from depthlab.analysis.records import RunRecord, read_records
-from depthlab.analysis.survey import LeftOut, Survey, survey
+from depthlab.analysis.survey import LeftOut, Survey
 from depthlab.analysis.tokens import join_tokens, read_table
 from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
-from depthlab.render.document import Block, Document, Heading
-from depthlab.render.publish import publish
+from depthlab.render.document import Block, Heading
 from depthlab.render.sentences import sentence
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.probing import probing_blocks
@@ -35,26 +34,24 @@ MOST_MODELS = 6
 """Whose sentences are shown: one of each task, as far as it goes."""
 
 
-def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
-    """One page about runs: what was trained, depths, fixed point, GLUE, probing, which words, sample sentences.
-
-    What there is nothing for is left out, with a note that says what would fill it.
+def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOut]]:
+    """A section for everything that there may be; what there is nothing for is left out, with a note.
 
     Args:
-        runs: Run directories of `depthlab fit`, folders that hold such at any depth, and tables of a treebank
-            (`depthlab predict --dump FILE.parquet`), which may lie in those folders.
-        to: Folder for the report: `page.html`, `page.md` and its figures. An earlier one there is replaced.
+        found: Runs and tables.
+
+    Returns:
+        The sections; other files by name; and what can't be used.
 
     Raises:
-        UserError: There is no run; a file is no table; or the report can't be written.
+        UserError: There is neither a run nor a table; a file that is itself named is no table.
     """
-    found = survey(runs)
     trained, unnamed = name_runs(found.runs)
     tables, foreign = read_tables(found)
     left_out = [*found.left_out, *unnamed, *foreign]
     if not trained and not tables:
         reason = f"; {left_out[0].path}: {left_out[0].reason}" if left_out else ""
-        raise UserError(f"neither a finished run nor a table of a treebank in {', '.join(runs)}{reason}")
+        raise UserError(f"neither a finished run nor a table of a treebank in {', '.join(found.paths)}{reason}")
     files: dict[str, str] = {}
 
     def fine_tuned(suite: str) -> Sequence[RunRecord]:
@@ -79,12 +76,12 @@ def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
         "Depth while training": lambda: list(depth_figures(trained)),
         "Fixed point": lambda: list(fixed_point_figures(trained)),
         "GLUE": lambda: glue_blocks(fine_tuned("glue"))[0],
-        "Probing": lambda: probing_blocks(fine_tuned("probing")),
+        "Probing": lambda: probing_blocks(fine_tuned("probing"))[0],
         "Which words": which_words,
         "Sentences": lambda: list(_sentences(trained)),
     }
     blocks = [block for title, make in sections.items() for block in _section(title, make)]
-    publish("page", to, Document("Adaptive depth: what the runs show", blocks), left_out, files)
+    return blocks, files, left_out
 
 
 def _section(title: str, make: Callable[[], Sequence[Block]]) -> Iterator[Block]:

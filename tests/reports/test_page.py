@@ -13,10 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from depthlab.analysis.survey import survey
 from depthlab.cli import main
+from depthlab.commands.report import page
 from depthlab.errors import UserError
 from depthlab.render.depth_curves import depth_curves
 from depthlab.reports import trained
-from depthlab.reports.page import page
 from depthlab.reports.trained import name_runs, trained_table
 from depthlab.run.logs import read_scalars
 from tests.analysis.token_tables import token_table
