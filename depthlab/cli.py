@@ -12,20 +12,16 @@ from depthlab.commands.data import make_probing_sets
 from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
 from depthlab.commands.export import export
 from depthlab.commands.inspect import inspect
+from depthlab.commands.report import KINDS as REPORTS
 from depthlab.commands.submission import submission
 from depthlab.errors import UserError
 from depthlab.models.convert.conversion import convert
-from depthlab.reports.glue import glue
-from depthlab.reports.page import page
-from depthlab.reports.pareto import pareto
-from depthlab.reports.probing import probing
-from depthlab.reports.treebank import treebank
 
 COMMANDS = {
     "export": export,
     "convert": convert,
     "inspect": inspect,
-    "report": {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank},
+    "report": REPORTS,
     "submission": submission,
     "data": {"probing": make_probing_sets},
 }

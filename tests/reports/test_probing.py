@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
+from depthlab.commands.report import probing
 from depthlab.errors import UserError
-from depthlab.reports.probing import PAPER, PAPER_TASKS, probing
+from depthlab.reports.probing import PAPER, PAPER_TASKS
 from tests.reports.synthetic import write_run
 
 
