@@ -17,6 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+WIKIPEDIA, BOOKS, GLUE, ALBERT = (
+    "wikimedia/wikipedia",
+    "lucadiliello/bookcorpusopen",
+    "nyu-mll/glue",
+    "albert/albert-base-v2",
+)
+LARGE = "org/large"
+
 NAME = r"(?P<name>[^/]+/[^/]+?)"
 INFO = re.compile(rf"/api/(?P<kind>models|datasets)/{NAME}(/revision/(?P<revision>[^/]+))?")
 TREE = re.compile(rf"/api/(?P<kind>models|datasets)/{NAME}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?")
