@@ -233,7 +233,8 @@ def _load_hub_dataset(source: CorpusSource) -> Dataset | IterableDataset:
             name for name, kind in dataset.features.items() if isinstance(kind, Value) and kind.dtype in TEXT_TYPES
         ]
         raise UserError(
-            f"data.corpus: {source.path!r} has no column {source.text_field!r} of text; set text_field to one of {texts}"
+            f"data.corpus: {source.path!r} has no column {source.text_field!r} of text; set text_field to one of "
+            f"{texts}"
         )
     return dataset
 
