@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -190,26 +191,16 @@ def _write_chunks(
         "settings": settings,
     }
     pieces = documents.num_shards if isinstance(documents, IterableDataset) else len(documents)
-    processes = min(workers, pieces) if min(workers, pieces) > 1 else None
+    processes = min(workers, pieces)
     if isinstance(documents, IterableDataset):
-        counts = folder.with_suffix(".counts")
-        counts.mkdir()
-        chunks = Dataset.from_generator(
-            _stream_chunks,
-            features=features,
-            cache_dir=str(folder.with_suffix(".stream")),
-            gen_kwargs={
-                "shards": list(range(pieces)),
-                "source": source,
-                "documents": documents,
-                "arguments": arguments,
-                "counts": counts,
-            },
-            num_proc=processes,
-            fingerprint="chunks",
-            writer_batch_size=CHUNKS_PER_RECORD_BATCH,
-        )
-        count = sum(int(file.read_text()) for file in counts.iterdir())
+        shares = [share.tolist() for share in np.array_split(np.arange(pieces), processes)]
+        chunk = functools.partial(_chunk_stream, source, documents, features, arguments, folder.with_suffix(".stream"))
+        if processes > 1:
+            with ProcessPoolExecutor(processes) as pool:
+                parts = list(pool.map(chunk, shares))
+        else:
+            parts = [chunk(share) for share in shares]
+        chunks, count = concatenate_datasets([part for part, _ in parts]), sum(count for _, count in parts)
     else:
         chunks = documents.map(
             _chunk_documents,
@@ -217,7 +208,7 @@ def _write_chunks(
             batched=True,
             batch_size=DOCUMENTS_PER_TASK,
             writer_batch_size=CHUNKS_PER_RECORD_BATCH,
-            num_proc=processes,
+            num_proc=processes if processes > 1 else None,
             remove_columns=["text"],
             features=features,
             fn_kwargs=arguments,
@@ -235,18 +226,37 @@ def _write_chunks(
     (folder / SUMMARY).write_text(json.dumps(summary))
 
 
-def _stream_chunks(
-    shards: list[int], source: CorpusSource, documents: IterableDataset, arguments: dict[str, Any], counts: Path
-) -> Iterator[dict[str, Any]]:
-    """Chunks of some shards of a streaming source, a document at a time; how many documents each had, into a file."""
-    for shard in shards:
-        count = 0
-        for text in read_texts(source, documents.shard(documents.num_shards, shard)):
-            columns = _chunk_documents({"text": [text]}, [(shard << 32) + count], **arguments)
-            for values in zip(*columns.values(), strict=True):
-                yield dict(zip(columns, values, strict=True))
-            count += 1
-        (counts / str(shard)).write_text(str(count))
+def _chunk_stream(
+    source: CorpusSource,
+    documents: IterableDataset,
+    features: Features,
+    arguments: dict[str, Any],
+    scratch: Path,
+    shards: list[int],
+) -> tuple[Dataset, int]:
+    """Chunks of some shards of a streaming source, a document at a time, and how many documents that were."""
+    count = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for shard in shards:
+            for number, text in enumerate(read_texts(source, documents.shard(documents.num_shards, shard))):
+                columns = _chunk_documents({"text": [text]}, [(shard << 32) + number], **arguments)
+                for values in zip(*columns.values(), strict=True):
+                    yield dict(zip(columns, values, strict=True))
+                count += 1
+
+    try:
+        chunks = Dataset.from_generator(
+            rows,
+            features=features,
+            cache_dir=str(scratch / str(shards[0])),
+            fingerprint="chunks",  # the folder is new, so nothing needs telling apart
+            writer_batch_size=CHUNKS_PER_RECORD_BATCH,
+        )
+    except DatasetGenerationError as error:  # whose cause would not leave the process
+        raise error.__cause__ or error from None
+    return chunks, count
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:

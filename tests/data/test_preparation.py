@@ -267,8 +267,8 @@ def test_streaming_gives_the_same_chunks(corpus, cache, chapters, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stream_that_breaks(workers, corpus, cache, tmp_path, monkeypatch):
     """After what is looked at: the line that is broken, and nothing is left."""
-    monkeypatch.setattr(preparation, "TRAINING_CHARACTERS", 100)
     tokenizer = str(run(str(corpus), cache).tokenizer)
+    monkeypatch.setattr(preparation, "TRAINING_CHARACTERS", 100)
     for name in "ab":
         (tmp_path / f"{name}.jsonl").write_text('{"text": "One sentence. And another."}\n' * 50 + "{}\n")
     with pytest.raises(UserError, match=r"a\.jsonl, line 51: no text in field 'text'"):
