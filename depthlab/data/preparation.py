@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
 from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -193,8 +194,10 @@ def _write_chunks(
     pieces = documents.num_shards if isinstance(documents, IterableDataset) else len(documents)
     processes = min(workers, pieces)
     if isinstance(documents, IterableDataset):
+        scratch = folder.with_suffix(".stream")
+        scratch.mkdir()
         shares = [share.tolist() for share in np.array_split(np.arange(pieces), processes)]
-        chunk = functools.partial(_chunk_stream, source, documents, features, arguments, folder.with_suffix(".stream"))
+        chunk = functools.partial(_chunk_stream, source, documents, features, arguments, scratch)
         if processes > 1:
             with ProcessPoolExecutor(processes) as pool:
                 parts = list(pool.map(chunk, shares))
@@ -236,27 +239,16 @@ def _chunk_stream(
 ) -> tuple[Dataset, int]:
     """Chunks of some shards of a streaming source, a document at a time, and how many documents that were."""
     count = 0
-
-    def rows() -> Iterator[dict[str, Any]]:
-        nonlocal count
+    file = scratch / f"{shards[0]}.arrow"
+    with ArrowWriter(features=features, path=str(file), writer_batch_size=CHUNKS_PER_RECORD_BATCH) as writer:
         for shard in shards:
             for number, text in enumerate(read_texts(source, documents.shard(documents.num_shards, shard))):
                 columns = _chunk_documents({"text": [text]}, [(shard << 32) + number], **arguments)
                 for values in zip(*columns.values(), strict=True):
-                    yield dict(zip(columns, values, strict=True))
+                    writer.write(dict(zip(columns, values, strict=True)))
                 count += 1
-
-    try:
-        chunks = Dataset.from_generator(
-            rows,
-            features=features,
-            cache_dir=str(scratch / str(shards[0])),
-            fingerprint="chunks",  # the folder is new, so nothing needs telling apart
-            writer_batch_size=CHUNKS_PER_RECORD_BATCH,
-        )
-    except DatasetGenerationError as error:  # whose cause would not leave the process
-        raise error.__cause__ or error from None
-    return chunks, count
+        writer.finalize()
+    return Dataset.from_file(str(file)), count
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:

@@ -247,7 +247,7 @@ def test_streaming_gives_the_same_chunks(corpus, cache, chapters, tmp_path):
     tokenizer = str(run(str(corpus), cache).tokenizer)
     (tmp_path / "text").mkdir()
     for number in range(3):
-        text = "\n\n".join([*chapters[number::3], "Too short."])
+        text = "\n\n".join([*(chapters[number::2] if number < 2 else ()), "Too short."])
         (tmp_path / f"text/{number}.txt").write_text(text, encoding="utf-8")
     tables, summaries = [], []
     for streaming, workers in ((False, 1), (True, 1), (True, 2)):
