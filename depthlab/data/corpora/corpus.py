@@ -95,7 +95,7 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset:
         UserError: The source is missing, empty or malformed; the message names the file and the line.
         OSError: The scratch folder can't be written.
     """
-    files = _files(source)
+    files = find_files(source)
     if files is None:
         return _load_hub_dataset(source).select_columns(source.text_field).rename_column(source.text_field, "text")
     if next(_read_documents(source, files), None) is None:
@@ -119,7 +119,7 @@ def content_digest(source: CorpusSource) -> str:
         UserError: The source is missing or cannot be read.
     """
     digest = hashlib.sha256(source.text_field.encode())
-    if (files := _files(source)) is None:
+    if (files := find_files(source)) is None:
         announce(source.path)
         digest.update(json.dumps([source.path, source.name, source.split]).encode())
         digest.update(_load_hub_dataset(source)._fingerprint.encode())
@@ -153,8 +153,12 @@ def _is_hard_wrapped(lines: list[str]) -> bool:
     return 3 * sum(initial.islower() for initial in initials) > len(initials)
 
 
-def _files(source: CorpusSource) -> list[Path] | None:
-    """The files of a source in a fixed order; None for a Hugging Face dataset."""
+def find_files(source: CorpusSource) -> list[Path] | None:
+    """The files of a source in a fixed order; None for a Hugging Face dataset.
+
+    Raises:
+        UserError: There are none.
+    """
     if source.path == SAMPLE:
         return _sample_files()
     path = Path(source.path).expanduser()
