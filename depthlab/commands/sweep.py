@@ -70,7 +70,8 @@ def sweep(arguments: Sequence[str]) -> None:
 
     configs = [f"--config={config}" for config in options.config]
     pairs = _pairs(rest)
-    all_grids = read_grids(read_settings([*configs, *(f"--sweep={text}" for name, text in pairs if name == "sweep")]))
+    replaced = [f"--sweep={text}" for name, text in pairs if name == "sweep"]
+    all_grids = read_grids(read_settings([*configs, *replaced])["sweep"])
     grids, shared = _plan(all_grids, pairs)
     settings = read_settings([*configs, *shared])
     for cell in cover(grids):

@@ -68,7 +68,7 @@ def start(runs, barrier=None):
         with suppress(KeyboardInterrupt):
             work(runs, stub)
 
-    process = multiprocessing.get_context("fork").Process(target=run)
+    process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
     process.start()
     return process
 
