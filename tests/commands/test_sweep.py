@@ -150,7 +150,7 @@ def test_bad_arguments_get_one_line(experiment, tmp_path, capsys, name):
 
 @pytest.mark.full
 def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
-    """A worker is interrupted in its first run; two go on."""
+    """A worker is interrupted in its first run; two of `torchrun`'s go on, each as one of its own."""
     write_inputs(tmp_path)
     settings = SETTINGS | {
         "data.root": tmp_path / "glue",
@@ -161,12 +161,13 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
         "run_dir": tmp_path / "sweep",
         "sweep": "{data.task: [rte, cola], seed_everything: [0, 1]}",
     }
-    words = [sys.executable, "-m", "depthlab", "sweep", "--config", str(REPOSITORY / "experiments/glue.yaml")]
+    words = ["-m", "depthlab", "sweep", "--config", str(REPOSITORY / "experiments/glue.yaml")]
     words += [f"--{name}={value}" for name, value in settings.items()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
-    def start():
-        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def start(*launcher):
+        command = [sys.executable, *launcher, *words]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     worker, deadline = start(), time.monotonic() + 200
     while not [*tmp_path.glob("sweep/*/checkpoints/last.ckpt")]:
@@ -175,9 +176,9 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
     worker.send_signal(signal.SIGINT)
     assert "Interrupted. Go on: the same command" in worker.communicate(timeout=200)[0]
     assert worker.returncode == 130
-    for worker in [start(), start()]:
-        printed = worker.communicate(timeout=400)[0]
-        assert worker.returncode == 0 and "4 cells, 4 finished" in printed, printed
+    both = start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    printed = both.communicate(timeout=400)[0]
+    assert both.returncode == 0 and printed.count("\n4 cells, 4 finished\n") == 2, printed
     runs = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
     assert runs == [f"task={task},seed_everything={seed}" for task in ("cola", "rte") for seed in (0, 1)]
     for run in runs:
