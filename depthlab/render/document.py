@@ -126,3 +126,9 @@ def _escaped(text: str) -> str:
 def dashed(value: Any, form: str = ".1f") -> str:
     """A number as text; a dash where there is none."""
     return "-" if value is None or value != value else format(value, form)
+
+
+def with_bounds(value: float, low: float | None, high: float | None, form: str) -> str:
+    """A number and, where there are any, the bounds of its interval: "1.20 [1.10, 1.30]"; a dash for no number."""
+    bounds = "" if dashed(low) == "-" or dashed(high) == "-" else f" [{low:{form}}, {high:{form}}]"
+    return f"{dashed(value, form)}{bounds}"

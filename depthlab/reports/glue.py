@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import RunRecord, read_runs
+from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.glue_tasks import TASKS
-from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
-from depthlab.render.publish import publish
-from depthlab.reports.classification import SCORES
+from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""
@@ -35,22 +33,6 @@ ROWS = {  # name in the table: column of the summary, and the factor to the tabl
     "token-iterations (millions)": ("token_iterations", 1e-6),
 }
 METRICS = [name for name in SCORES if name not in ("score", "glue_score")]
-
-
-def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
-    """The table of GLUE: every task and model, best of the grid on dev, over seeds, beside the paper's numbers.
-
-    Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
-        to: Folder for the report: `glue.md`, `glue.csv` and `glue.html`. An earlier one there is replaced.
-
-    Raises:
-        UserError: There is no finished run of a GLUE task, or the report can't be written.
-    """
-    records, left_out = read_runs(runs)
-    blocks, table = glue_blocks(records)
-    document = Document("GLUE: adaptive depth on the development sets", blocks)
-    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
 
 
 def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:

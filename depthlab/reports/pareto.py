@@ -7,14 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
-from depthlab.analysis.records import read_runs
+from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.glue_tasks import TASKS
-from depthlab.render.document import Document, Heading, Table, dashed
+from depthlab.render.document import Block, Heading, Table, dashed
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
-from depthlab.render.publish import publish
-from depthlab.reports.classification import SCORES
 from depthlab.reports.glue import AVERAGED
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
@@ -23,25 +21,12 @@ SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")
 MEASURED = ("score", "depth", "milliseconds")
 
 
-def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
-    """The depth-quality curve: score against mean depth and against time, adaptive models beside fixed depths.
-
-    Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
-        to: Folder for the report: `pareto.md`, `pareto.csv`, `pareto.png` and `pareto.html`. An earlier one there is
-            replaced.
-
-    Raises:
-        UserError: There is no finished run of a GLUE task, or the report can't be written.
-    """
-    records, left_out = read_runs(runs)
+def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
+    """The curves and their points; and the points as a table of numbers."""
     models = tell_apart(records)
     names = name_models(models)
     points = summarize(choose(epochs_table(records, names)), families(names, models))
-    figure = embed(draw(points), _caption(points), "pareto.png")
-    blocks = [figure, Heading("The points"), _table(points)]
-    others = {"pareto.csv": points.to_csv(index=False)}
-    publish("pareto", to, Document("Depth and quality", blocks), left_out, others)
+    return [embed(draw(points), _caption(points), "pareto.png"), Heading("The points"), _table(points)], points
 
 
 def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:

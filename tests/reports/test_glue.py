@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from depthlab.cli import main
+from depthlab.commands.report import glue
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.errors import UserError
-from depthlab.reports.glue import AVERAGED, PAPER, glue
+from depthlab.reports.glue import AVERAGED, PAPER
 from tests.reports.synthetic import write_run
 from tests.test_cli import error_of
 
