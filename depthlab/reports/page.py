@@ -117,7 +117,7 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
     logging.disable_progress_bar()
     yield (
         f"By the first adaptive run of each task, {MOST_MODELS} at most. The number of a piece is its depth; the "
-        "strongest colour is that of a run's deepest piece."
+        "strongest colour is that of the run's cap."
     )
     for run in list(adaptive.values())[::-1][:MOST_MODELS]:
         checkpoint = str(run.finished.directory.model)
@@ -125,8 +125,7 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
         predicts = isinstance(model, AdaptiveAlbertForPreTraining | AdaptiveAlbertForMaskedLM)
         inspector = Inspector(model, load_tokenizer(find_tokenizer(checkpoint)))
         inspections = [inspector(text if predicts else text.replace(" [MASK]", "")) for text in SENTENCES]
-        deepest = max(piece.depth for inspection in inspections for piece in inspection.pieces)
         yield Heading(f"{run.name} ({run.task})")
         if len(getattr(GLUE_TASKS.get(run.results.get("task")), "texts", ())) > 1:
             yield "It was fine-tuned on pairs of texts: what it says of a single one means nothing."
-        yield from (sentence(inspection, deepest) for inspection in inspections)
+        yield from (sentence(inspection) for inspection in inspections)

@@ -70,7 +70,7 @@ def pretrained(tmp_path_factory):
 
 def sections(markdown):
     """Text by heading."""
-    parts = markdown.split("\n## ")[1:]
+    parts = markdown.rpartition("\n\ndepthlab ")[0].split("\n## ")[1:]
     return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
 
 
