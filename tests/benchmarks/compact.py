@@ -83,7 +83,7 @@ def step(model: torch.nn.Module, inputs: dict[str, Tensor], backward: bool) -> N
 def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype) -> AdaptiveAlbertModel:
     """An ALBERT of base size with imposed depths."""
     model = AdaptiveAlbertModel(AdaptiveAlbertConfig(num_hidden_layers=cap, execution=execution))
-    model.encoder.halting = ImposedHalting(depths)
+    model.encoder.imposed = ImposedHalting(depths)
     return model.to(dtype).train()
 
 
@@ -198,7 +198,7 @@ def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     runs = {}
     for dtype in dtypes:
         ours = AdaptiveAlbertForPreTraining(AdaptiveAlbertConfig(num_hidden_layers=cap))
-        ours.albert.encoder.halting = ImposedHalting(depths)
+        ours.albert.encoder.imposed = ImposedHalting(depths)
         config = albert(1, dtype).config
         config.num_hidden_layers = cap
         runs[f"ours, {dtype}"] = trainer(ours.to(dtype).train())

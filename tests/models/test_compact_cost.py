@@ -14,7 +14,7 @@ from tests.models.imposed import ImposedHalting
 def imposed(sizes, depths, execution="compact", **changes):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=int(depths.max()), execution=execution, **changes)
     model = AdaptiveAlbertModel(config, add_pooling_layer=False)
-    model.encoder.halting = ImposedHalting(depths)
+    model.encoder.imposed = ImposedHalting(depths)
     return model
 
 

@@ -68,7 +68,7 @@ def test_products_of_a_training_step_recur(sizes, attention):
     for most, predicted in ((41, 200), (46, 193)):
         depths = torch.ones(16, 64, dtype=torch.long)
         depths[:, :40] = depths[0, :most] = 2  # 600 tokens and `most` go on
-        model.albert.encoder.halting = ImposedHalting(depths)
+        model.albert.encoder.imposed = ImposedHalting(depths)
         labels = torch.full((16 * 64,), -100)
         labels[:predicted] = 7
         with Products() as products:

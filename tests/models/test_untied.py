@@ -70,7 +70,7 @@ def test_iteration_n_applies_layer_n():
     wanted = bert(**inputs, output_hidden_states=True).hidden_states
     real = inputs["attention_mask"].bool()
     for depth in (1, 2, 4):
-        model.encoder.halting = ImposedHalting(torch.full((2, 6), depth) * real)
+        model.encoder.imposed = ImposedHalting(torch.full((2, 6), depth) * real)
         early = 0.9 / 64  # the imposed probability before the last iteration
         expected = early * sum(wanted[1:depth]) + (1 - early * (depth - 1)) * wanted[depth]
         torch.testing.assert_close(model(**inputs).last_hidden_state[real], expected[real], rtol=1e-4, atol=1e-5)
@@ -80,7 +80,7 @@ def test_halted_tokens_cost_only_their_keys_and_values():
     hidden, wide = SIZES["hidden_size"], SIZES["intermediate_size"]
     depths = torch.tensor([[4, 1, 2], [1, 3, 0]])
     model = AdaptiveBertModel(AdaptiveBertConfig(**SIZES, num_hidden_layers=4), add_pooling_layer=False)
-    model.encoder.halting = ImposedHalting(depths)
+    model.encoder.imposed = ImposedHalting(depths)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**ragged_inputs([3, 2]))
     counted = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
