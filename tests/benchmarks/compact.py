@@ -101,20 +101,6 @@ def albert(layers: int, dtype: torch.dtype) -> AlbertModel:
     ).to(dtype)
 
 
-def useful_flops(depths: Tensor, lengths: Tensor) -> int:
-    """Of one forward pass: the running tokens', and one refresh of key and value after a token has halted.
-
-    A multiplication and an addition are two; norms, activations and softmax are left out.
-    """
-    config = AdaptiveAlbertConfig()
-    hidden, wide = config.hidden_size, config.intermediate_size
-    token_iterations = int(depths.sum())
-    refreshes = int((depths[depths > 0] < depths.max()).sum())
-    queries_times_keys = int((depths.sum(dim=1) * lengths).sum())
-    running = 2 * (4 * hidden * hidden + 2 * hidden * wide)
-    return token_iterations * running + refreshes * 2 * 2 * hidden * hidden + 4 * hidden * queries_times_keys
-
-
 def matmul_flops_per_second(dtype: torch.dtype) -> float:
     """Of this machine at [2048, 768] x [768, 3072]."""
     left, right = torch.randn(2048, 768).to(dtype), torch.randn(768, 3072).to(dtype)
@@ -143,7 +129,7 @@ def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
                 runs = {n: functools.partial(step, model, inputs, backward) for n, model in models.items()}
                 seconds = medians(runs, rounds)
                 efficiency = seconds["dense"] / seconds["compact"] / (cap / mean)
-                useful = useful_flops(depths, lengths) * (3 if backward else 1) / seconds["compact"] / peak
+                useful = int(models["compact"].flops(depths).sum()) * (3 if backward else 1) / seconds["compact"] / peak
                 direction = "forward + backward" if backward else "forward"
                 print(
                     f"| {name_of_lengths} | {name} {cap} / {mean:.2f} | {direction} "
