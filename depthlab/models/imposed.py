@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
 from depthlab.models.halting import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.act import Act, ActState
@@ -26,7 +27,12 @@ def imposed_depths(encoder: AdaptiveAlbertTransformer, depths: Tensor) -> Iterat
     Args:
         encoder: of halting="act".
         depths: [B, T] integer, 1 to L; 0 on padding.
+
+    Raises:
+        UserError: the encoder halts by another rule.
     """
+    if not isinstance(encoder.rule, Act):
+        raise UserError('depths can be imposed on halting="act" only: its halting unit gives the weights')
     encoder.imposed = Imposed(encoder.rule, depths)
     try:
         yield

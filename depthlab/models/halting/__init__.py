@@ -3,8 +3,9 @@
 How to add one: a frozen dataclass after `rule.HaltingRule`, and its line below; a user's own is passed to `register`.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import Act
@@ -47,4 +48,16 @@ def rule_named(name: str) -> type[HaltingRule]:
     return RULES[name]
 
 
-__all__ = ["RULES", "HaltingRule", "HaltingStep", "Look", "State", "Tokens", "register", "rule_named"]
+def describe(model: Mapping[str, Any]) -> str:
+    """Depth and settings in a few words, of what a run's results say of its model.
+
+    Args:
+        model: `num_hidden_layers`, `halting` and the rule's settings; of a rule that is not known here, its name.
+    """
+    rule, cap = RULES.get(model["halting"]), model["num_hidden_layers"]
+    if rule is None:
+        return f"cap {cap}, {model['halting']}"
+    return rule(**{field.name: model[field.name] for field in fields(rule) if field.name in model}).describe(cap)
+
+
+__all__ = ["RULES", "HaltingRule", "HaltingStep", "Look", "State", "Tokens", "describe", "register", "rule_named"]
