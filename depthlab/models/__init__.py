@@ -38,6 +38,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "untied" if "Bert" in name else "heads" if "For" in name else "albert"
+    home = "untied" if name.startswith("AdaptiveBert") else "heads" if "For" in name else "albert"
     value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
     return value

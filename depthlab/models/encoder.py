@@ -98,8 +98,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             return self._fixed(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise UserError(
-                "a model of adaptive depth can't be exported yet, as its loop depends on the data: load it with "
-                'halting="fixed" (every token takes all iterations)'
+                "a model of adaptive depth can't be exported or traced yet, as its loop depends on the data: load it "
+                'with halting="fixed" (every token takes all iterations)'
             )
         # Attention weights are [B, A, T, T] and come from HF's attention modules, which the dense execution calls.
         if self.config.execution == "dense" or attention_kwargs.get("output_attentions"):
