@@ -29,6 +29,7 @@ from depthlab.callbacks import (
     Resumable,
     ThroughputMonitor,
     TokenTable,
+    WholeCheckpoints,
 )
 from depthlab.data.benchmarks.glue import GlueDataModule
 from depthlab.data.benchmarks.probing import ProbingDataModule
@@ -161,6 +162,8 @@ class DepthlabCLI(LightningCLI):
         else:
             kwargs.setdefault("logger", False)
             self.save_config_callback = None
+        plugins = self._get(self.config_init, "trainer.plugins") or []
+        kwargs["plugins"] = [WholeCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
         return super().instantiate_trainer(**kwargs)
 
     def make_loggers(self, run_dir: str) -> list[Logger]:
