@@ -29,5 +29,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             try:
                 with unfinished.open("wb") as file:
                     torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch's own, about the file that the disk did not take
-                raise error.__context__ if isinstance(error.__context__, OSError) else error
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the disk said, before torch missed its bytes
+                    raise error.__context__ from None
+                raise

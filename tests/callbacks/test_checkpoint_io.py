@@ -16,7 +16,6 @@ from torch import distributed
 from torch.multiprocessing import spawn
 
 from depthlab.callbacks import BestCheckpoint, Resumable, WholeCheckpoints
-from depthlab.cli import main
 from depthlab.errors import UserError
 from tests.runs import arguments, write_corpus
 
@@ -93,6 +92,8 @@ def test_a_full_disk_leaves_the_old_one(tmp_path):
 
 
 def test_a_run_on_a_full_disk_ends_in_one_line(tmp_path, capsys):
+    from depthlab.cli import main  # which the second process below can do without
+
     write_corpus(tmp_path / "corpus.txt")
     main(["prepare", *arguments(tmp_path / "run", tmp_path / "corpus.txt")[1:]])
     with files_of_at_most(20_000), pytest.raises(SystemExit) as stopped:
