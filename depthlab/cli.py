@@ -8,13 +8,13 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import ArgumentParser, auto_cli
 
+from depthlab.commands.convert import convert
 from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
 from depthlab.commands.export import export
 from depthlab.commands.inspect import inspect
 from depthlab.commands.submission import submission
 from depthlab.data.benchmarks.probing_sets import probing
 from depthlab.errors import UserError
-from depthlab.models.convert.conversion import convert
 from depthlab.reports.glue import glue
 from depthlab.reports.page import page
 from depthlab.reports.pareto import pareto
