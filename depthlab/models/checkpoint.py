@@ -226,8 +226,14 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     """As its own `save_pretrained`, but whoever may read the configuration may read the weights.
 
     safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
+
+    Raises:
+        OSError: it can't be written.
     """
-    model.save_pretrained(directory)
+    try:
+        model.save_pretrained(directory)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     for weights in directory.glob("*.safetensors"):
         shutil.copymode(directory / "config.json", weights)
 

@@ -1,11 +1,9 @@
 """Checkpoints are whole: on another file system's $TMPDIR, on a full disk, with two processes."""
 
 import os
-import resource
 import socket
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from torch.multiprocessing import spawn
 
 from depthlab.callbacks import BestCheckpoint, Resumable, WholeCheckpoints
 from depthlab.errors import UserError
+from tests.disk import files_of_at_most
 from tests.runs import arguments, write_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -67,17 +66,6 @@ def test_nothing_goes_through_tmpdir(tmp_path, monkeypatch):
     assert any(path.startswith(f"{checkpoints}/.best.ckpt.unfinished") for path in opened)
     for name in names(checkpoints):
         assert torch.load(checkpoints / name, weights_only=True)["global_step"] == 4
-
-
-@contextmanager
-def files_of_at_most(size):
-    """What the system allows this process; beyond it a write fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_old_one(tmp_path):
