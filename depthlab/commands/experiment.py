@@ -296,7 +296,7 @@ class DepthlabCLI(LightningCLI):
             "results": run_dir.results,
             "checkpoint": self.resumable.path,
             "best": None if self.best is None else self.best.path,
-            "model": self.exporter.directory,
+            "model": self.exporter.exported,
             "TensorBoard": f"tensorboard --logdir {run_dir.path}",
         }
         shown = (

@@ -5,7 +5,7 @@ but for heads and the halting unit, which may be new and are then listed.
 """
 
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -24,6 +24,8 @@ from depthlab.models.convert.foreign import HALTING, Source, Weights, albert_siz
 from depthlab.models.convert.tying import Tie, bert_to_albert
 from depthlab.models.halting.act import ActCap
 
+As = TypedDict("As", {"as": Literal["adaptive_albert", "albert"]}, total=False)  # Python's own word
+
 NO_JUMP = 0.1
 """The weight that a new halting unit gives away before the cap when the first depth is the cap."""
 
@@ -38,28 +40,33 @@ def convert(
     act_update: Literal["blend", "accumulate"] | None = None,
     act_cap: ActCap | None = None,
     mean_depth: int | float | None = None,
-    as_albert: bool = False,
+    **kind: Unpack[As],
 ) -> tuple[PreTrainedModel, list[str]]:
-    """A trained BERT, ALBERT or albert-act as an adaptive ALBERT, or as a plain one of Hugging Face's.
+    """A trained BERT, ALBERT or albert-act as an adaptive ALBERT.
 
     Args:
-        source: a directory in Hugging Face's form, or a name on its hub.
-        tie: as `depthlab convert` explains, and so are those that follow.
-        embedding_size: E.
-        num_hidden_layers: L, the cap.
-        halting: "act" or "fixed".
-        act_update: "accumulate" or "blend".
-        act_cap: "remainder" or "truncate".
-        mean_depth: of every token before training.
-        as_albert: a plain ALBERT, of fixed depth.
+        source: a directory in Hugging Face's form, or a name on its hub; what kind of model it is, its files say.
+        tie: a BERT: which of its layers becomes the shared one: the first (the default; see experiments/RESULTS.md),
+            the last, the average of all, or the layer of that number, counted from 1; or "none", which keeps them all:
+            the untied study baseline.
+        embedding_size: E. By default SOURCE's (a BERT's hidden size), which is exact; a smaller one factorises the
+            embeddings, also those of a model of ours.
+        num_hidden_layers: L, the cap; SOURCE's number of layers by default.
+        halting: "act", or "fixed": without a halting unit, every token L times. "act" unless SOURCE is fixed already.
+        act_update: "accumulate" by default, which turns a fixed depth adaptive without a jump; albert-act: "blend".
+        act_cap: "remainder" by default; albert-act: "truncate".
+        mean_depth: depth of every token before training, at least 2, at most L, by the bias of a new halting unit; by
+            default L.
+        kind: `as="albert"`: a plain ALBERT of Hugging Face's, where depth is fixed.
 
     Returns:
-        The model, and what it is and what became of the weights: a line each, to be shown.
+        The model; and what it is, and what became of the weights, a line each.
 
     Raises:
         UserError: weights are missing, left over or of another size; or a setting makes no sense for this SOURCE.
     """
     read = read_source(source)
+    as_albert = kind.get("as") == "albert"
     if read.kind == "adaptive_albert" and not as_albert and embedding_size is None:
         raise UserError(
             f"{source} is an adaptive ALBERT already: `--embedding_size` factorises its embeddings, and `--as albert` "
