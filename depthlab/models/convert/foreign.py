@@ -59,7 +59,9 @@ class Source:
 class _Reader(AdaptiveAlbertForPreTraining):
     """Reads every ALBERT, with a halting unit or without; what is left over is not ignored here."""
 
-    _keys_to_ignore_on_load_unexpected = None
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self._keys_to_ignore_on_load_unexpected = None
 
 
 def read_source(source: str) -> Source:

@@ -5,13 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification
 
 from depthlab.commands.convert import convert
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.convert.conftest import BERT_SIZES, save
 
 
 def edit(directory, change):
@@ -19,6 +17,12 @@ def edit(directory, change):
     weights = load_file(directory / "model.safetensors")
     change(weights)
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def configure(directory, **settings):
+    """Change the configuration of a directory."""
+    content = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(content | settings))
 
 
 def test_old_names_and_the_bare_encoder(bert, source, out, tmp_path):
@@ -50,27 +54,21 @@ def test_albert_act(albert, source, out, pickled, bare):
     torch.nn.init.normal_(ours.albert.encoder.halting.weight)
     theirs = {}
     for name, weight in ours.state_dict().items():
+        name = name.replace("albert_layer_groups.0.albert_layers.0.", "albert_layer.").replace(
+            "attention.Layer", "Layer"
+        )
         name = name.replace("encoder.halting.", "encoder.albert_layer.act.dense.")
-        name = name.replace("encoder.albert_layer_groups.0.albert_layers.0.", "encoder.albert_layer.")
-        name = name.replace("albert_layer.attention.LayerNorm.", "albert_layer.LayerNorm.")
-        if not bare:
-            theirs[name] = weight.clone()
-        elif name.startswith("albert."):
-            theirs[name.removeprefix("albert.")] = weight.clone()
-    theirs["embeddings.position_ids" if bare else "albert.embeddings.position_ids"] = torch.arange(24)[None]
+        if name.startswith("albert.") or not bare:
+            theirs[name.removeprefix("albert.") if bare else name] = weight.clone()
     (source / "model.safetensors").unlink()
     if pickled:
         torch.save(theirs, source / "pytorch_model.bin")
     else:
         save_file(theirs, source / "model.safetensors", metadata={"format": "pt"})
-    written = json.loads((source / "config.json").read_text())
-    written |= {"model_type": "albert_act", "act_epsilon": 0.05, "num_hidden_layers": 5}
-    (source / "config.json").write_text(json.dumps(written))
-
+    configure(source, model_type="albert_act", act_epsilon=0.05, num_hidden_layers=5)
     convert(str(source), str(out))
     again = AdaptiveAlbertForPreTraining.from_pretrained(out).eval()
-    config = again.config
-    assert (config.act_update, config.act_cap, config.act_epsilon) == ("blend", "truncate", 0.05)
+    assert (again.config.act_update, again.config.act_cap, again.config.act_epsilon) == ("blend", "truncate", 0.05)
     for name, weight in ours.state_dict().items():
         assert (bare and not name.startswith("albert.")) or torch.equal(again.state_dict()[name], weight), name
     inputs = ragged_inputs([9, 4])
@@ -96,37 +94,27 @@ def test_weights_are_refused_by_name(bert, source, out, change, message):
     assert not out.exists()
 
 
-def test_a_task_head_is_left_over(source, out):
-    save(BertForSequenceClassification(BertConfig(**BERT_SIZES, num_hidden_layers=1)), source)
-    with pytest.raises(UserError, match=r"nobody here reads: classifier.bias, classifier.weight"):
-        convert(str(source), str(out))
-
-
 def test_sources_are_refused(albert, source, out, tmp_path):
-    with pytest.raises(UserError, match=r"SOURCE .*nowhere is not a directory"):
-        convert(str(tmp_path / "nowhere"), str(out))
-    with pytest.raises(UserError, match="--tie is for BERTs"):
-        convert(str(source), str(out), tie="first")
+    def refuses(message, **settings):
+        with pytest.raises(UserError, match=message):
+            convert(str(source), str(tmp_path / "third"), **settings)
+
+    refuses("--tie is for BERTs", tie="first")
     convert(str(source), str(out))
-    with pytest.raises(UserError, match="exists already"):
-        convert(str(source), str(out))
     with pytest.raises(UserError, match="adaptive ALBERT already"):
-        convert(str(out), str(tmp_path / "other"))
-    (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"holds no config\.json"):
-        convert(str(tmp_path / "other"), str(tmp_path / "third"))
-    (source / "tokenizer.json").unlink()
-    (source / "tokenizer_config.json").unlink()
-    with pytest.raises(UserError, match="tokenizer"):
-        convert(str(source), str(tmp_path / "third"))
+        convert(str(out), str(tmp_path / "third"))
+    with pytest.raises(UserError, match="nowhere is not a directory"):
+        convert(str(tmp_path / "nowhere"), str(out.with_name("other")))
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (source / file).unlink()
+    refuses("holds no tokenizer")
+    edit(source, lambda weights: weights.update({"classifier.weight": torch.ones(2, 16)}))
+    refuses(r"nobody here reads: classifier\.weight")
     (source / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"cannot read the weights"):
-        convert(str(source), str(tmp_path / "third"))
+    refuses("cannot read the weights")
     (source / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"no file named model\.safetensors"):
-        convert(str(source), str(tmp_path / "third"))
-    content = json.loads((source / "config.json").read_text()) | {"model_type": "gpt2"}
-    (source / "config.json").write_text(json.dumps(content))
-    save_file({"wte.weight": torch.ones(1)}, source / "model.safetensors")
-    with pytest.raises(UserError, match="'gpt2'"):
-        convert(str(source), str(tmp_path / "third"))
+    refuses(r"no file named model\.safetensors")
+    configure(source, model_type="gpt2")
+    refuses("'gpt2'")
+    (source / "config.json").unlink()
+    refuses(r"holds no config\.json")
