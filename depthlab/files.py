@@ -91,6 +91,31 @@ def check_new(option: str, target: Path) -> None:
         raise UserError(f"{option} {target} exists already: name another {kind} or remove it")
 
 
+def check_own(option: str, file: Path, mark: bytes, what: str) -> None:
+    """Hold a file's place against what is there: its folder, and in it nothing, or a file like it, to be replaced.
+
+    Args:
+        option: names the place.
+        file: the place.
+        mark: what stands at the beginning of a file like it.
+        what: such a file is called.
+
+    Raises:
+        UserError: there is no folder, or something else lies there.
+    """
+    if not file.parent.is_dir():
+        raise UserError(f"{option} {file}: there is no folder {file.parent}")
+    try:
+        with file.open("rb") as there:
+            is_own = mark in there.read(1000)
+    except FileNotFoundError:
+        return
+    except OSError:  # a folder, say
+        is_own = False
+    if not is_own:
+        raise UserError(f"{option} {file} exists and is no {what}: name another file")
+
+
 def make_writable(what: str, folder: Path) -> None:
     """Make a folder, if it is not there, and see now, rather than after hours of work, that it can be written.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing, check_new, make_writable, writing
+from depthlab.files import all_or_nothing, check_new, check_own, make_writable, writing
 
 
 def found(folder):
@@ -83,3 +83,13 @@ def test_one_line_for_the_user(tmp_path):
     check_new("--to", tmp_path / "nothing")
     make_writable("to --to", tmp_path / "made")
     assert found(tmp_path) == {"notes": "mine", "made/for/it": "complete"}
+
+
+def test_a_file_of_its_own_may_be_replaced(tmp_path):
+    (tmp_path / "page").write_text("<!-- MARK -->")
+    for name in ("page", "new"):
+        check_own("--to", tmp_path / name, b"MARK", "page of ours")
+    (tmp_path / "notes").write_text("mine")
+    for name, message in {"notes": "is no page of ours", ".": "is no page of ours", "no/page": "no folder"}.items():
+        with pytest.raises(UserError, match=rf"^--to {tmp_path}.*{message}"):
+            check_own("--to", tmp_path / name, b"MARK", "page of ours")

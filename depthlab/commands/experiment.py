@@ -1,7 +1,6 @@
 """An experiment: a YAML, and what Lightning's CLI makes of it (fit, validate, test, predict, and `prepare` before)."""
 
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -36,6 +35,7 @@ from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.treebanks.treebank import TreebankDataModule
 from depthlab.errors import UserError
+from depthlab.files import make_writable
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
@@ -196,11 +196,7 @@ class DepthlabCLI(LightningCLI):
                 f"{run_dir.path} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or "
                 "remove it"
             )
-        try:
-            run_dir.path.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=run_dir.path).close()
-        except OSError as error:
-            raise UserError(f"cannot write to --run_dir {run_dir.path}: {error.strerror}") from None
+        make_writable("to --run_dir", run_dir.path)
 
     def fit(self, **arguments: Any) -> None:
         """Train, as the only one in this run directory, whose `.lock` says so.

@@ -28,7 +28,7 @@ from depthlab.data.benchmarks.probing import FILES, SPLITS
 from depthlab.data.benchmarks.probing_rules import object_number, subject_number, tense, top_constituents
 from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu, treebank_files
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import check_new, writing
 
 LENGTHS = range(5, 29)
 SEQUENCES = 19
@@ -73,8 +73,7 @@ def probing(treebank: list[str], to: str) -> None:
             written.
     """
     target = Path(to).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--to {target} exists already: name another directory or remove it")
+    check_new("--to", target)
     derived = derive(treebank_files(treebank))
     tasks = {
         task: balance(task, classes(sentences) if task == TOP else sentences) for task, sentences in derived.items()
@@ -155,14 +154,11 @@ def _listed(labels: Sequence[str], counts: Sequence[int]) -> str:
 
 def _write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
     """Write the files; the folder appears only when it is complete."""
-    try:
-        with all_or_nothing(target) as unfinished:
-            unfinished.mkdir(parents=True)
-            for task, sides in tasks.items():
-                lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
-                (unfinished / f"{FILES[task]}.txt").write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write --to {target}: {error.strerror or error}") from error
+    with writing("--to", target) as unfinished:
+        unfinished.mkdir()
+        for task, sides in tasks.items():
+            lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
+            (unfinished / f"{FILES[task]}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def _counts(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
