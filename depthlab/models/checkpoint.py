@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -175,15 +176,14 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         source, weights, content = checkpoint, None, _read_config(checkpoint).to_dict()
         settings = (ALBERT_DEPTH if content["model_type"] == "albert" else {}) | settings
     try:
-        model, info = model_class.from_pretrained(
-            source,
-            config=_configure(content, settings),
-            state_dict=weights,
-            dtype=torch.float32,
-            output_loading_info=True,
+        config = _configure(content, settings)
+        model, info = retried(
+            lambda: model_class.from_pretrained(
+                source, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
+            )
         )
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
     if missing:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
@@ -236,11 +236,11 @@ def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlb
 def _read_config(checkpoint: str) -> PreTrainedConfig:
     """Of a directory or hub name in Hugging Face's form, if its model can be one of ours."""
     try:
-        kind = PreTrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
+        kind = retried(lambda: PreTrainedConfig.get_config_dict(checkpoint))[0].get("model_type")
         if kind in ("adaptive_albert", "adaptive_bert", "albert"):
             return AutoConfig.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     if kind is None:
         raise UserError(f"{checkpoint} holds neither a run nor a model (no readable config.json)")
     hint = f"turn it into ours with `depthlab convert {checkpoint} OUT`"

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import cached_file, logging
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 
 Kind = Literal["bert", "albert", "albert-act", "adaptive_albert"]
@@ -74,9 +75,9 @@ def read_source(source: str) -> Source:
     if not path.is_dir() and (path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1):
         raise UserError(f"SOURCE {source} is not a directory")
     try:
-        content, _ = PreTrainedConfig.get_config_dict(source)
+        content, _ = retried(lambda: PreTrainedConfig.get_config_dict(source))
     except (OSError, HFValidationError) as error:
-        raise UserError(f"cannot read SOURCE {source}: {_first_line(error)}") from None
+        raise UserError(f"cannot read SOURCE {source}: {reason(error)}") from None
     if not content:
         raise UserError(f"SOURCE {source} holds no config.json")
     if content.get("position_embedding_type", "absolute") != "absolute":
@@ -88,16 +89,11 @@ def read_source(source: str) -> Source:
     model_class = BertForPreTraining if kind == "bert" else _Reader
     try:
         with _quietly():
-            model, info = model_class.from_pretrained(
-                source,
-                config=config,
-                dtype="auto",
-                key_mapping=OF_ALBERT_ACT,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+            settings = {"config": config, "dtype": "auto", "key_mapping": OF_ALBERT_ACT}
+            settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+            model, info = retried(lambda: model_class.from_pretrained(source, **settings))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(f"cannot read the weights of SOURCE {source}: {_first_line(error)}") from None
+        raise UserError(f"cannot read the weights of SOURCE {source}: {reason(error)}") from None
     optional = {"bert": BERT_HEADS, "albert": (*ALBERT_HEADS, HALTING)}.get(kind, ALBERT_HEADS)
     absent = _check(source, model, info, optional)
     weights = {n: w for n, w in model.state_dict().items() if n not in model_class._tied_weights_keys}
@@ -119,7 +115,7 @@ def read_tokenizer(source: str, vocab_size: int) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read the tokenizer of {source}: {_first_line(error)}") from None
+        raise UserError(f"cannot read the tokenizer of {source}: {reason(error)}") from None
     if len(tokenizer) > vocab_size:
         raise UserError(
             f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for {vocab_size}"
@@ -199,7 +195,3 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shows_progress:
             logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
