@@ -52,7 +52,8 @@ class DepthSettings:
 
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take.
-        halting: "act" (a token stops when its halting unit says so) or "fixed" (every token L times).
+        halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
+        halting_settings: settings of a rule of your own.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
@@ -64,7 +65,8 @@ class DepthSettings:
     """
 
     num_hidden_layers: int | None = None
-    halting: Literal["act", "fixed"] | None = None
+    halting: str | None = None
+    halting_settings: dict[str, Any] | None = None
     act_epsilon: float | None = None
     act_cap: Literal["truncate", "remainder"] | None = None
     act_update: Literal["blend", "accumulate"] | None = None
@@ -88,8 +90,12 @@ class RunCheckpoint:
     """Optimiser steps that it was trained for."""
 
 
-def read_run(path: Path) -> RunCheckpoint:
+def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoint:
     """The model in a run's checkpoint; without a halting unit, if that has not been trained yet: depth was still fixed.
+
+    Args:
+        path: of the checkpoint.
+        settings: fields of the configuration that differ from it.
 
     Raises:
         UserError: the file is missing or no checkpoint of depthlab's.
@@ -106,7 +112,7 @@ def read_run(path: Path) -> RunCheckpoint:
     if "model_config" not in content:
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
     rests = bool(content.get("hold_depth"))
-    config = _configure(content["model_config"], {"halting": "fixed"} if rests else {})
+    config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
     weights = {
         name.removeprefix("model."): weight
         for name, weight in content["state_dict"].items()
@@ -170,13 +176,13 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     settings = settings or {}
     found = find_checkpoint(checkpoint)
     if found is not None:
-        run = read_run(found)
-        source, weights, content = None, run.weights, run.config.to_dict()
+        run = read_run(found, settings)
+        source, weights, config = None, run.weights, run.config
     else:
-        source, weights, content = checkpoint, None, _read_config(checkpoint).to_dict()
-        settings = (ALBERT_DEPTH if content["model_type"] == "albert" else {}) | settings
+        theirs = _read_config(checkpoint)
+        defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
+        source, weights, config = checkpoint, None, _configure(theirs.to_dict(), defaults | settings)
     try:
-        config = _configure(content, settings)
         model, info = retried(
             lambda: model_class.from_pretrained(
                 source, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
@@ -230,7 +236,8 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
     """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings."""
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
-    return config_class.from_dict(config_class.from_dict(content).to_dict() | settings)
+    rule = {"halting": settings["halting"]} if "halting" in settings else {}
+    return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
 
 
 def _read_config(checkpoint: str) -> PreTrainedConfig:

@@ -93,16 +93,16 @@ def _section(title: str, make: Callable[[], Sequence[Block]]) -> Iterator[Block]
     yield from (replace(block, level=3) if isinstance(block, Heading) else block for block in blocks)
 
 
-def read_tables(found: Survey) -> tuple[dict[Path, pd.DataFrame], list[LeftOut]]:
+def read_tables(found: Survey) -> tuple[list[tuple[Path, pd.DataFrame]], list[LeftOut]]:
     """The tables of treebanks among the files that were found; and what else their folders hold.
 
     Raises:
         UserError: A file that is itself named is no such table.
     """
-    tables, others = {}, []
+    tables, others = [], []
     for file in found.tables:
         try:
-            tables[file] = read_table(file)
+            tables.append((file, read_table(file)))
         except UserError as error:
             if file.resolve() in found.named:
                 raise
@@ -111,7 +111,7 @@ def read_tables(found: Survey) -> tuple[dict[Path, pd.DataFrame], list[LeftOut]]
 
 
 def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
-    adaptive = {run.task: run for run in reversed(runs) if run.model.get("halting") == "act"}
+    adaptive = {run.task: run for run in reversed(runs) if run.model.get("halting", "fixed") != "fixed"}
     if not adaptive:
         raise UserError("none of the runs has an adaptive model")
     logging.disable_progress_bar()
