@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import ArgumentParser, auto_cli
 
+from depthlab.commands.convert import convert
 from depthlab.commands.data import make_probing_sets
 from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, run_experiment
 from depthlab.commands.export import export
@@ -15,7 +16,6 @@ from depthlab.commands.inspect import inspect
 from depthlab.commands.report import KINDS as REPORTS
 from depthlab.commands.submission import submission
 from depthlab.errors import UserError
-from depthlab.models.convert.conversion import convert
 
 COMMANDS = {
     "export": export,

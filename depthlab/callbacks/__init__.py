@@ -1,6 +1,7 @@
 """What is watched, and kept, while a run goes on."""
 
 from depthlab.callbacks.best import BestCheckpoint
+from depthlab.callbacks.checkpoint_io import WholeCheckpoints
 from depthlab.callbacks.export import ExportAtEnd
 from depthlab.callbacks.fixed_point import FixedPointMonitor
 from depthlab.callbacks.ponder import PonderMonitor
@@ -22,4 +23,5 @@ __all__ = [
     "ThroughputMonitor",
     "TokenTable",
     "TreebankDepth",
+    "WholeCheckpoints",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depthlab.analysis.labels import depth_by_label, relations
 from depthlab.analysis.tokens import write_tokens
-from depthlab.errors import UserError
+from depthlab.files import check_own
 from depthlab.metrics import TokenRecords
 from depthlab.render.document import Document
 from depthlab.reports.labels import label_table
@@ -41,10 +41,7 @@ class TokenTable(Callback):
             UserError: the dump's folder is missing, or something else lies in its place.
         """
         if self.dump is not None:
-            if not self.dump.parent.is_dir():
-                raise UserError(f"--dump {self.dump}: there is no folder {self.dump.parent}")
-            if self.dump.exists() and not _is_parquet(self.dump):
-                raise UserError(f"--dump {self.dump} exists and is no table in Parquet: name another file")
+            check_own("--dump", self.dump, PARQUET, "table in Parquet")
         self._records = TokenRecords().to(pl_module.device)
 
     def on_predict_batch_end(
@@ -85,11 +82,3 @@ class TokenTable(Callback):
         blocks = [f"{counts}.", *tables]
         written = "" if self.dump is None else f"\ntable  {self.dump}\n"
         return Document(title, blocks).to_markdown() + written
-
-
-def _is_parquet(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(len(PARQUET)) == PARQUET
-    except OSError:
-        return False
