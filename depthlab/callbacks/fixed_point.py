@@ -10,10 +10,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from depthlab.errors import UserError
+from depthlab.callbacks.watched import adaptive_model
 from depthlab.kinds import TokenKind
 from depthlab.metrics import FixedPointMetric
-from depthlab.models.encoder import AdaptiveAlbertTransformer, Iteration
+from depthlab.models.encoder import Iteration
 from depthlab.render.fixed_point import READINGS, fixed_point_figure
 
 FIGURES_EVERY = 20.0
@@ -42,12 +42,8 @@ class FixedPointMonitor(Callback):
         Raises:
             UserError: the model's tokens have no depth.
         """
-        if pl_module.cap is None:
-            raise UserError(
-                f"{type(self).__name__} needs a model that iterates: take it out of trainer.callbacks for a "
-                f"{type(pl_module.model).__name__}"
-            )
-        self.metric = FixedPointMetric(pl_module.cap)
+        model = adaptive_model(pl_module, self)
+        self.encoder, self.metric = model.encoder, FixedPointMetric(model.config.num_hidden_layers)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count where the model is; at `setup` it has not been moved yet."""
@@ -64,7 +60,7 @@ class FixedPointMonitor(Callback):
     ) -> None:
         """Look into the encoder, for this batch."""
         if trainer.loggers:
-            _encoder(pl_module).observer = partial(self._count, batch["kinds"].flatten())
+            self.encoder.observer = partial(self._count, batch["kinds"].flatten())
 
     def on_validation_batch_end(
         self,
@@ -76,7 +72,7 @@ class FixedPointMonitor(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Look away."""
-        _encoder(pl_module).observer = None
+        self.encoder.observer = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over the held-out data."""
@@ -108,7 +104,3 @@ class FixedPointMonitor(Callback):
         """Kinds are [B * T]."""
         n, position, before, new, after, _ = iteration
         self.metric.update(n, kinds[position], before, new, after)
-
-
-def _encoder(pl_module: LightningModule) -> AdaptiveAlbertTransformer:
-    return pl_module.model.base_model.encoder

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.callbacks import (
     BestCheckpoint,
+    DataCheck,
     ExportAtEnd,
     PonderMonitor,
     PredictionWriter,
@@ -39,6 +40,7 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
 from depthlab.reports.measured import measured_table
+from depthlab.reports.predicted import predicted_document
 from depthlab.run.config import read_yaml, with_bases
 from depthlab.run.directory import RunDirectory
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask, TreebankTask
@@ -138,11 +140,12 @@ class DepthlabCLI(LightningCLI):
         self.resumable = self._get(self.config_init, "checkpoint")
         self.throughput = ThroughputMonitor()
         callbacks = self.trainer_defaults["callbacks"] = [
+            DataCheck(),
             self.throughput,
             LearningRateMonitor(logging_interval="step"),
         ]
         if self.model.cap is not None:
-            callbacks.insert(0, PonderMonitor(self.model.cap))
+            callbacks.insert(0, PonderMonitor())
         self.best = None
         if self.model.monitor is not None:
             last = self.resumable.path
@@ -268,6 +271,7 @@ class DepthlabCLI(LightningCLI):
             **self.throughput.state_dict(),
             "data": self.datamodule.summary,
             "seed": self.config_init.fit.seed_everything,
+            "batch_size": self.datamodule.batch_size,
             **self.model.facts(),
             **{name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")},
             **({} if self.best is None else self.best.results()),
@@ -315,7 +319,7 @@ class DepthlabCLI(LightningCLI):
         _say("\n" + self._table(self.trainer.callback_metrics, "test"))
 
     def after_predict(self) -> None:
-        """Say what was found, and what was written."""
+        """Say what was written."""
         if self.trainer.is_global_zero:
             _say(self.writer.report())
 
@@ -356,6 +360,12 @@ class TreebankCLI(DepthlabCLI):
 
     def before_predict(self) -> None:
         """Nothing: the model is there already."""
+
+    def after_predict(self) -> None:
+        """Say what was found, and where the table lies."""
+        if self.trainer.is_global_zero:
+            written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
+            _say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
 
 
 TASKS = {
