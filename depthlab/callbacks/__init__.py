@@ -5,6 +5,7 @@ project, on any module with an adaptive ALBERT in it. Tables for readers are mad
 """
 
 from depthlab.callbacks.best import BestCheckpoint
+from depthlab.callbacks.dashboard import Dashboard
 from depthlab.callbacks.data_check import DataCheck
 from depthlab.callbacks.export import ExportAtEnd
 from depthlab.callbacks.fixed_point import FixedPointMonitor
@@ -18,6 +19,7 @@ from depthlab.callbacks.treebank import TreebankDepth
 
 __all__ = [
     "BestCheckpoint",
+    "Dashboard",
     "DataCheck",
     "ExportAtEnd",
     "FixedPointMonitor",

@@ -17,11 +17,12 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.callbacks import (
     BestCheckpoint,
+    Dashboard,
     DataCheck,
     ExportAtEnd,
     PonderMonitor,
@@ -176,7 +177,7 @@ class DepthlabCLI(LightningCLI):
         if given is False:
             raise UserError("trainer.logger can't be false: every run has TensorBoard's; name those wanted beside it")
         others = [] if given in (None, True) else given if isinstance(given, list) else [given]
-        return [TensorBoardLogger(run_dir, name="", version=""), *others]
+        return [Dashboard(run_dir, name="", version=""), *others]
 
     def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted."""
@@ -288,6 +289,7 @@ class DepthlabCLI(LightningCLI):
             }
         if self.trainer.is_global_zero:
             run_dir.write_results(results)
+            self.trainer.logger.log_results(read_yaml(run_dir.config), results)
             self.exporter.update_card()
         _say("\n" + self._table(results))
         if is_tested:
