@@ -16,8 +16,12 @@ from depthlab.run.logs import read_scalars
 
 FIRST = "at_a_glance"
 """Group of charts: TensorBoard sorts groups by name, and this one comes before those of all other tags."""
+LINES = [f"depth/{name}" for name, pool in POOLS.items() if len(pool) == 1 or name == "all"]
 FINAL = "final"
 """Run of what was measured in the end."""
+
+POINTS = 300
+"""About so many of a curve are drawn: more take time that nobody sees."""
 
 
 class Dashboard(TensorBoardLogger):
@@ -25,8 +29,9 @@ class Dashboard(TensorBoardLogger):
 
     TensorBoard gives a colour to a run, not to a tag. So each kind of token is a run of its own, in `depth/<kind>`
     under the log's directory, and all write the same tags: `at_a_glance/depth_train` and `at_a_glance/depth_val`, which
-    are charts with a line a kind. `at_a_glance/loss` has the total loss in training and in validation. The picture
-    `depth_by_kind`, in the colours of the reports, is drawn at every validation from the training until then.
+    are charts with a line a kind, and one of all tokens: seven, as TensorBoard has seven colours. `at_a_glance/loss`
+    has the total loss in training and in validation. The picture `depth_by_kind`, in the colours of the reports, is
+    drawn at every validation from the training until then.
     """
 
     def __init__(self, save_dir: str | Path, **settings: Any) -> None:
@@ -45,7 +50,7 @@ class Dashboard(TensorBoardLogger):
                 self._curves.setdefault(tag, {})[step] = float(value)
             if name == "loss/total":
                 self._line(f"loss/{stage}").add_scalar(f"{FIRST}/loss", value, step)
-            elif name.startswith("depth/") and name.removeprefix("depth/") in POOLS:
+            elif name in LINES:
                 self._line(name).add_scalar(f"{FIRST}/depth_{stage}", value, step)
         if "val/depth/all" in metrics and ALL in self._curves:
             self._draw(step)
@@ -88,6 +93,7 @@ class Dashboard(TensorBoardLogger):
                     self._curves[tag] = values.to_dict() | self._curves.get(tag, {})
             self._goes_on = False
         curves = {tag: pd.Series(points) for tag, points in self._curves.items()}
+        curves = {tag: curve.iloc[:: -(len(curve) // POINTS + 1)] for tag, curve in curves.items()}
         self.experiment.add_figure("depth_by_kind", depth_curves(curves, Path(self.log_dir).name), step)
 
 
