@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForSequenceClassification
@@ -55,15 +56,14 @@ def load_classifier(
     for name, value in settings.items():
         setattr(config, name, value)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, config=config, dtype=torch.float32
-        ).train()
+        load = AutoModelForSequenceClassification.from_pretrained
+        return retried(lambda: load(checkpoint, config=config, dtype=torch.float32)).train()
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
 
 
 def _read_config(checkpoint: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(checkpoint)
+        return retried(lambda: AutoConfig.from_pretrained(checkpoint))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from depthlab.analysis.labels import depth_by_label, label_table, relations
+from depthlab.analysis.labels import depth_by_label, relations
 from depthlab.render.document import Document
+from depthlab.reports.labels import label_table
 
 
 def predicted_document(table: pd.DataFrame, counts: Mapping[str, int]) -> Document:
