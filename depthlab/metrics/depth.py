@@ -102,9 +102,9 @@ class GroupDepthMetric(Metric):
         """Add one batch.
 
         Args:
-            depths: [B, T] integer, N_t: iterations of each token, 0 on padding.
-            groups: [B, T] or [B, 1] integer, 0 to G - 1.
-            kinds: [B, T] integer, the :class:`TokenKind` of each token; None where it does not matter.
+            depths: any shape, integer, N_t: iterations of each token, 0 on padding.
+            groups: integer, 0 to G - 1, of the same shape or broadcast to it, as [B, 1] to [B, T].
+            kinds: of the same shape, the :class:`TokenKind` of each token; None where it does not matter.
         """
         kinds = torch.zeros_like(depths) if kinds is None else kinds
         where = (groups.long().expand_as(depths), kinds.long())
