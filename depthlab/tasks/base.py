@@ -94,9 +94,9 @@ class Task(LightningModule):
 
     @property
     def time_penalty(self) -> float:
-        """Tau; 0 where there is no ponder cost: the model has no depth, or a fixed one."""
+        """Tau; 0 where depth costs nothing: there is none, or the rule does not charge for it."""
         config = self.model.config
-        return 0.0 if getattr(config, "halting", "fixed") == "fixed" else config.time_penalty
+        return 0.0 if self.cap is None or not config.rule.charges_for_depth else config.time_penalty
 
     @property
     def data_module(self) -> LightningDataModule | None:

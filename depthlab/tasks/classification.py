@@ -66,7 +66,7 @@ class ClassificationTask(Task):
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
         self.scores = nn.ModuleDict()  # by stage and number of the loader
         self.label_depths = GroupDepthMetric(len(labels)) if labels and self.cap is not None else None
-        if depth_control is not None and getattr(model.config, "halting", "fixed") == "fixed":
+        if depth_control is not None and (self.cap is None or not model.config.rule.adaptive):
             raise UserError(
                 f"model.depth_control needs tokens that choose their depth (halting act), and {checkpoint} has none"
             )
@@ -83,6 +83,7 @@ class ClassificationTask(Task):
             "model": {
                 "checkpoint": self.checkpoint,
                 **{name: getattr(config, name) for name in ("model_type", "num_hidden_layers", *depth)},
+                **getattr(config, "halting_settings", {}),
             },
             "learning_rate": self.trainer.optimizers[0].defaults["lr"],
             "warmup_steps": self.warmup_steps,

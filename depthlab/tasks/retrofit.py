@@ -54,7 +54,7 @@ class RetrofitTask(MaskedLanguageModelling):
         model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
         if distillation_weight < 0:
             raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
-        if teacher is not None and not fixed_depth_steps and model.config.halting == "act":
+        if teacher is not None and not fixed_depth_steps and model.config.rule.adaptive:
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
         self.distillation_weight = distillation_weight
@@ -81,7 +81,7 @@ class RetrofitTask(MaskedLanguageModelling):
         return super().loss_weights | {"distillation": self.distillation_weight}
 
     def _is_taught(self) -> bool:
-        is_fixed = self.model.albert.encoder.hold_depth or self.model.config.halting == "fixed"
+        is_fixed = self.model.albert.encoder.hold_depth or not self.model.config.rule.adaptive
         return bool(self._teacher) and is_fixed and self.training
 
     def run_model(self, batch: dict[str, Tensor]) -> AdaptiveAlbertForPreTrainingOutput:
