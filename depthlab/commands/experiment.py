@@ -16,11 +16,13 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.callbacks import (
     BestCheckpoint,
+    Dashboard,
+    DataCheck,
     ExportAtEnd,
     PonderMonitor,
     PredictionWriter,
@@ -40,6 +42,7 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
 from depthlab.reports.measured import measured_table
+from depthlab.reports.predicted import predicted_document
 from depthlab.run.config import read_yaml, with_bases
 from depthlab.run.directory import RunDirectory
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask, TreebankTask
@@ -139,11 +142,12 @@ class DepthlabCLI(LightningCLI):
         self.resumable = self._get(self.config_init, "checkpoint")
         self.throughput = ThroughputMonitor()
         callbacks = self.trainer_defaults["callbacks"] = [
+            DataCheck(),
             self.throughput,
             LearningRateMonitor(logging_interval="step"),
         ]
         if self.model.cap is not None:
-            callbacks.insert(0, PonderMonitor(self.model.cap))
+            callbacks.insert(0, PonderMonitor())
         self.best = None
         if self.model.monitor is not None:
             last = self.resumable.path
@@ -176,7 +180,7 @@ class DepthlabCLI(LightningCLI):
         if given is False:
             raise UserError("trainer.logger can't be false: every run has TensorBoard's; name those wanted beside it")
         others = [] if given in (None, True) else given if isinstance(given, list) else [given]
-        return [TensorBoardLogger(run_dir, name="", version=""), *others]
+        return [Dashboard(run_dir, name="", version=""), *others]
 
     def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted."""
@@ -267,6 +271,7 @@ class DepthlabCLI(LightningCLI):
             **self.throughput.state_dict(),
             "data": self.datamodule.summary,
             "seed": self.config_init.fit.seed_everything,
+            "batch_size": self.datamodule.batch_size,
             **self.model.facts(),
             **{name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")},
             **({} if self.best is None else self.best.results()),
@@ -283,6 +288,7 @@ class DepthlabCLI(LightningCLI):
             }
         if self.trainer.is_global_zero:
             run_dir.write_results(results)
+            self.trainer.logger.log_results(read_yaml(run_dir.config), results)
             self.exporter.update_card()
         _say("\n" + self._table(results))
         if is_tested:
@@ -314,7 +320,7 @@ class DepthlabCLI(LightningCLI):
         _say("\n" + self._table(self.trainer.callback_metrics, "test"))
 
     def after_predict(self) -> None:
-        """Say what was found, and what was written."""
+        """Say what was written."""
         if self.trainer.is_global_zero:
             _say(self.writer.report())
 
@@ -355,6 +361,12 @@ class TreebankCLI(DepthlabCLI):
 
     def before_predict(self) -> None:
         """Nothing: the model is there already."""
+
+    def after_predict(self) -> None:
+        """Say what was found, and where the table lies."""
+        if self.trainer.is_global_zero:
+            written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
+            _say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
 
 
 TASKS = {

@@ -66,6 +66,11 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def fixed_point(self) -> Path:
+        """Table of how much each iteration still changed the states, at every validation that watched it."""
+        return self.path / "fixed_point.csv"
+
+    @property
     def lock(self) -> Path:
         """Locked by the process that trains here."""
         return self.path / ".lock"

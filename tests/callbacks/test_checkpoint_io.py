@@ -16,7 +16,7 @@ from torch.multiprocessing import spawn
 from depthlab.callbacks import BestCheckpoint, Resumable, WholeCheckpoints
 from depthlab.errors import UserError
 from tests.disk import files_of_at_most
-from tests.runs import arguments, write_corpus
+from tests.support import pretraining, write_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
@@ -83,9 +83,9 @@ def test_a_run_on_a_full_disk_ends_in_one_line(tmp_path, capsys):
     from depthlab.cli import main  # which the second process below can do without
 
     write_corpus(tmp_path / "corpus.txt")
-    main(["prepare", *arguments(tmp_path / "run", tmp_path / "corpus.txt")[1:]])
+    main(["prepare", *pretraining(tmp_path / "run", tmp_path / "corpus.txt")[1:]])
     with files_of_at_most(20_000), pytest.raises(SystemExit) as stopped:
-        main(arguments(tmp_path / "run", tmp_path / "corpus.txt", checkpoint__every_n_steps=1))
+        main(pretraining(tmp_path / "run", tmp_path / "corpus.txt", checkpoint__every_n_steps=1))
     assert stopped.value.code == 2
     last = tmp_path / "run/checkpoints/last.ckpt"
     assert f"depthlab: error: cannot write the checkpoint {last}: File too large\n" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from depthlab.data.tokenization import (
 from depthlab.errors import UserError
 
 FORMAT = 1
-"""Part of every cache key: raise it when the code here, in corpus.py, sentences.py or chunks.py changes what is stored."""
+"""Part of every cache key: raise it when this file, corpus.py, sentences.py or chunks.py changes what is stored."""
 DOCUMENTS_LOOKED_AT = 1000
 """Documents of a source, spread over it, of which one must have two sentences before any is tokenized."""
 
