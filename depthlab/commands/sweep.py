@@ -3,7 +3,7 @@
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from jsonargparse import get_loader
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
+from depthlab.commands.experiment import read_settings
 from depthlab.data.benchmarks.glue import find_folder
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.data.benchmarks.probing import find_file
@@ -21,9 +22,6 @@ from depthlab.errors import UserError
 from depthlab.run.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
 from depthlab.run.sweep.queue import Queue, cell_of, storage_errors
 from depthlab.run.sweep.worker import work
-
-ReadSettings = Callable[[Sequence[str]], dict[str, Any]]
-"""From the arguments of `depthlab fit` to all settings that it would run with."""
 
 PER_WORKER = {
     *("run_dir", "base", "sweep", "data.num_workers", "data.cache_dir"),
@@ -60,12 +58,11 @@ class OptionParser(ArgumentParser):
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
-def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
+def sweep(arguments: Sequence[str]) -> None:
     """Run what is left of a sweep, then say what has become of it.
 
     Args:
         arguments: what follows `depthlab sweep`.
-        read_settings: to check them.
 
     Raises:
         UserError: bad options, settings or grid; there is no data; the storage or the directory can't be had, or hold
@@ -74,7 +71,7 @@ def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
     """
     options, rest = _parser().parse_known_args(arguments)
     configs = [f"--config={config}" for config in options.config]
-    grids, shared = _plan(configs, _pairs(rest), read_settings)
+    grids, shared = _plan(configs, _pairs(rest))
     settings = read_settings([*configs, *shared])
     for cell in cover(grids):
         try:
@@ -172,9 +169,7 @@ def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _plan(
-    configs: Sequence[str], pairs: Sequence[tuple[str, str]], read_settings: ReadSettings
-) -> tuple[list[Grid], list[str]]:
+def _plan(configs: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[list[Grid], list[str]]:
     """The grids, as the command line changes them, and what it has for all cells."""
     replaced = [f"--sweep={value}" for name, value in pairs if name == "sweep"]
     grids = read_grids(read_settings([*configs, *replaced])["sweep"])

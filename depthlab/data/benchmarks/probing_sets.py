@@ -1,4 +1,4 @@
-"""`depthlab data probing`: four of SentEval's probing tasks out of treebanks, in SentEval's layout.
+"""Four of SentEval's probing tasks out of treebanks, in SentEval's layout.
 
 Beside the rules for labels (see `probing_rules`):
 
@@ -26,7 +26,7 @@ from conllu import Token
 
 from depthlab.data.benchmarks.probing import FILES, SPLITS
 from depthlab.data.benchmarks.probing_rules import object_number, subject_number, tense, top_constituents
-from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu, treebank_files
+from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 
@@ -55,34 +55,6 @@ class Labelled(NamedTuple):
     document: str
     text: str
     label: str
-
-
-def probing(treebank: list[str], to: str) -> None:
-    """Make probing tasks out of treebanks: tense and numbers of CoNLL-U, top constituents of brackets.
-
-    What label a sentence gets and which sentences are taken is written at the top of depthlab/data/probing_rules.py and
-    depthlab/data/probing_sets.py.
-
-    Args:
-        treebank: files in CoNLL-U (.conllu, with features) or the Penn Treebank's brackets (.ptb, .mrg), plain or
-            gzipped, and folders of such.
-        to: the directory for the tasks' files; it must not exist yet, or be empty.
-
-    Raises:
-        UserError: a treebank can't be read, lacks annotation or is too small; the directory is not empty or can't be
-            written.
-    """
-    target = Path(to).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--to {target} exists already: name another directory or remove it")
-    derived = derive(treebank_files(treebank))
-    tasks = {
-        task: balance(task, classes(sentences) if task == TOP else sentences) for task, sentences in derived.items()
-    }
-    _write(tasks, target)
-    for task, sides in tasks.items():
-        print(_counts(task, len(derived[task]), sides) + "\n")
-    print("\n".join(f"written  {target / f'{FILES[task]}.txt'}" for task in tasks))
 
 
 def derive(files: Iterable[Path]) -> dict[str, list[Labelled]]:
@@ -153,8 +125,12 @@ def _listed(labels: Sequence[str], counts: Sequence[int]) -> str:
     return ", ".join(f"{count} {label}" for label, count in zip(labels, counts, strict=True))
 
 
-def _write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
-    """Write the files; the folder appears only when it is complete."""
+def write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
+    """Write the files; the folder appears only when it is complete.
+
+    Raises:
+        UserError: they can't be written.
+    """
     try:
         with all_or_nothing(target) as unfinished:
             unfinished.mkdir(parents=True)
@@ -165,15 +141,18 @@ def _write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
         raise UserError(f"cannot write --to {target}: {error.strerror or error}") from error
 
 
-def _counts(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
+def counts(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
     """How many sentences of each label each side has, as Markdown."""
-    counts = {side: Counter(sentence.label for sentence in sentences) for side, sentences in sides.items()}
+    numbers = {side: Counter(sentence.label for sentence in sentences) for side, sentences in sides.items()}
     documents = {side: len({sentence.document for sentence in sentences}) for side, sentences in sides.items()}
     rows = [
         (f"{task} (of {labelled:,} sentences)", *sides),
         ("---", *("---:" for _ in sides)),
-        *((label, *(f"{counts[side][label]:,}" for side in sides)) for label in sorted(set().union(*counts.values()))),
-        ("all", *(f"{counts[side].total():,}" for side in sides)),
+        *(
+            (label, *(f"{numbers[side][label]:,}" for side in sides))
+            for label in sorted(set().union(*numbers.values()))
+        ),
+        ("all", *(f"{numbers[side].total():,}" for side in sides)),
         ("documents", *(f"{documents[side]:,}" for side in sides)),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
