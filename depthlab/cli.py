@@ -22,13 +22,10 @@ EXPERIMENTS = {
 """Commands whose options are those of an experiment, so that each reads its arguments itself."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
-    "export": "Write a run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, "
-    "settings.",
-    "convert": "Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT: config, safetensors and tokenizer in "
-    "OUT.",
+    "export": "Write a run's checkpoint as a Hugging Face directory.",
+    "convert": "Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT.",
     "report": "What runs and tables show, as Markdown and as a page that needs no network.",
-    "submission": "Make the zip file for the GLUE server: for every task the best run that `depthlab report glue` "
-    "has chosen.",
+    "submission": "Make the zip file for the GLUE server.",
     "data": "Data sets made out of others.",
 }
 """Commands of which a function's signature is the interface, or several functions' by kind."""
@@ -63,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif name == "--version":
             print("depthlab", version("depthlab"))
         elif name.startswith("--print_completion"):
-            import_module("depthlab.commands.completion").print_script(*name.split("=")[1:], *rest)
+            functions = {command: find(command)[1] for command in FUNCTIONS}
+            kind = "".join([*name.split("=")[1:], *rest])
+            import_module("depthlab.commands.completion").print_script(kind, EXPERIMENTS, functions)
         elif name in EXPERIMENTS or name in FUNCTIONS:
             _run(name, rest)
         else:

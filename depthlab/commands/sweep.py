@@ -69,7 +69,7 @@ def sweep(arguments: Sequence[str]) -> None:
             another sweep.
         SystemExit: with status 130 at Ctrl-C.
     """
-    options, rest = _parser().parse_known_args(arguments)
+    options, rest = option_parser().parse_known_args(arguments)
     configs = [f"--config={config}" for config in options.config]
     grids, shared = _plan(configs, _pairs(rest))
     settings = read_settings([*configs, *shared])
@@ -131,7 +131,8 @@ def fit_command(configs: Sequence[str], shared: Sequence[str], cell: Cell, run_d
     return [sys.executable, "-m", "depthlab", "fit", *configs, *ours, *shared, *cell.arguments, *where]
 
 
-def _parser() -> OptionParser:
+def option_parser() -> OptionParser:
+    """Of what is the sweep's own; all other options are settings of its fits."""
     parser = OptionParser(
         prog="depthlab sweep",
         usage="depthlab sweep --config FILE [--run_dir DIR] [--storage URL] [--retry_failed] [--SETTING VALUE ...]",
