@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from depthlab.cli import main
-from depthlab.commands.experiment import SettingsOnly, read_settings, run_experiment
+from depthlab.commands.experiment import read_settings, run_experiment
+from depthlab.commands.experiment_cli import SettingsOnly
 from depthlab.models import AdaptiveAlbertConfig
 from tests.runs import REPOSITORY, arguments, write_corpus
 
@@ -57,7 +58,7 @@ def test_every_experiment_parses(capsys, path):
 def test_a_run_directory_may_follow_from_other_settings():
     """Its checkpoints are linked to it before interpolations are resolved."""
     arguments_ = ["--config", str(REPOSITORY / "experiments/glue.yaml"), "--data.task", "rte", "--seed_everything=3"]
-    config = run_experiment(["fit", *arguments_], cli_class=SettingsOnly).config.fit
+    config = run_experiment("fit", arguments_, SettingsOnly).config.fit
     assert config.run_dir == "checkpoints/runs/glue/rte"
     assert config.checkpoint.directory == "checkpoints/runs/glue/rte/checkpoints"
     settings = read_settings(arguments_)
