@@ -29,8 +29,3 @@ def announce(name: str) -> None:
     from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
     rank_zero_info(f"{name} is no file or folder here; trying the Hugging Face hub")
-
-
-def first_line(error: Exception) -> str:
-    """What the hub's libraries give as the reason, without their advice."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,8 +11,9 @@ import sentencepiece
 from huggingface_hub import snapshot_download
 from transformers import AlbertTokenizer, AutoTokenizer, PreTrainedTokenizerBase
 
-from depthlab.data.hub import announce, first_line, may_be_on_hub
+from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.errors import UserError
+from depthlab.hub_errors import first_line, reason, retried
 
 # Documents are tokenized by many processes at once; threads inside each would only fight over the cores, and the
 # library warns at every fork after it has used its threads.
@@ -43,11 +44,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: Nothing there, nothing readable, or no [CLS], [SEP], [MASK], padding or unknown token in it.
     """
-    place = Path(path).expanduser()
-    if not os.path.exists(place):  # unlike the method, never a PermissionError
-        if not may_be_on_hub(path):
-            raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
-        place = _download(path)
+    place = find_tokenizer_files(path) or _download(path)
     models = sorted(place.glob("*.model")) if place.is_dir() else [place]
     if place.is_dir() and (os.path.exists(place / "tokenizer.json") or not models):
         try:
@@ -60,6 +57,20 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         if getattr(tokenizer, name) is None:
             raise UserError(f"{place}: the tokenizer has no {name.removesuffix('_id')}, which pre-training needs")
     return tokenizer
+
+
+def find_tokenizer_files(path: str) -> Path | None:
+    """The file or folder that `load_tokenizer` takes; None for a repository on the Hugging Face hub.
+
+    Raises:
+        UserError: It is neither.
+    """
+    place = Path(path).expanduser()
+    if os.path.exists(place):  # unlike the method, never a PermissionError
+        return place
+    if may_be_on_hub(path):
+        return None
+    raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
@@ -159,13 +170,13 @@ def _download(name: str) -> Path:
     """
     announce(name)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        folder = Path(retried(lambda: snapshot_download(name, allow_patterns=HUB_FILES)))
         if not folder.is_dir():
             raise FileNotFoundError("it has no tokenizer files")
     except Exception as error:  # the library raises anything from ConnectionError to ValueError here
         raise UserError(
             f"data.tokenizer: {name!r} is neither a file or folder here nor a tokenizer that can be had from the "
-            f"Hugging Face hub ({first_line(error)}); correct it or give a folder"
+            f"Hugging Face hub ({reason(error)}); correct it or give a folder"
         ) from error
     return folder
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -52,7 +53,8 @@ class DepthSettings:
 
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take.
-        halting: "act" (a token stops when its halting unit says so) or "fixed" (every token L times).
+        halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
+        halting_settings: settings of a rule of your own.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
@@ -64,7 +66,8 @@ class DepthSettings:
     """
 
     num_hidden_layers: int | None = None
-    halting: Literal["act", "fixed"] | None = None
+    halting: str | None = None
+    halting_settings: dict[str, Any] | None = None
     act_epsilon: float | None = None
     act_cap: Literal["truncate", "remainder"] | None = None
     act_update: Literal["blend", "accumulate"] | None = None
@@ -121,7 +124,7 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     """
     config, weights = run.config, run.weights
     if run.holds_depth:  # who loads it should get the model that was trained
-        config.halting = "fixed"
+        config.halting, config.halting_settings = "fixed", {}
         weights = {name: weight for name, weight in weights.items() if ".halting." not in name}
     for model_class, own in HEADS.items():
         if weights.keys() >= set(own):
@@ -182,14 +185,16 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
             )
         else:
             _check_kind(checkpoint)
-            theirs = AutoConfig.from_pretrained(checkpoint)
+            theirs = retried(lambda: AutoConfig.from_pretrained(checkpoint))
             defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
             config = _configure(theirs.to_dict(), defaults | settings)
-            loaded = model_class.from_pretrained(
-                checkpoint, config=config, dtype=torch.float32, output_loading_info=True
+            loaded = retried(
+                lambda: model_class.from_pretrained(
+                    checkpoint, config=config, dtype=torch.float32, output_loading_info=True
+                )
             )
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     model, info = loaded
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
     if missing:
@@ -214,9 +219,9 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
         return model_of(read_run(run)).eval()
     _check_kind(checkpoint)
     try:
-        architectures = AutoConfig.from_pretrained(checkpoint).architectures or ["AlbertModel"]
+        architectures = retried(lambda: AutoConfig.from_pretrained(checkpoint)).architectures or ["AlbertModel"]
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
     return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()
@@ -235,7 +240,8 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
     """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings."""
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
-    return config_class.from_dict(config_class.from_dict(content).to_dict() | settings)
+    rule = {"halting": settings["halting"]} if "halting" in settings else {}
+    return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
 
 
 def _check_kind(checkpoint: str) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.metrics import LabelDepthMetric
 from depthlab.metrics.glue import GlueMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification
@@ -89,7 +90,7 @@ class ClassificationTask(Task):
     def time_penalty(self) -> float | None:
         """Tau; None where there is no ponder cost: the model has no depth, or a fixed one."""
         config = self.model.config
-        return None if self.cap is None or config.halting == "fixed" else config.time_penalty
+        return None if self.cap is None or not config.rule.charges_for_depth else config.time_penalty
 
     def facts(self) -> dict[str, Any]:
         """What is learnt, from what, and how."""
@@ -101,6 +102,7 @@ class ClassificationTask(Task):
             "model": {
                 "checkpoint": self.checkpoint,
                 **{name: getattr(config, name) for name in ("model_type", "num_hidden_layers", *depth)},
+                **getattr(config, "halting_settings", {}),
             },
             "learning_rate": self.trainer.optimizers[0].defaults["lr"],
             "warmup_steps": self.warmup_steps,
@@ -306,15 +308,14 @@ def _load_model(
     for name, value in settings.items():
         setattr(config, name, value)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, config=config, dtype=torch.float32
-        ).train()
+        load = AutoModelForSequenceClassification.from_pretrained
+        return retried(lambda: load(checkpoint, config=config, dtype=torch.float32)).train()
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
 
 
 def _read_config(checkpoint: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(checkpoint)
+        return retried(lambda: AutoConfig.from_pretrained(checkpoint))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error

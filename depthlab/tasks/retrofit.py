@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
@@ -54,7 +55,7 @@ class RetrofitTask(MaskedLanguageModelling):
         model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
         if distillation_weight < 0:
             raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
-        if teacher is not None and not fixed_depth_steps and model.config.halting == "act":
+        if teacher is not None and not fixed_depth_steps and model.config.rule.adaptive:
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
         self.distillation_weight = distillation_weight
@@ -63,9 +64,10 @@ class RetrofitTask(MaskedLanguageModelling):
 
     def _load_teacher(self, name: str) -> PreTrainedModel:
         try:
-            teacher = AutoModel.from_pretrained(name, dtype=torch.float32).eval().requires_grad_(False)
+            teacher = retried(lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"cannot load model.teacher {name}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"cannot load model.teacher {name}: {reason(error)}") from error
+        teacher.eval().requires_grad_(False)
         for field in ("vocab_size", "hidden_size"):
             theirs, ours = getattr(teacher.config, field), getattr(self.model.config, field)
             if theirs != ours:
@@ -76,7 +78,7 @@ class RetrofitTask(MaskedLanguageModelling):
         return teacher
 
     def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
-        is_fixed = self.model.albert.encoder.hold_depth or self.model.config.halting == "fixed"
+        is_fixed = self.model.albert.encoder.hold_depth or not self.model.config.rule.adaptive
         if not self._teacher or not is_fixed:
             return super()._run_model(batch)
         outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)

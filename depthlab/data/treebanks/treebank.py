@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.buckets import LabelledDataset, sort_by_length
-from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents
+from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents, read_texts
 from depthlab.data.corpora.frequency import count_words, log_frequency
 from depthlab.data.steps import MicroBatches, StepDataModule, loader
 from depthlab.data.tokenization import load_tokenizer
@@ -66,6 +66,12 @@ class TreebankDataModule(StepDataModule):
         self.summary: dict[str, int]
         self._counts: Counter[str] | None = None
 
+    def check(self) -> None:
+        """The treebank, too; its files were looked for when the module was made."""
+        super().check()
+        if not self.files:
+            raise UserError("there is no treebank: give --data.treebank FILE, in CoNLL-U")
+
     def prepare_data(self) -> None:
         """Count the words of the corpus, on the rank that makes the table.
 
@@ -81,8 +87,7 @@ class TreebankDataModule(StepDataModule):
         Raises:
             UserError: As `read_aligned`; there is no treebank or no tokenizer.
         """
-        if not self.files:
-            raise UserError("there is no treebank: give --data.treebank FILE, in CoNLL-U")
+        self.check()
         if self.tokenizer_path is None:
             raise UserError("data.tokenizer is not set: give the model's")
         self.tokenizer = load_tokenizer(self.tokenizer_path)
@@ -158,8 +163,7 @@ def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):
             try:
-                documents = load_documents(source, Path(folder) / str(number))
+                counts += count_words(read_texts(source, load_documents(source, Path(folder) / str(number))))
             except UserError as error:
                 raise UserError(str(error).replace("data.corpus", "data.frequencies")) from error
-            counts += count_words(document["text"] for document in documents)
     return counts
