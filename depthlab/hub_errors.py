@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -28,6 +27,8 @@ def retried(load: Callable[[], Loaded]) -> Loaded:
 
 def reason(error: Exception) -> str:
     """Why the hub did not give a repository and, where one can tell, what to do about it: one line."""
+    from datasets.exceptions import DatasetNotFoundError  # slow to import, and only what went wrong needs it
+
     causes = list(_causes(error))
     if any(isinstance(cause, GatedRepoError) for cause in causes) or "is a gated dataset" in str(error):
         return "it is gated: ask for access on its page there, then log in with `hf auth login`"

@@ -41,7 +41,7 @@ class ExperimentTrainer(Trainer):
     """Lightning's Trainer, and a step ahead of it."""
 
     def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
-        """Prepare an experiment's data."""
+        """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
         datamodule.prepare_data()
 
 

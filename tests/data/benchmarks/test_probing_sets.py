@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from depthlab.cli import main
+from depthlab.commands.data import probing
 from depthlab.data.benchmarks.probing import FILES
-from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, derive, probing, side_of
+from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, derive, side_of
 from depthlab.errors import UserError
 from tests.data.treebanks.treebank_fixtures import conllu
 from tests.test_cli import error_of
