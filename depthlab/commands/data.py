@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from depthlab.data.benchmarks.probing import FILES
-from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, counts, derive, write
+from depthlab.data.benchmarks.probing import PROBING_TASKS
+from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, count_table, derive, write
 from depthlab.data.treebanks.trees import treebank_files
 from depthlab.errors import UserError
 
 
-def probing(*, treebank: list[str], to: str) -> None:
+def make_probing_sets(*, treebank: list[str], to: str) -> None:
     """Make probing tasks out of treebanks: tense and numbers of CoNLL-U, top constituents of brackets.
 
-    What label a sentence gets and which sentences are taken is written in depthlab/data/benchmarks, at the
-    top of probing_rules.py and probing_sets.py.
+    What label a sentence gets and which sentences are taken is written at the top of
+    depthlab/data/benchmarks/probing_rules.py and probing_sets.py there.
 
     Args:
         treebank: files in CoNLL-U (.conllu, with features) or the Penn Treebank's brackets (.ptb, .mrg), plain or
@@ -32,9 +32,9 @@ def probing(*, treebank: list[str], to: str) -> None:
     }
     write(tasks, target)
     for task, sides in tasks.items():
-        print(counts(task, len(derived[task]), sides) + "\n")
-    print("\n".join(f"written  {target / f'{FILES[task]}.txt'}" for task in tasks))
+        print(count_table(task, len(derived[task]), sides) + "\n")
+    print("\n".join(f"written  {target / f'{PROBING_TASKS[task]}.txt'}" for task in tasks))
 
 
-KINDS = {"probing": probing}
+KINDS = {"probing": make_probing_sets}
 """Of data sets."""

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from depthlab.cli import EXPERIMENTS, FUNCTIONS, main
-from tests.test_cli import error_of
+from tests.support import error_of
 
 ASK = """
 source "$1"; shift

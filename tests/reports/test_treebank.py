@@ -13,7 +13,7 @@ from depthlab.reports.treebank import name_columns, treebank_blocks
 from tests.analysis.token_tables import token_table
 from tests.reports.synthetic import write_run
 from tests.reports.test_glue import Page
-from tests.test_cli import error_of
+from tests.support import error_of
 
 RELATIONS, TAGS, PAPER = "Depth by relation", "Depth by part of speech", "The paper's Table 3"
 WHY = "Why: what else depth goes with"

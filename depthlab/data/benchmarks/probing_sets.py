@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from conllu import Token
 
-from depthlab.data.benchmarks.probing import FILES, SPLITS
+from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.data.benchmarks.probing_rules import object_number, subject_number, tense, top_constituents
 from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu
 from depthlab.errors import UserError
@@ -108,7 +108,7 @@ def balance(task: str, sentences: Sequence[Labelled]) -> dict[str, list[Labelled
     random = np.random.default_rng(0)
     labels = sorted({sentence.label for sentence in sentences})
     sides = {}
-    for side, split in SPLITS.items():
+    for side, split in PROBING_SPLITS.items():
         groups = [[s for s in sentences if s.label == label and side_of(s.document) == side] for label in labels]
         counts = [len(group) for group in groups]
         most = int(np.quantile(counts, 0.75)) if task == TOP else min(counts)
@@ -126,33 +126,30 @@ def _listed(labels: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
-    """Write the files; the folder appears only when it is complete.
+    """Write a file for each task; the folder appears only when it is complete.
 
     Raises:
-        UserError: they can't be written.
+        UserError: it cannot be written.
     """
     try:
         with all_or_nothing(target) as unfinished:
             unfinished.mkdir(parents=True)
             for task, sides in tasks.items():
                 lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
-                (unfinished / f"{FILES[task]}.txt").write_text("".join(lines), encoding="utf-8")
+                (unfinished / f"{PROBING_TASKS[task]}.txt").write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror or error}") from error
 
 
-def counts(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
+def count_table(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
     """How many sentences of each label each side has, as Markdown."""
-    numbers = {side: Counter(sentence.label for sentence in sentences) for side, sentences in sides.items()}
+    counts = {side: Counter(sentence.label for sentence in sentences) for side, sentences in sides.items()}
     documents = {side: len({sentence.document for sentence in sentences}) for side, sentences in sides.items()}
     rows = [
         (f"{task} (of {labelled:,} sentences)", *sides),
         ("---", *("---:" for _ in sides)),
-        *(
-            (label, *(f"{numbers[side][label]:,}" for side in sides))
-            for label in sorted(set().union(*numbers.values()))
-        ),
-        ("all", *(f"{numbers[side].total():,}" for side in sides)),
+        *((label, *(f"{counts[side][label]:,}" for side in sides)) for label in sorted(set().union(*counts.values()))),
+        ("all", *(f"{counts[side].total():,}" for side in sides)),
         ("documents", *(f"{documents[side]:,}" for side in sides)),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
