@@ -1,54 +1,50 @@
-"""The `depthlab` command: experiments (see `experiment.py`), sweeps over them, and the small commands."""
+"""The `depthlab` command: names -> modules, imported when called."""
 
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from jsonargparse import ArgumentParser, auto_cli
-
-from depthlab.commands.convert import convert
-from depthlab.commands.data import make_probing_sets
-from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, run_experiment
-from depthlab.commands.export import export
-from depthlab.commands.inspect import inspect
-from depthlab.commands.report import KINDS as REPORTS
-from depthlab.commands.submission import submission
 from depthlab.errors import UserError
 
-COMMANDS = {
-    "export": export,
-    "convert": convert,
-    "inspect": inspect,
-    "report": REPORTS,
-    "submission": submission,
-    "data": {"probing": make_probing_sets},
+EXPERIMENTS = {
+    "prepare": "Prepare an experiment's data ahead of time, so that fit finds it in the cache.",
+    "fit": "Train and validate, from the start or from where a run was left.",
+    "validate": "Measure a run on the validation split.",
+    "test": "Measure a run on the test splits.",
+    "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
+    "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
-"""Commands that need no trainer; those with kinds of their own by kind."""
+"""Commands whose options are those of an experiment, so that each reads its arguments itself."""
+FUNCTIONS = {
+    "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
+    "export": "Write a run's checkpoint as a Hugging Face directory.",
+    "convert": "Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT.",
+    "report": "What runs and tables show, as Markdown and as a page that needs no network.",
+    "submission": "Make the zip file for the GLUE server.",
+    "data": "Data sets made out of others.",
+}
+"""Commands of which a function's signature is the interface, or several functions' by kind."""
+MODULES = dict.fromkeys(("prepare", "fit", "validate", "test", "predict"), "experiment")
+"""Where a command is not in the module of its name."""
 
-DESCRIPTION = f"""Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
+HELP = """usage: depthlab COMMAND ...
+
+Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
 
 An experiment is a YAML: `depthlab fit --config experiments/pretrain.yaml`. Every setting of it can be given on the
-command line too (`--data.corpus FOLDER`), and `depthlab fit --help` explains each.
+command line too (`--data.corpus FOLDER`).
 
-Beside the subcommands below: {", ".join(f"`depthlab {name} --help`" for name in ("sweep", *COMMANDS))}."""
+{commands}
 
+`depthlab COMMAND --help` explains each. `depthlab --version` says which depthlab this is. The shell completes commands
+and options, from its next start on, after
 
-class CommandParser(ArgumentParser):
-    """The parser of the small commands, some of which take any number of values of one kind."""
-
-    error = DepthlabParser.error
-
-    def add_argument(self, *names: str, **settings: Any) -> Any:
-        """As jsonargparse's, to whom a list is one argument each time, as positional and as `--name`, `--name+`."""
-        if names in (("runs",), ("tables",)):
-            settings = {"type": str, "nargs": "+", "metavar": names[0].upper(), "help": settings["help"]}
-        elif names == ("texts",):
-            settings = {"type": str, "nargs": "*", "default": [], "metavar": "TEXT", "help": settings["help"]}
-        elif names[-1].endswith("+"):
-            names, settings = names[:1], {"type": str, "nargs": "+", "required": True, "help": settings["help"]}
-        return super().add_argument(*names, **settings)
+  depthlab --print_completion shtab-bash > ~/.local/share/bash-completion/completions/depthlab"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,30 +53,59 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: what follows `depthlab`; that of the process by default.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     try:
-        if arguments and arguments[0] == "sweep":
-            from depthlab.commands.sweep import sweep
-
-            sweep(arguments[1:])
-        elif arguments and arguments[0] in COMMANDS:
-            if arguments[0] == "report" and arguments[1:] and arguments[1] not in (*COMMANDS["report"], "-h", "--help"):
-                arguments.insert(1, "page")  # `depthlab report RUN ...`
-            auto_cli(
-                COMMANDS[arguments[0]],
-                args=arguments[1:],
-                prog=f"depthlab {arguments[0]}",
-                as_positional=arguments[0] in ("convert", "inspect", "report", "submission"),
-                parser_class=CommandParser,
-            )
-        elif not arguments or (not arguments[0].startswith("-") and arguments[0] not in DepthlabCLI.subcommands()):
-            commands = ", ".join((*DepthlabCLI.subcommands(), "sweep", *COMMANDS))
-            what = f"there is no command {arguments[0]!r}" if arguments else "a command is missing"
-            raise UserError(f"{what}: it is one of {commands} (see `depthlab --help`)")
+        if name in ("-h", "--help"):
+            print(HELP.format(commands=_listed()))
+        elif name == "--version":
+            print("depthlab", version("depthlab"))
+        elif name.startswith("--print_completion"):
+            functions = {command: find(command)[1] for command in FUNCTIONS}
+            kind = "".join([*name.split("=")[1:], *rest])
+            import_module("depthlab.commands.completion").print_script(kind, EXPERIMENTS, functions)
+        elif name in EXPERIMENTS or name in FUNCTIONS:
+            _run(name, rest)
         else:
-            run_experiment(arguments, DESCRIPTION)
-    except (UserError, StrictDataclassError) as error:
-        message = " ".join(str(error).split())
-        print("depthlab: error:", message.rpartition("ValueError: ")[2], file=sys.stderr)  # without what HF wraps it in
+            raise UserError(_unknown(name))
+    except UserError as error:
+        print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+
+
+def find(name: str) -> tuple[ModuleType, Any]:
+    """The module of a command, and its function, or functions by kind."""
+    module = import_module(f"depthlab.commands.{MODULES.get(name, name)}")
+    return module, module.KINDS if hasattr(module, "KINDS") else getattr(module, name)
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
+    module, command = find(name)
+    from huggingface_hub.errors import StrictDataclassError
+
+    from depthlab.commands.parser import run
+
+    try:
+        if name in EXPERIMENTS:
+            command(arguments)
+        else:
+            default = getattr(module, "DEFAULT", None)
+            if default and arguments and arguments[0] not in (*command, "-h", "--help"):
+                arguments.insert(0, default)
+            run(name, command, arguments)
+    except StrictDataclassError as error:  # what Hugging Face wraps a bad field of a model's configuration in
+        raise UserError(" ".join(str(error).split()).rpartition("ValueError: ")[2]) from error
+
+
+def _listed() -> str:
+    groups = {"Experiments": EXPERIMENTS, "Models, reports, data": FUNCTIONS}
+    blocks = ([f"{title}:", *(f"  {name:12}{text}" for name, text in group.items())] for title, group in groups.items())
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _unknown(name: str) -> str:
+    names = [*EXPERIMENTS, *FUNCTIONS]
+    wrong = f"there is no command {name!r}" if name else "a command is missing"
+    near = get_close_matches(name, names, 1)
+    which = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(names)}"
+    return f"{wrong}: {which} (see `depthlab --help`)"

@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from depthlab.cli import main
-from depthlab.commands.experiment import SettingsOnly, read_settings, run_experiment
+from depthlab.cli import EXPERIMENTS as COMMANDS_OF_EXPERIMENTS
+from depthlab.cli import FUNCTIONS, find, main
+from depthlab.commands.experiment import read_settings, run_experiment
+from depthlab.commands.experiment_cli import SettingsOnly
 from depthlab.models import AdaptiveAlbertConfig
 from tests.support import REPOSITORY, error_of, pretraining, write_corpus
 
@@ -47,7 +50,7 @@ def test_every_experiment_parses(capsys, path):
 def test_a_run_directory_may_follow_from_other_settings():
     """Its checkpoints are linked to it before interpolations are resolved."""
     arguments_ = ["--config", str(REPOSITORY / "experiments/glue.yaml"), "--data.task", "rte", "--seed_everything=3"]
-    config = run_experiment(["fit", *arguments_], cli_class=SettingsOnly).config.fit
+    config = run_experiment("fit", arguments_, SettingsOnly).config.fit
     assert config.run_dir == "checkpoints/runs/glue/rte"
     assert config.checkpoint.directory == "checkpoints/runs/glue/rte/checkpoints"
     settings = read_settings(arguments_)
@@ -109,7 +112,7 @@ def test_layers_that_lead_in_a_circle(capsys, tmp_path):
 
 
 REPORTS = ["report glue", "report probing", "report treebank", "submission"]
-COMMANDS = ["", "fit", "validate", "prepare", "export", "inspect", "sweep", *REPORTS]
+COMMANDS = ["fit", "validate", "prepare", "export", "inspect", "sweep", *REPORTS]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "data", "data probing"])
@@ -119,7 +122,6 @@ def test_help_reads_like_documentation(capsys, command):
     assert not exit_.value.code
     text = " ".join(capsys.readouterr().out.split())
     expected = {
-        "": ["fit", "prepare", "export", "sweep", "depthlab report --help", "depthlab data --help"],
         "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
         "validate": ["--ckpt_path"],
         "prepare": ["ahead of time"],
@@ -273,10 +275,65 @@ def test_a_share_of_an_epoch_would_cut_a_step(capsys, corpus, tmp_path):
     assert "trainer.limit_train_batches 0.5" in message and not (tmp_path / "run/config.yaml").exists()
 
 
-@pytest.mark.parametrize("arguments_", [[], ["exprot", "--to", "out"]])
+@pytest.mark.parametrize("arguments_", [[], ["qqq", "--to", "out"]])
 def test_a_command_must_be_named(capsys, arguments_):
     message = error_of(capsys, arguments_)
     assert all(command in message for command in ("fit", "prepare", "sweep", "export", "inspect", "report"))
+
+
+NEAR = {
+    "exprot --to out": "did you mean export?",
+    "fit --config experiments/pretrain.yaml --data.batch_sice=8": "did you mean --data.batch_size?",
+    "validate --config experiments/glue.yaml --rundir x": "did you mean --run_dir?",
+    "report glue runs --tto x": "did you mean --to?",
+    "fit --config near.yaml": "did you mean --data.batch_size?",
+}
+
+
+@pytest.mark.parametrize("command", NEAR)
+def test_a_near_miss_is_named(capsys, tmp_path, monkeypatch, command):
+    (tmp_path / "experiments").symlink_to(REPOSITORY / "experiments")
+    (tmp_path / "near.yaml").write_text("data: {batch_sice: 8}\n")
+    monkeypatch.chdir(tmp_path)
+    assert NEAR[command] in error_of(capsys, command.split())
+
+
+QUICK = "import sys; from depthlab.cli import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "fitt"])
+def test_what_needs_no_command_imports_none(command):
+    result = subprocess.run([sys.executable, "-c", QUICK, command], capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+    heavy = {"torch", "transformers", "lightning", "numpy", "pandas", "jsonargparse", "huggingface_hub"}
+    assert "depthlab" in loaded and not heavy & loaded
+
+
+LIGHT = "import sys; from depthlab.cli import find; find(sys.argv[1]); print(*sys.modules)"
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "convert"])
+def test_what_loads_a_model_imports_little_beside(command):
+    result = subprocess.run([sys.executable, "-c", LIGHT, command], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+    heavy = {"lightning", "torchmetrics", "datasets", "pandas", "matplotlib", "tensorboard"}
+    assert "torch" in loaded and not heavy & loaded
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+def test_the_help_says_what_the_docstrings_say(capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    for name, summary in (COMMANDS_OF_EXPERIMENTS | FUNCTIONS).items():
+        module, command = find(name)
+        docstring = module.__doc__.partition(": ")[2] if isinstance(command, dict) else command.__doc__
+        assert docstring.lower().startswith(summary.lower().removesuffix(".")), name
+        assert f"  {name} " in shown and summary in shown
+
+
+def test_the_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"depthlab {version('depthlab')}\n"
 
 
 def test_an_experiment_must_be_named(capsys):

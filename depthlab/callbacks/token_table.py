@@ -22,10 +22,11 @@ class TokenTable(Callback):
     where the task computes it, `loss`.
 
     Args:
-        dump: a file in Parquet to write the table to; it replaces one of before.
+        dump: file in Parquet to write the table to, with a row for each piece of a word: sentence, word, piece, labels,
+            depth, remainder, ...; it replaces one of before.
     """
 
-    def __init__(self, dump: Path | None) -> None:
+    def __init__(self, dump: Path | None = None) -> None:
         self.dump = dump
         self.table: pd.DataFrame
         """On rank 0 only."""

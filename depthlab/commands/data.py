@@ -1,4 +1,4 @@
-"""The command `depthlab data probing`."""
+"""`depthlab data`: data sets made out of others."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from depthlab.data.treebanks.trees import treebank_files
 from depthlab.files import check_new
 
 
-def make_probing_sets(treebank: list[str], to: str) -> None:
+def make_probing_sets(*, treebank: list[str], to: str) -> None:
     """Make probing tasks out of treebanks: tense and numbers of CoNLL-U, top constituents of brackets.
 
     What label a sentence gets and which sentences are taken is written at the top of
@@ -33,3 +33,7 @@ def make_probing_sets(treebank: list[str], to: str) -> None:
     for task, sides in tasks.items():
         print(count_table(task, len(derived[task]), sides) + "\n")
     print("\n".join(f"written  {target / f'{PROBING_TASKS[task]}.txt'}" for task in tasks))
+
+
+KINDS = {"probing": make_probing_sets}
+"""Of data sets."""

@@ -8,7 +8,7 @@ from depthlab.reports.card import write_card
 from depthlab.run.directory import find_checkpoint
 
 
-def export(checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
+def export(*, checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
     """Write a run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, settings.
 
     Args:

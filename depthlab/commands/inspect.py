@@ -25,7 +25,10 @@ MARK = "depthlab inspect"
 
 
 def inspect(
-    texts: list[str], checkpoint: str = DEFAULT_CHECKPOINT, file: str | None = None, html: str | None = None
+    texts: list[str] | None = None,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    file: str | None = None,
+    html: str | None = None,
 ) -> None:
     """Show how deep a model goes for each piece of a text, and what it predicts.
 
@@ -69,7 +72,7 @@ def inspect(
         console.print(f"page  {target}", soft_wrap=True)
 
 
-def _read(texts: list[str], file: str | None) -> list[str]:
+def _read(texts: list[str] | None, file: str | None) -> list[str]:
     """The texts, of one source."""
     if texts and file is not None:
         raise UserError("give texts or a --file, not both")

@@ -1,4 +1,4 @@
-"""The command `depthlab report`: what runs and tables show, as Markdown and as a page that needs no network."""
+"""`depthlab report`: what runs and tables show, as Markdown and as a page that needs no network."""
 
 from pathlib import Path
 
@@ -96,3 +96,4 @@ def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") ->
 
 KINDS = {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank}
 """Of reports; without one, `depthlab report RUN ...` is the page."""
+DEFAULT = "page"

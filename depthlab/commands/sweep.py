@@ -65,8 +65,9 @@ def sweep(arguments: Sequence[str]) -> None:
         UserError: bad options, settings or grid; there is no data; the directory can't be had, or holds another sweep.
         SystemExit: with status 130 at Ctrl-C.
     """
-    options, rest = _parser().parse_known_args(arguments)
-    from depthlab.commands.experiment import TASKS, read_settings  # slow to import
+    options, rest = option_parser().parse_known_args(arguments)
+    from depthlab.commands.catalogue import EXPERIMENTS
+    from depthlab.commands.experiment import read_settings  # slow to import
 
     configs = [f"--config={config}" for config in options.config]
     pairs = _pairs(rest)
@@ -77,7 +78,7 @@ def sweep(arguments: Sequence[str]) -> None:
     for cell in cover(grids):
         try:
             of_cell = read_settings([*configs, *shared, *cell.arguments])
-            TASKS[of_cell["task"]][1](**of_cell["data"]).check()
+            EXPERIMENTS[of_cell["task"]].data(**of_cell["data"]).check()
         except UserError as error:
             raise UserError(f"the grid's cell {cell.name}: {error}") from error
     directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}")
@@ -107,7 +108,8 @@ def fit_command(configs: Sequence[str], shared: Sequence[str], cell: Cell, run_d
     return [sys.executable, "-m", "depthlab", "fit", *configs, *ours, *shared, *cell.arguments, *where]
 
 
-def _parser() -> OptionParser:
+def option_parser() -> OptionParser:
+    """Of what is the sweep's own; all other options are settings of its fits."""
     parser = OptionParser(
         prog="depthlab sweep",
         usage="depthlab sweep --config FILE [--run_dir DIR] [--retry_failed] [--SETTING VALUE ...]",

@@ -2,8 +2,6 @@
 
 import re
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
-
 FILE_SUFFIXES = (
     ".txt",
     ".json",
@@ -27,4 +25,7 @@ def may_be_on_hub(name: str) -> bool:
 
 def announce(name: str) -> None:
     """Say what the user waits for."""
+    # Lightning is slow to import, and not needed where a tokenizer is there.
+    from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
     rank_zero_info(f"{name} is no file or folder here; trying the Hugging Face hub")

@@ -73,7 +73,7 @@ def truth(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(truth):
-    make_probing_sets([str(truth.folder)], str(truth.folder.parent / "made"))
+    make_probing_sets(treebank=[str(truth.folder)], to=str(truth.folder.parent / "made"))
     return truth.folder.parent / "made"
 
 
@@ -90,7 +90,7 @@ def test_a_documents_side_does_not_depend_on_others(truth, made, tmp_path):
     sides = {truth.documents[text]: side for side, _, text in truth.rows(made, "tense")}
     some = (truth.folder / "trees.conllu").read_text().partition("# newdoc id = d40\n")[0]
     (tmp_path / "some.conllu").write_text(some)
-    make_probing_sets([str(tmp_path / "some.conllu")], str(tmp_path / "made"))
+    make_probing_sets(treebank=[str(tmp_path / "some.conllu")], to=str(tmp_path / "made"))
     again = {truth.documents[text]: side for side, _, text in truth.rows(tmp_path / "made", "tense")}
     assert len(again) == 40 and again.items() <= sides.items()
     shares = Counter(side_of(f"document {number}") for number in range(10_000))
@@ -130,7 +130,9 @@ def test_top_constituents(truth, made):
 
 
 def test_the_same_again(truth, made, tmp_path):
-    make_probing_sets([str(truth.folder / "trees.ptb"), str(truth.folder / "trees.conllu")], str(tmp_path / "again"))
+    make_probing_sets(
+        treebank=[str(truth.folder / "trees.ptb"), str(truth.folder / "trees.conllu")], to=str(tmp_path / "again")
+    )
     for task in TASKS:
         file = f"{PROBING_TASKS[task]}.txt"
         assert (tmp_path / "again" / file).read_bytes() == (made / file).read_bytes()
@@ -173,7 +175,7 @@ def test_a_treebank_that_is_too_small(truth, tmp_path):
     first = (truth.folder / "trees.conllu").read_text().partition("# newdoc id = d1\n")[0]
     (tmp_path / "first.conllu").write_text(first)
     with pytest.raises(UserError, match=r"tense: in \w+ \(..\) there are 0 PAST, 0 PRES: too few; give more"):
-        make_probing_sets([str(tmp_path / "first.conllu")], str(tmp_path / "made"))
+        make_probing_sets(treebank=[str(tmp_path / "first.conllu")], to=str(tmp_path / "made"))
     assert not (tmp_path / "made").exists()
 
 

@@ -1,0 +1,305 @@
+"""What Lightning's CLI makes of an experiment: its settings, the callbacks and loggers of a run."""
+
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
+
+from depthlab.callbacks import (
+    BestCheckpoint,
+    Dashboard,
+    DataCheck,
+    ExportAtEnd,
+    PonderMonitor,
+    PredictionWriter,
+    ProgressBar,
+    Resumable,
+    ThroughputMonitor,
+    TokenTable,
+    WholeCheckpoints,
+)
+from depthlab.commands.catalogue import EXPERIMENTS, Experiment
+from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
+from depthlab.commands.outcome import Outcome, say
+from depthlab.commands.parser import OneLineErrors
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.models.checkpoint import find_tokenizer
+from depthlab.reports.card import write_card
+from depthlab.reports.measured import measured_table
+from depthlab.reports.predicted import predicted_document
+from depthlab.run.directory import RunDirectory
+
+set_parsing_settings(
+    omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files
+    subclasses_disabled=[AdaptiveAlbertConfig],  # its fields are options of their own, checked and documented
+)
+
+
+class ExperimentTrainer(Trainer):
+    """Lightning's Trainer, and a step ahead of it."""
+
+    def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
+        """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
+        datamodule.prepare_data()
+
+
+class ExperimentParser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser, with errors of one line."""
+
+
+class SaveConfigAndTokenizer(SaveConfigCallback):
+    """What a run is described by goes into its directory before it starts: an interrupted run can be exported too."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet: settings that the checkpoint to go on from refuses are not the run's."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, once the checkpoint is loaded."""
+        super().setup(trainer, pl_module, stage="fit")
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the tokenizer; the configuration is saved by Lightning. A run that goes on has no results any more."""
+        run = RunDirectory(Path(trainer.logger.save_dir))
+        trainer.datamodule.tokenizer.save_pretrained(run.tokenizer)
+        run.results.unlink(missing_ok=True)
+
+
+class ExperimentCLI(LightningCLI):
+    """Lightning's CLI with a fixed run directory: logs, checkpoints and results of a run lie in one place.
+
+    Args:
+        command: what to do; its parser is the only one that is built, as each takes its time.
+        experiment: of what kind it is.
+        arguments: what follows the command.
+    """
+
+    def __init__(self, command: str, experiment: Experiment, arguments: Sequence[str]) -> None:
+        self.command = command
+        self.experiment = experiment
+        self.best: BestCheckpoint | None = None
+        super().__init__(
+            experiment.task,
+            experiment.data,
+            trainer_class=ExperimentTrainer,
+            parser_class=ExperimentParser,
+            save_config_callback=SaveConfigAndTokenizer if command == "fit" else None,
+            trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": "depthlab",
+                "parser_mode": "omegaconf+",
+                command: {"parser_mode": "omegaconf+"},
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=[command, *arguments],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """The one command, and what of its Trainer method's arguments is no option."""
+        return {self.command: LightningCLI.subcommands().get(self.command, {"model", "datamodule"})}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what belongs to an experiment beside trainer, model and data."""
+        parser.add_argument(
+            "--task", type=Literal[*EXPERIMENTS], default="pretraining", help="What a YAML's experiment is."
+        )
+        parser.add_argument(
+            "--base", type=str | None, default=None, help="In a YAML: the file, beside it, that it builds upon."
+        )
+        parser.add_argument(
+            "--sweep",
+            type=dict | list | None,
+            default=None,
+            help="In a YAML: the grid that `depthlab sweep` runs; the other commands ignore it.",
+        )
+        parser.add_argument(
+            "--run_dir",
+            default="checkpoints/runs/default",
+            help="Directory of the run: configuration, TensorBoard logs, checkpoints, results. A new run never "
+            "overwrites another: go on with `--ckpt_path last`, or name another directory. Without a `--ckpt_path`, "
+            "validate, test and predict take its best checkpoint, or the last where the task has no best.",
+        )
+        parser.add_lightning_class_args(Resumable, "checkpoint")
+        parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
+        table = self.experiment.table
+        self.table_options = [] if table is None else parser.add_class_arguments(table, instantiate=False)
+        parameters = signature(self._model_class).parameters
+        if "checkpoint" in parameters:
+            parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
+        if "labels" in parameters:
+            for source, target in (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics")):
+                parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Parse; Lightning's own warns where arguments are handed over, as `main` does.
+
+        The run's `config.yaml` holds every setting, so it builds upon no other file.
+        """
+        self.config = parser.parse_args(args)
+        options = self.config[self.command]
+        options.base = None
+        if not self.experiment.is_trained and options.ckpt_path is not None:
+            _take_as_model(options)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""
+
+    @property
+    def options(self) -> Namespace:
+        """All settings, and what was made of them."""
+        return self.config_init[self.command]
+
+    @property
+    def run(self) -> RunDirectory:
+        """The run's directory."""
+        return RunDirectory(Path(self.options.run_dir))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the trainer the callbacks of every run, and its logger."""
+        self.resumable = self.options.checkpoint
+        self.throughput = ThroughputMonitor()
+        callbacks: list[Callback] = [DataCheck(), self.throughput, LearningRateMonitor(logging_interval="step")]
+        self.trainer_defaults["callbacks"] = callbacks
+        if self.model.cap is not None:
+            callbacks.insert(0, PonderMonitor())
+        if self.model.monitor is not None:
+            self.best = BestCheckpoint(self.run.best, self.run.last, self.model.monitor)
+            callbacks.append(self.best)
+        if self.options.trainer.enable_progress_bar is not False:
+            callbacks.append(ProgressBar(leave=True))
+        if self.command == "predict":
+            self.writer = self.make_writer()
+            callbacks.append(self.writer)
+        if self.command == "fit":
+            self.exporter = ExportAtEnd(self.run.path, write_card, None if self.best is None else self.best.path)
+            if self.model.cap is not None:  # it knows models of ours only
+                callbacks.append(self.exporter)
+            kwargs.setdefault("logger", self.make_loggers())
+        else:
+            kwargs.setdefault("logger", False)
+        plugins = self.options.trainer.plugins or []
+        kwargs["plugins"] = [WholeCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
+        return super().instantiate_trainer(**kwargs)
+
+    def make_loggers(self) -> list[Logger]:
+        """TensorBoard's, which belongs to every run, and those of `trainer.logger`.
+
+        Raises:
+            UserError: it is false.
+        """
+        given = self.options.trainer.logger
+        if given is False:
+            raise UserError("trainer.logger can't be false: every run has TensorBoard's; name those wanted beside it")
+        others = [] if given in (None, True) else given if isinstance(given, list) else [given]
+        return [Dashboard(self.run.path, name="", version=""), *others]
+
+    def make_writer(self) -> PredictionWriter | TokenTable:
+        """The callback that keeps what is predicted, and reports on it."""
+        if self.experiment.table is None:
+            return PredictionWriter(self.run.predictions)
+        return self.experiment.table(**{name: self.options[name] for name in self.table_options})
+
+    def before_fit(self) -> None:
+        """Refuse to overwrite a run, or to resume what is not there."""
+        checkpoint = self._find_checkpoint()
+        goes_on = checkpoint is not None and checkpoint.resolve() == self.resumable.path.resolve()
+        refuse_to_overwrite(self.run, goes_on)
+
+    def fit(self, **arguments: Any) -> None:
+        """Train, as the only one in this run directory."""
+        with only_one(self.run, self.trainer.is_global_zero):
+            self.trainer.fit(**arguments)
+
+    def after_fit(self) -> None:
+        """Evaluate what has not been, and say what has become of it."""
+        Outcome(
+            self.run,
+            self.trainer,
+            self.model,
+            self.datamodule,
+            self.resumable,
+            self.best,
+            self.throughput,
+            self.exporter,
+            self.options.seed_everything,
+        ).finish()
+
+    def before_validate(self) -> None:
+        """Take the run's best checkpoint, or the last where the task has no best, unless another is named.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.experiment.is_trained:  # or the model is there already
+            if self.options.ckpt_path is None:
+                self.options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
+            self._find_checkpoint()
+
+    before_test = before_predict = before_validate
+
+    def _find_checkpoint(self) -> Path | None:
+        """What `--ckpt_path` names, "last" and "best" being in this run directory; None where it names nothing."""
+        if self.options.ckpt_path is None:
+            return None
+        named = {"last": self.resumable.path} | ({} if self.best is None else {"best": self.best.path})
+        path = existing_checkpoint(named.get(self.options.ckpt_path, Path(self.options.ckpt_path)))
+        self.options.ckpt_path = str(path)
+        return path
+
+    def after_validate(self) -> None:
+        """Print the task's table."""
+        self._print_table("val")
+
+    def after_test(self) -> None:
+        """Print the task's table."""
+        self._print_table("test")
+
+    def _print_table(self, stage: str) -> None:
+        say("\n" + measured_table(self.trainer.callback_metrics, getattr(self.model, "task", ""), stage))
+
+    def after_predict(self) -> None:
+        """Say what was found, and what was written."""
+        if not self.trainer.is_global_zero:
+            return
+        if isinstance(self.writer, PredictionWriter):
+            say(self.writer.report())
+        else:
+            written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
+            say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
+
+
+class SettingsOnly(ExperimentCLI):
+    """Reads the settings of a command; nothing is seeded, built or run."""
+
+    def _set_seed(self) -> None: ...
+
+    def instantiate_classes(self) -> None:
+        """Nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None: ...
+
+
+def _checkpoints_of(run_dir: str) -> str:
+    """Where a run's checkpoints lie; interpolations, which may not be resolved yet, are seen from a level below."""
+    return str(RunDirectory(Path(run_dir)).checkpoints).replace("${.", "${..")
+
+
+def _take_as_model(options: Namespace) -> None:
+    """Where nothing is trained, `--ckpt_path` names the model's checkpoint, whatever head it has.
+
+    Raises:
+        UserError: it does not exist.
+    """
+    if not Path(options.ckpt_path).is_file():
+        raise UserError(f"--ckpt_path {options.ckpt_path} does not exist: name a file, or a run by --model.checkpoint")
+    options.model.checkpoint, options.ckpt_path = options.ckpt_path, None
+    options.data.tokenizer = find_tokenizer(options.model.checkpoint)
