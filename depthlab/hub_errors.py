@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -33,7 +32,10 @@ def reason(error: Exception) -> str:
         return "it is gated: ask for access on its page there, then log in with `hf auth login`"
     if is_offline_mode() and any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
         return "HF_HUB_OFFLINE is set and the cache has it not: unset HF_HUB_OFFLINE, or fetch it once without"
-    if any(isinstance(cause, RepositoryNotFoundError | DatasetNotFoundError) for cause in causes):
+    # datasets' own error by its name: importing it takes seconds, and models need no corpora
+    if any(
+        isinstance(cause, RepositoryNotFoundError) or type(cause).__name__ == "DatasetNotFoundError" for cause in causes
+    ):
         return "the hub has none of that name, or not for you: correct it, or log in with `hf auth login`"
     return first_line(error)
 

@@ -11,7 +11,7 @@ from depthlab.cli import main
 from depthlab.models import AdaptiveAlbertForPreTraining
 from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import build
-from tests.runs import REPOSITORY, write_bert, write_corpus
+from tests.support import REPOSITORY, write_bert, write_corpus
 
 BLOCKS = re.findall(
     r"<!-- runs: tests/test_readme\.py -->\n```(python|sh)\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL

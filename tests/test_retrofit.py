@@ -10,7 +10,7 @@ from depthlab.cli import main
 from depthlab.data.tokenization import word_start_table
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import RetrofitTask
-from tests.runs import REPOSITORY, run, scalars, write_bert, write_corpus
+from tests.support import REPOSITORY, run, scalars, write_bert, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def converted(bert):
-    main(["convert", str(bert), str(bert / "converted"), "--from", "bert", "--mean_depth", "3"])
+    main(["convert", str(bert), str(bert / "converted"), "--mean_depth", "3"])
     return bert / "converted"
 
 

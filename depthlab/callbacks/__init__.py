@@ -5,6 +5,7 @@ project, on any module with an adaptive ALBERT in it. Tables for readers are mad
 """
 
 from depthlab.callbacks.best import BestCheckpoint
+from depthlab.callbacks.checkpoint_io import WholeCheckpoints
 from depthlab.callbacks.dashboard import Dashboard
 from depthlab.callbacks.data_check import DataCheck
 from depthlab.callbacks.export import ExportAtEnd
@@ -30,4 +31,5 @@ __all__ = [
     "ThroughputMonitor",
     "TokenTable",
     "TreebankDepth",
+    "WholeCheckpoints",
 ]

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from depthlab.analysis.tokens import write_tokens
-from depthlab.errors import UserError
+from depthlab.files import check_own
 from depthlab.metrics import TokenRecords
 
 PARQUET = b"PAR1"
@@ -37,10 +37,7 @@ class TokenTable(Callback):
             UserError: the dump's folder is missing, or something else lies in its place.
         """
         if self.dump is not None:
-            if not self.dump.parent.is_dir():
-                raise UserError(f"--dump {self.dump}: there is no folder {self.dump.parent}")
-            if self.dump.exists() and not _is_parquet(self.dump):
-                raise UserError(f"--dump {self.dump} exists and is no table in Parquet: name another file")
+            check_own("--dump", self.dump, PARQUET, "table in Parquet")
         self._records = TokenRecords().to(pl_module.device)
 
     def on_predict_batch_end(
@@ -70,11 +67,3 @@ class TokenTable(Callback):
         self.table = table
         if self.dump is not None:
             write_tokens(table, self.dump)
-
-
-def _is_parquet(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(len(PARQUET)) == PARQUET
-    except OSError:
-        return False

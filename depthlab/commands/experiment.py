@@ -1,7 +1,6 @@
 """An experiment: a YAML, and what Lightning's CLI makes of it (fit, validate, test, predict, and `prepare` before)."""
 
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -31,12 +30,14 @@ from depthlab.callbacks import (
     Resumable,
     ThroughputMonitor,
     TokenTable,
+    WholeCheckpoints,
 )
 from depthlab.data.benchmarks.glue import GlueDataModule
 from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.treebanks.treebank import TreebankDataModule
 from depthlab.errors import UserError
+from depthlab.files import make_writable
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
@@ -165,6 +166,8 @@ class DepthlabCLI(LightningCLI):
         else:
             kwargs.setdefault("logger", False)
             self.save_config_callback = None
+        plugins = self._get(self.config_init, "trainer.plugins") or []
+        kwargs["plugins"] = [WholeCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
         return super().instantiate_trainer(**kwargs)
 
     def make_loggers(self, run_dir: str) -> list[Logger]:
@@ -197,11 +200,7 @@ class DepthlabCLI(LightningCLI):
                 f"{run_dir.path} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or "
                 "remove it"
             )
-        try:
-            run_dir.path.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=run_dir.path).close()
-        except OSError as error:
-            raise UserError(f"cannot write to --run_dir {run_dir.path}: {error.strerror}") from None
+        make_writable("to --run_dir", run_dir.path)
 
     def fit(self, **arguments: Any) -> None:
         """Train, as the only one in this run directory, whose `.lock` says so.
@@ -299,7 +298,7 @@ class DepthlabCLI(LightningCLI):
             "results": run_dir.results,
             "checkpoint": self.resumable.path,
             "best": None if self.best is None else self.best.path,
-            "model": self.exporter.directory,
+            "model": self.exporter.exported,
             "TensorBoard": f"tensorboard --logdir {run_dir.path}",
         }
         shown = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from depthlab.analysis.choice import SCORES
+from depthlab.analysis.scores import SCORES
 
 DEPTHS = {"depth/all": "all tokens", "depth/cls": "[CLS]", "depth/sep": "[SEP]", "depth/plain": "plain"}
 LABEL = "depth/label/"

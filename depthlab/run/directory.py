@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import writing
 
 Shape = Mapping[str, type]
 """Names of what a file must hold, and of which kind each is; float stands for any number, object for anything."""
@@ -83,9 +83,9 @@ class RunDirectory:
         """Say that the run has ended, and what it measured.
 
         Raises:
-            OSError: the file can't be written.
+            UserError: the file can't be written.
         """
-        with all_or_nothing(self.results) as unfinished:
+        with writing("the results to", self.results) as unfinished:
             unfinished.write_text(json.dumps(results, indent=2) + "\n")
 
 

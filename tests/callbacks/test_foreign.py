@@ -11,7 +11,7 @@ from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForMaskedLM
 from tests.models.conftest import SIZES
-from tests.runs import scalars, tags
+from tests.support import scalars, tags
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),

@@ -15,9 +15,10 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.export import write_export
 from depthlab.reports.card import write_card
+from tests.disk import files_of_at_most
 from tests.models.exported import STEPS, tiny_tokenizer, write_run
 from tests.models.variants import HEADS, assert_equal_outputs, build, loaded, name_of
-from tests.runs import REPOSITORY
+from tests.support import REPOSITORY
 
 TRAINING_ONLY = (
     "lightning",
@@ -27,6 +28,8 @@ TRAINING_ONLY = (
     "tensorboard",
     "jsonargparse",
     "omegaconf",
+    "pandas",
+    "matplotlib",
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -65,6 +68,16 @@ def test_the_tokenizer_knows_the_models_limit(tmp_path, run_of):
     export(str(run_of(build(AdaptiveAlbertForPreTraining))), str(tmp_path / "out"))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer("bado kelu " * 30, truncation=True)["input_ids"]) == 24
+
+
+def test_says_what_it_wrote(tmp_path, run_of, capsys):
+    model = build(AdaptiveAlbertForPreTraining)
+    main(["export", f"--checkpoint={run_of(model)}", f"--to={tmp_path}/out", "--dtype=bfloat16"])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"written to   {tmp_path}/out ({parameters:,} parameters in bfloat16, after 7 steps)"
+    for file in (tmp_path / "out").iterdir():
+        assert f" {file.name} ({-(-file.stat().st_size // 1000)} kB)" in second
 
 
 def test_card_and_settings_come_from_the_run(tmp_path, run_of):
@@ -124,14 +137,11 @@ def test_a_halting_unit_that_still_rests_is_left_out(tmp_path, run_of):
 def test_replaces_as_a_whole_or_not_at_all(tmp_path, run_of):
     model = build(AdaptiveAlbertForPreTraining)
     checkpoint, target = run_of(model), tmp_path / "model"
-    assert write_export(checkpoint, target, write_card) == STEPS
+    assert write_export(checkpoint, target, write_card).steps == STEPS
     before = {path.name: path.read_bytes() for path in target.iterdir()}
 
-    def no_space(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match="No space"):
-        write_export(checkpoint, target, no_space, "float16")
+    with files_of_at_most(5000), pytest.raises(UserError, match=r"cannot write the model to .*File too large"):
+        write_export(checkpoint, target, write_card, "float16")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     write_export(checkpoint, target, write_card, "float16")
     assert (target / "model.safetensors").stat().st_size < len(before["model.safetensors"])
@@ -166,7 +176,7 @@ def test_the_exported_directory_needs_nothing_that_trains(tmp_path, run_of):
 import sys
 for name in {TRAINING_ONLY}:
     sys.modules[name] = None  # importing it fails
-import depthlab
+import depthlab, depthlab.commands.convert, depthlab.commands.export
 from transformers import AutoModel, AutoTokenizer
 model, tokenizer = AutoModel.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
 print(int(model(**tokenizer("bado kelu.", return_tensors="pt")).depths.min()))

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.tasks import ClassificationTask, PretrainingTask
-from tests.glue_runs import write_checkpoint
 from tests.models.conftest import SIZES
+from tests.support import write_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthlab.data.benchmarks.labelled import Examples
-from depthlab.data.corpora.corpus import read_lines
+from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]
@@ -82,7 +82,7 @@ class GlueTask:
 
 PAIR = ("sentence1", "sentence2")
 ENTAILMENT = ("entailment", "not_entailment")
-TASKS = {
+GLUE_TASKS = {
     task.name: task
     for task in (
         GlueTask(
