@@ -1,8 +1,8 @@
 """Which names to ask the Hugging Face hub for."""
 
+import os
 import re
-
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+import sys
 
 FILE_SUFFIXES = (
     ".txt",
@@ -26,8 +26,9 @@ def may_be_on_hub(name: str) -> bool:
 
 
 def announce(name: str) -> None:
-    """Say what the user waits for."""
-    rank_zero_info(f"{name} is no file or folder here; trying the Hugging Face hub")
+    """Say what the user waits for, in the first process alone."""
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        print(f"{name} is no file or folder here; trying the Hugging Face hub", file=sys.stderr)
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,18 @@ class Strong(str):
     """Text of a cell that stands out."""
 
 
+class Short(str):
+    """Text of a cell that stands for a longer one, which the page shows where one points at it."""
+
+    full: str
+
+    def __new__(cls, text: str, full: str) -> "Short":
+        """A short text and the full one."""
+        short = super().__new__(cls, text)
+        short.full = full
+        return short
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.

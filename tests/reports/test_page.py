@@ -191,6 +191,9 @@ def test_tables_count_once_and_what_is_none_is_listed(tmp_path, capsys):
     pd.DataFrame({"text": ["of others"]}).to_parquet(folder / "foreign.parquet")
     page([str(folder), f"{folder}/rte/../words.parquet", str(tmp_path / "link.parquet")], str(tmp_path / "report"))
     found = sections((tmp_path / "report/page.md").read_text())
+    assert cells(found["What was trained"], "learning rate 1")[1] == "glue: rte"
+    html = (tmp_path / "report/page.html").read_text()
+    assert f'title="{folder}/sweep/lr=1">learning rate 1</th>' in html
     assert found["Which words"].count("has depth 6") == 1 and "Left out" not in found["Which words"]
     listed = dict(line.removeprefix(f"- {folder}/").split(": ", 1) for line in found["What is left out"].splitlines())
     assert listed.keys() == {"rte", "sweep/lr=2", "foreign.parquet"}

@@ -120,9 +120,8 @@ def test_digest_of_a_hub_dataset(monkeypatch, capsys):
 
     dataset = Dataset.from_dict({"text": ["One. Two."]})
     monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: dataset)
-    monkeypatch.setattr("depthlab.data.hub.rank_zero_info", print)
     plain = content_digest(CorpusSource("org/name"))
-    assert capsys.readouterr().out == "org/name is no file or folder here; trying the Hugging Face hub\n"
+    assert capsys.readouterr().err == "org/name is no file or folder here; trying the Hugging Face hub\n"
     assert content_digest(CorpusSource("org/name", weight=2)) == plain
     assert content_digest(CorpusSource("org/name", name="en")) != plain
     assert content_digest(CorpusSource("org/name", split="test")) != plain
