@@ -21,8 +21,8 @@ from depthlab.reports.trained import name_runs, trained_table
 from depthlab.run.logs import read_scalars
 from tests.analysis.token_tables import token_table
 from tests.glue_runs import write_checkpoint
+from tests.reports.pages import Page, cells, sections
 from tests.reports.synthetic import write_run
-from tests.reports.test_glue import Page
 from tests.test_cli import error_of
 
 CAP, STEPS = 4, 40
@@ -67,17 +67,6 @@ def pretrained(tmp_path_factory):
     }
     (run / "results.json").write_text(json.dumps(results))
     return run
-
-
-def sections(markdown):
-    """Text by heading."""
-    parts = markdown.rpartition("\n\ndepthlab ")[0].split("\n## ")[1:]
-    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
-
-
-def cells(text, row):
-    line = next(line for line in text.splitlines() if line.startswith(f"| {row} "))
-    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_scalars_are_as_logged_and_the_later_of_two_counts(pretrained):
@@ -134,12 +123,9 @@ def test_one_page_of_everything(pretrained, tmp_path):
     assert "[MASK], piece" in pretraining
     assert "broken: unfinished" in found["What is left out"]
 
-    html = (tmp_path / "report/page.html").read_text()
-    parsed = Page()
-    parsed.feed(html)
-    parsed.close()
-    assert not parsed.open and not [target for target in parsed.fetched if not target.startswith("#")]
+    parsed = Page(tmp_path / "report/page.html")
     assert all(len(set(rows)) <= 2 for rows in parsed.tables), "rows of a table are alike, but where a cell spans some"
+    html = parsed.text
     assert html.count("<svg") >= 2 and "runs &lt;b&gt;/broken" in html and "runs <b>" not in html
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"page.md", "page.html", "depth-1.png", "fixed-point-1.png"} <= names
