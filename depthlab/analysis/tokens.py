@@ -81,9 +81,8 @@ def join_tokens(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
     together = pd.concat([table for _, table in tables], ignore_index=True)
     if together.duplicated(KEY).any():
         model = together.model[together.duplicated(KEY)].iloc[0]
-        raise UserError(
-            f"{', '.join(str(file) for file, _ in tables)}: more than one has sentences of {model}; name each model once"
-        )
+        files = ", ".join(str(file) for file, _ in tables)
+        raise UserError(f"{files}: more than one has sentences of {model}; name each model once")
     return together
 
 

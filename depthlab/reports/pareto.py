@@ -11,7 +11,7 @@ from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.glue_tasks import TASKS
-from depthlab.render.document import Block, Heading, Table, dashed
+from depthlab.render.document import Block, Heading, Table, spread
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
 from depthlab.reports.glue import AVERAGED
 
@@ -173,4 +173,4 @@ def _table(points: pd.DataFrame) -> Table:
 
 def _range(point: tuple, name: str, form: str) -> str:
     median, low, high = (getattr(point, f"{name}_{statistic}") for statistic in ("median", "min", "max"))
-    return "-" if median != median else f"{dashed(median, form)} [{low:{form}}..{high:{form}}]"
+    return "-" if median != median else f"{median:{form}} [{spread(low, high, form)}]"
