@@ -16,6 +16,7 @@ class Page(HTMLParser):
         self.feed(self.text)
         self.close()
         assert not self.open and all(target.startswith("#") for target in self.fetched)
+        assert self.text.count("<figure>") == self.text.count('<div class="wide">'), "what is wider than a page scrolls"
         assert not re.search(r"(src|href)=\"http|url\((?!#)|@import", self.text)
 
     def handle_starttag(self, tag, attributes):
