@@ -9,23 +9,19 @@ from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import ArgumentParser, auto_cli
 
 from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
+from depthlab.commands.export import export
 from depthlab.commands.inspect import inspect
+from depthlab.commands.report import KINDS as REPORTS
 from depthlab.commands.submission import submission
 from depthlab.data.benchmarks.probing_sets import probing
 from depthlab.errors import UserError
 from depthlab.models.convert.conversion import convert
-from depthlab.models.export import export
-from depthlab.reports.glue import glue
-from depthlab.reports.page import page
-from depthlab.reports.pareto import pareto
-from depthlab.reports.probing import probing as probing_report
-from depthlab.reports.treebank import treebank
 
 COMMANDS = {
     "export": export,
     "convert": convert,
     "inspect": inspect,
-    "report": {"page": page, "glue": glue, "pareto": pareto, "probing": probing_report, "treebank": treebank},
+    "report": REPORTS,
     "submission": submission,
     "data": {"probing": probing},
 }

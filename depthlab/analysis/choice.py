@@ -6,8 +6,17 @@ from collections.abc import Sequence
 import pandas as pd
 
 from depthlab.analysis.records import RunRecord
-from depthlab.reports.classification import SCORES
 
+SCORES = {  # tag: what it is called
+    "score": "score",
+    "accuracy": "accuracy",
+    "accuracy_mismatched": "accuracy, mismatched",
+    "f1": "F1",
+    "matthews_corrcoef": "Matthews correlation",
+    "spearman": "Spearman correlation",
+    "pearson": "Pearson correlation",
+    "glue_score": "GLUE's own score",
+}
 CONFIGURATION = ["learning_rate", "batch_size", "epoch"]
 SECONDS = "val/seconds_per_example"
 FEWEST_EPOCHS = 2

@@ -5,10 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from depthlab.analysis.labels import compare, most_frequent
 from depthlab.analysis.regression import QUANTILE, Fit, clustered_least_squares, ratio_interval
 from depthlab.errors import UserError
-from depthlab.render.document import Table, dashed
 
 
 class Confound(NamedTuple):
@@ -143,65 +141,3 @@ def _effects(rows: pd.DataFrame, indicators: pd.DataFrame, fits: dict[str, Fit])
     table["left"] = (table.held / table.alone).where(is_common & low.notna())
     table["left_low"], table["left_high"] = low.where(is_common), high.where(is_common)
     return table.sort_values("pieces", ascending=False, kind="stable").reset_index()
-
-
-def effects_table(effects: LabelEffects, name: str) -> Table:
-    """The most frequent labels, the models side by side.
-
-    Args:
-        effects: as :func:`label_effects` makes them.
-        name: what the labels are: "relation", "part of speech".
-    """
-    models = {model: of_model.set_index("label") for model, of_model in effects.labels.groupby("model", sort=False)}
-    columns = ["alone", "held", "left (%)"]
-    cells = {
-        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
-        for label in most_frequent(effects.labels)
-        for model, table in models.items()
-    }
-    fits = "; ".join(
-        f"{fit.model}: {fit.pieces:,} pieces in {fit.sentences:,} sentences"
-        + (f", {fit.without:,} more without a value of a confound" if fit.without else "")
-        + f", R² {fit.r_squared:.3f} alone and {fit.r_squared_held:.3f} with the confounds"
-        for fit in effects.fits.itertuples()
-    )
-    caption = (
-        f"How many iterations deeper the pieces of words of a {name} are than all others. Alone: as they are. Held: at "
-        "the same values of the confounds in the table of slopes, by least squares on indicators of all labels and the "
-        "confounds, each linear, but the length of the word by its logarithm. Left: the share that held is of alone; a "
-        "dash where alone is not significantly different from 0. In brackets: 95 % intervals, errors clustered by "
-        f"sentence, of labels in {FEWEST_SENTENCES} sentences or more. {fits}."
-    )
-    return compare(caption, name, columns, cells)
-
-
-def slopes_table(effects: LabelEffects) -> Table:
-    """How depth goes with each confound when labels and the other confounds are held, the models side by side."""
-    slopes = effects.confounds.set_index(["confound", "model"])
-    models = list(dict.fromkeys(effects.fits.model))
-    rows = []
-    for confound in (name for name in CONFOUNDS if name in set(effects.confounds.confound)):
-        cells = [slopes.loc[confound, m] if (confound, m) in slopes.index else None for m in models]
-        text, unit, by_doubling = CONFOUNDS[confound]
-        rows.append(
-            [
-                f"{text} ({'doublings of ' * by_doubling}{unit})",
-                *("-" if c is None else _with_bounds(*c, "+.3f") for c in cells),
-            ]
-        )
-    caption = (
-        "Iterations more for a unit more of a confound, at the same label and the same other confounds. In brackets: "
-        "95 % intervals, errors clustered by sentence. A dash: not measured, or determined by labels and others."
-    )
-    return Table(caption, ["confound (unit)", *models], rows)
-
-
-def _cells(found: pd.Series) -> list[str]:
-    effects = [_with_bounds(found[n], found[f"{n}_low"], found[f"{n}_high"], "+.2f") for n in ("alone", "held")]
-    share = _with_bounds(*(100 * found[["left", "left_low", "left_high"]].astype(float)), ".0f")
-    return [*effects, share]
-
-
-def _with_bounds(value: float, low: float, high: float, form: str) -> str:
-    bounds = "" if low != low else f" [{low:{form}}, {high:{form}}]"
-    return f"{dashed(value, form)}{bounds}"

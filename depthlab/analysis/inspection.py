@@ -26,7 +26,8 @@ class Piece:
     """One token."""
 
     text: str
-    """Without the vocabulary's mark of where words begin or go on."""
+    """As the vocabulary has it, without its mark of where words begin or go on; of an unknown piece, as the text has
+    it."""
     starts_word: bool
     depth: int
     halting: list[float]
@@ -42,6 +43,8 @@ class Inspection:
     pieces: list[Piece]
     findings: list[tuple[str, str]]
     """What there is to say of it, under a heading each: guesses for [MASK], the class, what was cut off."""
+    cap: int
+    """The most iterations that the model gives a piece."""
 
     @property
     def mean_depth(self) -> float:
@@ -73,7 +76,7 @@ class Inspector:
         inputs = self.tokenizer(
             *parts, truncation=True, max_length=limit, return_tensors="pt", return_token_type_ids=True
         )
-        ids = inputs["input_ids"][0]
+        ids, encoding = inputs["input_ids"][0], inputs.encodings[0]
         halting: list[list[float]] = [[] for _ in ids]
 
         def note(iteration: Iteration) -> None:
@@ -89,17 +92,20 @@ class Inspector:
                 output = self.model(**inputs)
         finally:
             self.model.base_model.encoder.observer = None
-        pieces = [
-            Piece(*self._shown(token), depth, probabilities)
-            for token, depth, probabilities in zip(ids.tolist(), output.depths[0].tolist(), halting, strict=True)
-        ]
+        unknown = self.tokenizer.unk_token_id
+        pieces = []
+        for row, (token, depth) in enumerate(zip(ids.tolist(), output.depths[0].tolist(), strict=True)):
+            shown, starts_word = self._shown(token)
+            if token == unknown and (part := encoding.sequence_ids[row]) is not None:
+                shown = parts[part][slice(*encoding.offsets[row])].strip() or shown
+            pieces.append(Piece(shown, starts_word, depth, halting[row]))
         if isinstance(self.model, AdaptiveAlbertForTokenClassification):
             for piece, label in zip(pieces, output.logits[0].argmax(dim=-1).tolist(), strict=True):
                 piece.label = self.model.config.id2label[label]
         findings = [*self._guesses(ids, output), *self._classes(output)]
-        if inputs.encodings[0].overflowing:
+        if encoding.overflowing:
             findings.append(("cut off", f"the text is longer than the model's {limit} positions"))
-        return Inspection(pieces, findings)
+        return Inspection(pieces, findings, self.model.config.num_hidden_layers)
 
     def _shown(self, token: int) -> tuple[str, bool]:
         """A token's text, and whether it starts a word."""

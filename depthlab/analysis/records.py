@@ -1,22 +1,23 @@
 """What fine-tuning runs have left in their directories."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from depthlab.analysis.survey import LeftOut, Survey
 from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE_TASKS
 from depthlab.data.benchmarks.probing import FILES as PROBING_TASKS
 from depthlab.data.benchmarks.probing import SPLITS as PROBING_SPLITS
 from depthlab.errors import UserError
-
-CONFIG, RESULTS = "config.yaml", "results.json"
+from depthlab.run.directory import FinishedRun, Shape, hold
 
 SUITES = {"glue": "GLUE", "probing": "probing"}
 """Experiments that are fine-tuning on one task of several, and how to call them."""
+
+FINE_TUNING: Shape = {"model": dict, "learning_rate": float, "batch_size": int, "seed": int, "epochs": list}
+EPOCH: Shape = {"epoch": float, "step": int, "val/score": float}
+"""What `results.json` has of fine-tuning, and of each validation."""
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
@@ -71,44 +72,29 @@ class RunRecord:
     tested: dict[str, float]
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A run that a report can't use, and why; or a table, by its file."""
-
-    directory: Path
-    reason: str
-
-
-def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord], list[LeftOut]]:
-    """All runs of a suite at and under some paths, in the order of their directories.
+def read_records(survey: Survey, suite: str) -> tuple[list[RunRecord], list[LeftOut]]:
+    """All runs of a suite, in the order of their directories.
 
     Args:
-        paths: Run directories, or folders that hold such at any depth. Other runs that such a folder holds are passed
-            over; one that is itself named is listed.
+        survey: Of the paths that the user named. Runs of other experiments that a folder holds are passed over; one
+            that is itself named is listed.
         suite: One of :data:`SUITES`.
 
     Raises:
-        UserError: A path is no directory, or there is no finished run of the suite in any.
+        UserError: There is no finished run of the suite.
     """
-    named = {Path(path).resolve() for path in paths}
-    directories: dict[Path, Path] = {}  # what it really is: as it was named first
-    for path in paths:
-        if not Path(path).is_dir():
-            raise UserError(f"{path}: no such directory; name run directories, or folders that hold some")
-        for directory in _run_directories(Path(path)):
-            directories.setdefault(directory.resolve(), directory)
     records: list[RunRecord] = []
-    left_out: list[LeftOut] = []
+    left_out = [other for other in survey.left_out if other.task in (suite, None)]
     others: list[LeftOut] = []
     first: dict[Any, Path] = {}
-    for directory in sorted(directories.values()):
-        experiment = _experiment(directory)
-        if experiment not in (suite, None):
-            if directory.resolve() in named:
-                others.append(LeftOut(directory, f"it is a run of {experiment}, not of {suite}"))
+    for run in survey.runs:
+        directory, task = run.directory.path, run.config["task"]
+        if task != suite:
+            if directory.resolve() in survey.named:
+                others.append(LeftOut(directory, f"it is a run of {task}, not of {suite}"))
             continue
         try:
-            record = read_record(directory)
+            record = as_record(run)
         except UserError as error:
             left_out.append(LeftOut(directory, str(error)))
             continue
@@ -120,67 +106,29 @@ def read_runs(paths: Sequence[str], suite: str = "glue") -> tuple[list[RunRecord
             first[key] = directory
             records.append(record)
     if not records:
-        reason = f"; {left_out[0].directory}: {left_out[0].reason}" if left_out else ""
-        raise UserError(f"no finished run of a {SUITES[suite]} task in {', '.join(paths)}{reason}")
+        reason = f"; {left_out[0].path}: {left_out[0].reason}" if left_out else ""
+        raise UserError(f"no finished run of a {SUITES[suite]} task in {', '.join(survey.paths)}{reason}")
     return records, left_out + others
 
 
-def read_record(directory: Path) -> RunRecord:
-    """One run.
+def as_record(run: FinishedRun) -> RunRecord:
+    """One run as one of fine-tuning.
 
     Raises:
-        UserError: It has not ended, is not of a suite's task, or its files are not those of a run.
+        UserError: It is not of a suite's task, or its files are not those of such a run.
     """
-    if not (directory / RESULTS).is_file():
-        log = Path(f"{directory}.log")
-        raise UserError(f"unfinished or failed: it has no {RESULTS}{f' (see {log})' if log.is_file() else ''}")
-    if not (directory / CONFIG).is_file():
-        raise UserError(f"it has no {CONFIG}, so its settings are not known")
-    try:
-        results = json.loads((directory / RESULTS).read_text())
-        config = yaml.safe_load((directory / CONFIG).read_text())
-        known = {"glue": GLUE_TASKS, "probing": PROBING_TASKS}.get(config["task"], ())
-        if results.get("task") not in known:
-            raise UserError(f"its task is {results.get('task', config['task'])}, none of GLUE's or of probing")
-        if not results.get("epochs"):
-            raise UserError(f"{RESULTS} has no validated epoch")
-        return _record(directory, results, config)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot be read: {' '.join(str(error).split())}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{RESULTS}, line {error.lineno}: not JSON ({error.msg})") from None
-    except KeyError as error:
-        raise UserError(f"{RESULTS} or {CONFIG} has no {error}: it is not a run of this version") from None
-    except (AttributeError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{RESULTS} or {CONFIG} is not what a run writes ({error})") from None
-
-
-def hashable(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Settings as a key: equal for equal ones, whatever their order."""
-    return tuple(sorted((name, _frozen(value)) for name, value in settings.items()))
-
-
-def _run_directories(folder: Path) -> Iterator[Path]:
-    """Those that have a run's files, and those of which a sweep has only a log, `CELL.log` beside the directory."""
-    for file in folder.rglob("*"):
-        if file.name in (CONFIG, RESULTS):
-            yield file.parent
-        elif file.suffix == ".log" and "=" in file.name:
-            yield file.with_suffix("")
-
-
-def _experiment(directory: Path) -> str | None:
-    """The experiment's kind, where the configuration can be read."""
-    try:
-        config = yaml.safe_load((directory / CONFIG).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return config.get("task") if isinstance(config, dict) else None
-
-
-def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) -> RunRecord:
+    config, results = run.config, run.results
+    suite, name = config["task"], run.directory.results.name
+    known = {"glue": GLUE_TASKS, "probing": PROBING_TASKS}.get(suite, ())
+    if results.get("task") not in known:
+        raise UserError(f"its task is {results.get('task', suite)}, none of GLUE's or of probing")
+    hold(results, FINE_TUNING, name)
+    if not results["epochs"]:
+        raise UserError(f"{name} has no validated epoch")
+    for epoch in results["epochs"]:
+        hold(epoch, EPOCH, name)
+    hold(results["model"], {"checkpoint": str, "num_hidden_layers": int}, name)
+    hold(results["data"], {"train": int}, name)
     model, data = dict(results["model"]), results["data"]
     if "control" in results:
         model["control"] = results["control"]
@@ -189,22 +137,19 @@ def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) ->
     if model.get("halting") == "fixed":
         model = {name: value for name, value in model.items() if name not in ADAPTIVE_ONLY}
     drawn = data.get("train_drawn", data["train"])
-    for epoch in results["epochs"]:
-        float(epoch["epoch"]), float(epoch["val/score"])  # or it is not a run's
-    suite = config["task"]
     splits = GLUE_TASKS[results["task"]].splits if suite == "glue" else PROBING_SPLITS.values()
     data = {split: count for split, count in data.items() if split in splits}
     training = {**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn}
     if suite == "probing":  # its files are SentEval's, or those of any treebanks; GLUE's are always the same
         training["examples"] = "/".join(map(str, data.values()))
     return RunRecord(
-        directory=directory,
+        directory=run.directory.path,
         suite=suite,
         task=results["task"],
         model=model,
         training=training,
         learning_rate=float(results["learning_rate"]),
-        batch_size=int(results["batch_size"]),
+        batch_size=results["batch_size"],
         seed=results["seed"],
         epochs=results["epochs"],
         data=data,
@@ -213,6 +158,11 @@ def _record(directory: Path, results: dict[str, Any], config: dict[str, Any]) ->
         token_iterations=results.get("token_iterations", results["tokens"] * model["num_hidden_layers"]),
         tested={tag: value for tag, value in results.items() if tag.startswith("test/")},
     )
+
+
+def hashable(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Settings as a key: equal for equal ones, whatever their order."""
+    return tuple(sorted((name, _frozen(value)) for name, value in settings.items()))
 
 
 def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The table behind every statistic of words: one row for each piece of a word that a model has read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,28 +49,39 @@ _HOLDS = {"texts": is_string_dtype, "integers": is_integer_dtype, "numbers": is_
 
 
 def read_tokens(files: Sequence[Path]) -> pd.DataFrame:
-    """Read tables in Parquet, such as `depthlab predict --dump FILE.parquet` writes, into one: a model each, or more.
+    """Tables in Parquet, such as `depthlab predict --dump FILE.parquet` writes, into one, as :func:`join_tokens`."""
+    return join_tokens({file: read_table(file) for file in files})
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """One table, as :func:`check_tokens` gives it.
+
+    Raises:
+        UserError: The file can't be read, or is not such a table.
+    """
+    try:
+        table = pd.read_parquet(file)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file; depthlab predict --dump {file} writes one") from None
+    except (OSError, ValueError) as error:  # pyarrow's are of these
+        raise UserError(f"{file}: not a table in Parquet ({' '.join(str(error).split())})") from None
+    return check_tokens(table, str(file))
+
+
+def join_tokens(tables: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
+    """Tables by file into one: a model each, or more.
 
     Returns:
         The columns of :data:`COLUMNS` in their order, then those of the files that are not among them. What was not
         measured is nan.
 
     Raises:
-        UserError: A file can't be read, or is not such a table; two have the same sentences of the same model.
+        UserError: Two have the same sentences of the same model.
     """
-    tables = []
-    for file in files:
-        try:
-            table = pd.read_parquet(file)
-        except FileNotFoundError:
-            raise UserError(f"{file}: no such file; depthlab predict --dump {file} writes one") from None
-        except (OSError, ValueError) as error:  # pyarrow's are of these
-            raise UserError(f"{file}: not a table in Parquet ({' '.join(str(error).split())})") from None
-        tables.append(check_tokens(table, str(file)))
-    together = pd.concat(tables, ignore_index=True)
+    together = pd.concat(tables.values(), ignore_index=True)
     if together.duplicated(KEY).any():
         model = together.model[together.duplicated(KEY)].iloc[0]
-        raise UserError(f"{', '.join(map(str, files))}: more than one has sentences of {model}; name each model once")
+        raise UserError(f"{', '.join(map(str, tables))}: more than one has sentences of {model}; name each model once")
     return together
 
 

@@ -1,17 +1,12 @@
 """Keeps the best state of a run, and what every validation of it has measured."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-
-def best_epoch(epochs: Sequence[dict[str, float]], monitor: str) -> dict[str, float]:
-    """The epoch of the highest score, the first of equals; one that is nan is lower than any other."""
-    return max(epochs, key=lambda epoch: (not math.isnan(epoch[monitor]), epoch[monitor]))
+from depthlab.run.directory import best_epoch
 
 
 class BestCheckpoint(Checkpoint):

@@ -5,7 +5,8 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from depthlab.callbacks.resumable import Resumable
-from depthlab.models.export import write_card, write_export
+from depthlab.models.export import WriteCard, write_export
+from depthlab.run.directory import RunDirectory
 
 
 class ExportAtEnd(Callback):
@@ -13,13 +14,15 @@ class ExportAtEnd(Callback):
 
     Args:
         run_dir: directory of the run. A run that goes on replaces what it exported before.
+        write_card: puts the model card beside the model.
         best: the checkpoint to take in place of the last, where it exists.
     """
 
-    def __init__(self, run_dir: Path, best: Path | None = None) -> None:
+    def __init__(self, run_dir: Path, write_card: WriteCard, best: Path | None = None) -> None:
         self.run_dir = run_dir
+        self.write_card = write_card
         self.best = best
-        self.directory = run_dir / "model"
+        self.directory = RunDirectory(run_dir).model
         self.steps: int | None = None
         """How long the exported model was trained; None until there is one, and on other ranks."""
 
@@ -29,9 +32,9 @@ class ExportAtEnd(Callback):
         for saved in checkpoints:
             if trainer.is_global_zero and not saved.interrupted and saved.path.exists():
                 path = self.best if self.best is not None and self.best.exists() else saved.path
-                self.steps = write_export(path, self.directory)
+                self.steps = write_export(path, self.directory, self.write_card)
 
     def update_card(self) -> None:
         """Fill the model card from the results, which come after the fit."""
         if self.steps is not None:
-            write_card(self.run_dir, self.directory, self.steps)
+            self.write_card(self.run_dir, self.directory, self.steps)

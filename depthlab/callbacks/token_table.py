@@ -7,11 +7,12 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from depthlab.analysis.labels import depth_by_label, label_table, relations
+from depthlab.analysis.labels import depth_by_label, relations
 from depthlab.analysis.tokens import write_tokens
 from depthlab.errors import UserError
 from depthlab.metrics import TokenRecords
 from depthlab.render.document import Document
+from depthlab.reports.labels import label_table
 
 PARQUET = b"PAR1"
 """What every file in Parquet begins with: only such a file is replaced."""

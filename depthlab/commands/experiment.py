@@ -1,10 +1,9 @@
 """An experiment: a YAML, and what Lightning's CLI makes of it (fit, validate, test, predict, and `prepare` before)."""
 
-import json
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from inspect import signature
@@ -36,10 +35,12 @@ from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.treebanks.treebank import TreebankDataModule
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
+from depthlab.reports.card import write_card
+from depthlab.reports.measured import measured_table
 from depthlab.run.config import read_yaml, with_bases
+from depthlab.run.directory import RunDirectory
 from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask, TreebankTask
 
 STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
@@ -79,9 +80,9 @@ class SaveConfigAndTokenizer(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the tokenizer; the configuration is saved by Lightning. A run that goes on has no results any more."""
-        run_dir = Path(trainer.logger.save_dir)
-        trainer.datamodule.tokenizer.save_pretrained(run_dir / "tokenizer")
-        (run_dir / "results.json").unlink(missing_ok=True)
+        run_dir = RunDirectory(Path(trainer.logger.save_dir))
+        trainer.datamodule.tokenizer.save_pretrained(run_dir.tokenizer)
+        run_dir.results.unlink(missing_ok=True)
 
 
 class DepthlabCLI(LightningCLI):
@@ -153,7 +154,7 @@ class DepthlabCLI(LightningCLI):
             self.writer = self.make_writer()
             callbacks.append(self.writer)
         if self.subcommand == "fit":
-            self.exporter = ExportAtEnd(Path(run_dir), None if self.best is None else self.best.path)
+            self.exporter = ExportAtEnd(Path(run_dir), write_card, None if self.best is None else self.best.path)
             if self.model.cap is not None:  # it knows models of ours only
                 callbacks.append(self.exporter)
             kwargs.setdefault("logger", self.make_loggers(run_dir))
@@ -176,7 +177,7 @@ class DepthlabCLI(LightningCLI):
 
     def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted."""
-        return PredictionWriter(Path(self._get(self.config_init, "run_dir")) / "predictions")
+        return PredictionWriter(RunDirectory(Path(self._get(self.config_init, "run_dir"))).predictions)
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, or to resume what is not there.
@@ -184,19 +185,19 @@ class DepthlabCLI(LightningCLI):
         Raises:
             UserError: there is a run in the run directory, or none to resume; or the directory can't be written.
         """
-        run_dir = Path(self.config_init.fit.run_dir)
+        run_dir = RunDirectory(Path(self.config_init.fit.run_dir))
         checkpoint = self._find_checkpoint()
         goes_on = checkpoint is not None and checkpoint.resolve() == self.resumable.path.resolve()
-        traces = (run_dir / "config.yaml", self.resumable.path, self.exporter.directory)
-        if not goes_on and any(path.exists() for path in traces):
+        if not goes_on and run_dir.has_begun():
             raise UserError(
-                f"{run_dir} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or remove it"
+                f"{run_dir.path} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or "
+                "remove it"
             )
         try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=run_dir).close()
+            run_dir.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=run_dir.path).close()
         except OSError as error:
-            raise UserError(f"cannot write to --run_dir {run_dir}: {error.strerror}") from None
+            raise UserError(f"cannot write to --run_dir {run_dir.path}: {error.strerror}") from None
 
     def fit(self, **arguments: Any) -> None:
         """Train, as the only one in this run directory, whose `.lock` says so.
@@ -208,7 +209,7 @@ class DepthlabCLI(LightningCLI):
         with ExitStack() as stack:
             if self.trainer.is_global_zero:
                 try:
-                    stack.enter_context(FileLock(run_dir / ".lock", blocking=False))
+                    stack.enter_context(FileLock(RunDirectory(run_dir).lock, blocking=False))
                 except Timeout:
                     raise UserError(
                         f"another process trains in {run_dir}: stop it, or name another --run_dir"
@@ -250,7 +251,7 @@ class DepthlabCLI(LightningCLI):
         Where the test split has labels, `results.json` holds `test/...` of the best state, too, so that a sweep's runs
         are tested without a command for each; `depthlab test` only prints.
         """
-        run_dir = Path(self.config_init.fit.run_dir)
+        run_dir = RunDirectory(Path(self.config_init.fit.run_dir))
         if self.resumable.interrupted:
             _say(f"Interrupted after step {self.trainer.global_step}. Go on: the same command with --ckpt_path last")
             if self.trainer.is_global_zero:  # Lightning ends the others hastily when one of them fails
@@ -282,19 +283,18 @@ class DepthlabCLI(LightningCLI):
                 name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith("test/")
             }
         if self.trainer.is_global_zero:
-            with all_or_nothing(run_dir / "results.json") as unfinished:
-                unfinished.write_text(json.dumps(results, indent=2) + "\n")
+            run_dir.write_results(results)
             self.exporter.update_card()
-        _say("\n" + self.model.table(results))
+        _say("\n" + self._table(results))
         if is_tested:
-            _say("\n" + self.model.table(results, "test"))
+            _say("\n" + self._table(results, "test"))
         places = {
             "work": work,
-            "results": run_dir / "results.json",
+            "results": run_dir.results,
             "checkpoint": self.resumable.path,
             "best": None if self.best is None else self.best.path,
             "model": self.exporter.directory,
-            "TensorBoard": f"tensorboard --logdir {run_dir}",
+            "TensorBoard": f"tensorboard --logdir {run_dir.path}",
         }
         shown = (
             f"{name:13}{place}"
@@ -303,13 +303,16 @@ class DepthlabCLI(LightningCLI):
         )
         _say("\n" + "\n".join(shown))
 
+    def _table(self, values: Mapping[str, Any], stage: str = "val") -> str:
+        return measured_table(values, getattr(self.model, "task", ""), stage)
+
     def after_validate(self) -> None:
         """Print the task's table."""
-        _say("\n" + self.model.table(self.trainer.callback_metrics))
+        _say("\n" + self._table(self.trainer.callback_metrics))
 
     def after_test(self) -> None:
         """Print the task's table."""
-        _say("\n" + self.model.table(self.trainer.callback_metrics, "test"))
+        _say("\n" + self._table(self.trainer.callback_metrics, "test"))
 
     def after_predict(self) -> None:
         """Say what was found, and what was written."""

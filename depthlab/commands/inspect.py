@@ -51,19 +51,17 @@ def inspect(
     model = load_as_saved(checkpoint)
     inspector = Inspector(model, _tokenizer_of(checkpoint, model.config))
     inspections = [inspector(text) for text in texts]
-    deepest = max(piece.depth for inspection in inspections for piece in inspection.pieces)
 
     introduction = f"{checkpoint}: {_depths(model.config)}."
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(introduction, "\n", sep="", soft_wrap=True)
     for inspection in inspections:
-        print_inspection(console, inspection, deepest)
+        print_inspection(console, inspection)
         console.print()
     if target is not None:
-        legend = (
-            f"Depths stand below, {deepest} in the strongest colour; point at a piece for its halting probabilities."
-        )
-        blocks = [f"{introduction} {legend}", *(sentence(inspection, deepest) for inspection in inspections)]
+        cap = inspector.model.config.num_hidden_layers
+        legend = f"Depths stand below, {cap} in the strongest colour; point at a piece for its halting probabilities."
+        blocks = [f"{introduction} {legend}", *(sentence(inspection) for inspection in inspections)]
         _write(target, to_html(Document("Depth by piece", blocks), MARK))
         console.print(f"page  {target}", soft_wrap=True)
 

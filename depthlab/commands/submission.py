@@ -13,12 +13,13 @@ import pandas as pd
 
 from depthlab.analysis.choice import choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import RunRecord, read_runs
-from depthlab.callbacks.best import best_epoch
+from depthlab.analysis.records import RunRecord, read_records
+from depthlab.analysis.survey import survey
 from depthlab.data.benchmarks.glue_tasks import HIGHEST_SCORE, TASKS, GlueTask, Submission
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 from depthlab.reports.glue import summarize
+from depthlab.run.directory import best_epoch
 
 HEADER = "index\tprediction"
 
@@ -45,10 +46,10 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror}") from None
-    records, left_out = read_runs(runs)
+    records, left_out = read_records(survey(runs), "glue")
     chosen = choose_runs(records, model)
     for run in left_out:
-        print(f"left out: {run.directory}: {run.reason}")
+        print(f"left out: {run.path}: {run.reason}")
     files = []
     for task, (record, row) in chosen.items():
         print(f"{TASKS[task].folder:6} {row.score_best:5.1f} on dev  {record.directory}{_other_state(record, row)}")

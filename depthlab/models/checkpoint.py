@@ -23,6 +23,7 @@ from depthlab.models.heads import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.untied import AdaptiveBertConfig
+from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
@@ -130,17 +131,10 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     raise UserError("the checkpoint has no head of depthlab's")
 
 
-def find_run(checkpoint: str) -> Path | None:
-    """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run."""
-    path = Path(checkpoint)
-    candidates = (path, path / "checkpoints/best.ckpt", path / "checkpoints/last.ckpt")
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
 def find_tokenizer(checkpoint: str) -> str:
     """Where the tokenizer of a checkpoint lies, for `load_tokenizer`."""
-    run = find_run(checkpoint)
-    return checkpoint if run is None else str(run.parent.parent / "tokenizer")
+    found = find_checkpoint(checkpoint)
+    return checkpoint if found is None else str(run_of(found).tokenizer)
 
 
 def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> None:
@@ -176,7 +170,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
     """
     settings = settings or {}
-    run = find_run(checkpoint)
+    run = find_checkpoint(checkpoint)
     try:
         if run is not None:
             read = read_run(run)
@@ -215,7 +209,7 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
     Raises:
         UserError: as there.
     """
-    run = find_run(checkpoint)
+    run = find_checkpoint(checkpoint)
     if run is not None:
         return model_of(read_run(run)).eval()
     _check_kind(checkpoint)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
 from typing import Any
 
 
@@ -41,6 +43,11 @@ class Figure:
     file: str
     png: bytes
     svg: str
+
+    @property
+    def alt(self) -> str:
+        """What it shows, for who can't see it: the caption's first sentence."""
+        return self.caption.partition(". ")[0].rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,12 @@ class Document:
 
     def to_markdown(self) -> str:
         """Readable as it is: columns are aligned."""
-        return "\n\n".join([f"# {self.title}", *map(to_markdown, self.blocks)]) + "\n"
+        return "\n\n".join([f"# {self.title}", *map(to_markdown, self.blocks), colophon()]) + "\n"
+
+
+def colophon() -> str:
+    """Who has made a page, and when."""
+    return f"depthlab {version('depthlab')}, {date.today()}"
 
 
 def to_markdown(block: Block) -> str:
@@ -99,7 +111,7 @@ def to_markdown(block: Block) -> str:
         case Table():
             return f"{_markdown_table(block)}\n\n{_escaped(block.caption)}"
         case Figure():
-            return f"![{block.file}]({block.file})\n\n{_escaped(block.caption)}"
+            return f"![{_escaped(block.alt)}]({block.file})\n\n{_escaped(block.caption)}"
         case Rendered():
             return block.markdown
     return _escaped(block)
@@ -126,3 +138,9 @@ def _escaped(text: str) -> str:
 def dashed(value: Any, form: str = ".1f") -> str:
     """A number as text; a dash where there is none."""
     return "-" if value is None or value != value else format(value, form)
+
+
+def with_bounds(value: float, low: float | None, high: float | None, form: str) -> str:
+    """A number and, where there are any, the bounds of its interval: "1.20 [1.10, 1.30]"; a dash for no number."""
+    bounds = "" if dashed(low) == "-" or dashed(high) == "-" else f" [{low:{form}}, {high:{form}}]"
+    return f"{dashed(value, form)}{bounds}"

@@ -1,9 +1,10 @@
 """A report as one HTML page: no network, light and dark, readable on paper."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from depthlab.render.document import Block, Bullets, Document, Figure, Heading, Rendered, Strong, Table
+from depthlab.render.document import Block, Bullets, Document, Figure, Heading, Rendered, Strong, Table, colophon
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1b1f23; --soft: #5b6570; --line: #d5dade; --band: #f2f4f5; }
@@ -12,12 +13,14 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
-  max-width: 88rem; padding: 2rem 1.25rem 4rem; }
+  overflow-wrap: anywhere; max-width: 88rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; }
 h3 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 p, ul { max-width: 50rem; }
-li { overflow-wrap: anywhere; }
+nav ul { columns: 14rem; padding-left: 1.2rem; }
+nav a { color: inherit; }
+footer { border-top: 1px solid var(--line); color: var(--soft); font-size: .875rem; margin-top: 3rem; }
 figure { margin: 1.5rem 0; }
 figcaption { color: var(--soft); font-size: .875rem; margin-top: .6rem; max-width: 50rem; }
 .wide { overflow-x: auto; }
@@ -38,6 +41,7 @@ svg { height: auto; max-width: 100%; }
   th, td { padding: .1rem .25rem; }
   tbody th { min-width: 6rem; }
   .wide { overflow: visible; }
+  nav { display: none; }
   tbody, figure > svg { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
 }
@@ -54,6 +58,9 @@ def to_html(document: Document, mark: str, files: Iterable[str] = ()) -> str:
         files: Names of those that belong to it.
     """
     blocks = "\n".join(map(_block, document.blocks))
+    sections = [block.text for block in document.blocks if isinstance(block, Heading) and block.level == 2]
+    links = "".join(f'<li><a href="#{_anchor(text)}">{escape(text)}</a></li>' for text in sections)
+    contents = f"<nav><ul>{links}</ul></nav>\n" if len(sections) > 2 else ""
     title = escape(document.title)
     styles = dict.fromkeys(block.style for block in document.blocks if isinstance(block, Rendered))
     return f"""<!DOCTYPE html>
@@ -68,7 +75,8 @@ def to_html(document: Document, mark: str, files: Iterable[str] = ()) -> str:
 </head>
 <body>
 <h1>{title}</h1>
-{blocks}
+{contents}{blocks}
+<footer><p>{escape(colophon())}</p></footer>
 </body>
 </html>
 """
@@ -77,16 +85,23 @@ def to_html(document: Document, mark: str, files: Iterable[str] = ()) -> str:
 def _block(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"<h{level}>{escape(text)}</h{level}>"
+            anchor = f' id="{_anchor(text)}"' if level == 2 else ""
+            return f"<h{level}{anchor}>{escape(text)}</h{level}>"
         case Bullets(texts):
             return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>"
         case Table():
             return _figure(f'<div class="wide">{_table(block)}</div>', block.caption)
         case Figure():
-            return _figure(block.svg, block.caption)
+            return _figure(
+                block.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(block.alt)}" ', 1), block.caption
+            )
         case Rendered():
             return block.html
     return f"<p>{escape(block)}</p>"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"\W+", "-", heading.lower()).strip("-")
 
 
 def _figure(content: str, caption: str) -> str:

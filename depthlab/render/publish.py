@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from html import unescape
 from pathlib import Path
 
-from depthlab.analysis.records import LeftOut
+from depthlab.analysis.survey import LeftOut
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 from depthlab.render.document import Block, Bullets, Document, Figure, Heading
@@ -53,7 +53,7 @@ def publish(name: str, to: str, document: Document, left_out: Sequence[LeftOut],
 def _missing(left_out: Sequence[LeftOut]) -> list[Block]:
     if not left_out:
         return []
-    return [Heading("What is left out"), Bullets([f"{run.directory}: {run.reason}" for run in left_out])]
+    return [Heading("What is left out"), Bullets([f"{other.path}: {other.reason}" for other in left_out])]
 
 
 def _files_of(page: str) -> set[str]:

@@ -16,13 +16,12 @@ JOINT = "·"
 """Between the pieces of one word."""
 
 
-def print_inspection(console: Console, inspection: Inspection, deepest: int) -> None:
+def print_inspection(console: Console, inspection: Inspection) -> None:
     """Print a text, as wide as the console, and what was found.
 
     Args:
         console: where to; without colours the numbers remain.
-        inspection: the text.
-        deepest: the depth of the strongest colour.
+        inspection: the text; the cap has the strongest colour.
     """
     for line in _lines(inspection.pieces, console.width):
         for row in range(_rows(line[0])):
@@ -30,7 +29,9 @@ def print_inspection(console: Console, inspection: Inspection, deepest: int) -> 
             for number, piece in enumerate(line):
                 if number:
                     text.append(" " if piece.starts_word or row else JOINT, "dim")
-                text.append(_fit(_cells(piece)[row], _width(piece)), None if row else _colour(piece.depth, deepest))
+                text.append(
+                    _fit(_cells(piece)[row], _width(piece)), None if row else _colour(piece.depth, inspection.cap)
+                )
             text.rstrip()
             console.print(text, soft_wrap=True)
         console.print()
@@ -56,8 +57,8 @@ def _fit(cell: str, width: int) -> str:
     return cell + " " * (width - cell_len(cell))
 
 
-def _colour(depth: int, deepest: int) -> Style:
-    share = (depth - 1) / max(deepest - 1, 1)
+def _colour(depth: int, cap: int) -> Style:
+    share = (depth - 1) / max(cap - 1, 1)
     red, green, blue = (round(low + share * (high - low)) for low, high in zip(SHALLOW, DEEP, strict=True))
     return Style(color=Color.from_rgb(0, 0, 0), bgcolor=Color.from_rgb(red, green, blue))
 

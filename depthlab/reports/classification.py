@@ -2,16 +2,8 @@
 
 from collections.abc import Mapping
 
-SCORES = {  # tag: name in the table
-    "score": "score",
-    "accuracy": "accuracy",
-    "accuracy_mismatched": "accuracy, mismatched",
-    "f1": "F1",
-    "matthews_corrcoef": "Matthews correlation",
-    "spearman": "Spearman correlation",
-    "pearson": "Pearson correlation",
-    "glue_score": "GLUE's own score",
-}
+from depthlab.analysis.choice import SCORES
+
 DEPTHS = {"depth/all": "all tokens", "depth/cls": "[CLS]", "depth/sep": "[SEP]", "depth/plain": "plain"}
 LABEL = "depth/label/"
 MOST_LABELS = 20

@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import RunRecord, read_runs
+from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.glue_tasks import TASKS
-from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
-from depthlab.render.publish import publish
-from depthlab.reports.classification import SCORES
+from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""
@@ -35,22 +33,6 @@ ROWS = {  # name in the table: column of the summary, and the factor to the tabl
     "token-iterations (millions)": ("token_iterations", 1e-6),
 }
 METRICS = [name for name in SCORES if name not in ("score", "glue_score")]
-
-
-def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
-    """The table of GLUE: every task and model, best of the grid on dev, over seeds, beside the paper's numbers.
-
-    Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
-        to: Folder for the report: `glue.md`, `glue.csv` and `glue.html`. An earlier one there is replaced.
-
-    Raises:
-        UserError: There is no finished run of a GLUE task, or the report can't be written.
-    """
-    records, left_out = read_runs(runs)
-    blocks, table = glue_blocks(records)
-    document = Document("GLUE: adaptive depth on the development sets", blocks)
-    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
 
 
 def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
@@ -128,29 +110,37 @@ def published() -> pd.DataFrame:
 
 
 def _scores_table(summary: pd.DataFrame) -> Table:
-    metrics = {task: SCORES[TASKS[task].metrics[0]].removesuffix(" correlation") for task in (*AVERAGED, "wnli")}
-    rows = [_row("", "metric", metrics)]
+    """Models below each other, tasks that were tried side by side, the paper's below."""
+    tasks = [task for task in (*AVERAGED, "wnli") if task in set(summary.task)]
+    metrics = {task: SCORES[TASKS[task].metrics[0]].removesuffix(" correlation") for task in tasks}
+    rows = [["", "metric", *metrics.values(), "-"]]
     highest = summary.groupby("task").score_median.max() if summary.model.nunique() > 1 else {}
     means = averages(summary).set_index("model")
+
+    def add(model: str, name: str, cells: Mapping[str, str], average: str = "-") -> None:
+        """A row, unless it is not a model's first and there is nothing in it."""
+        row = [*(cells.get(task, "-") for task in tasks), average]
+        if model or {*row} != {"-"}:
+            rows.append([model, name, *row])
+
     for model, found in summary.groupby("model", sort=False):
         by_task = found.set_index("task")
         mean = means.loc[model] if model in means.index else None
         several = by_task[by_task.seeds > 1]
         spread = {task: f"{row.score_min:.1f}..{row.score_max:.1f}" for task, row in several.iterrows()}
-        block = []
         for name, (column, factor) in ROWS.items():
             cells = {task: dashed(value * factor) for task, value in by_task[column].items()}
-            if column == "score_median":
+            is_first = column == "score_median"
+            if is_first:
                 best = [task for task in cells if by_task.score_median[task] == highest.get(task)]
                 cells |= {task: Strong(cells[task]) for task in best}
-            block.append(_row("", name, cells, _average(mean, column, factor)))
-        block[0] = [model, *block[0][1:]]
-        block.insert(1, _row("", "lowest..highest seed", spread))
-        block.append(_row("", "seeds", {task: str(count) for task, count in by_task.seeds.items()}))
-        rows += block
+            add(model if is_first else "", name, cells, _average(mean, column, factor))
+            if is_first:
+                add("", "lowest..highest seed", spread)
+        add("", "seeds", {task: str(count) for task, count in by_task.seeds.items()})
     for model, (average, scores) in PAPER.items():
         texts = ["/".join(map(str, scores[:2])), *map(str, scores[2:])] if scores else []
-        rows.append(_row(model, "TEST set", dict(zip(AVERAGED, texts, strict=bool(texts))), str(average)))
+        add(model, "TEST set", dict(zip(AVERAGED, texts, strict=bool(texts))), str(average))
     caption = (
         "Scores in percent, ours on the development sets. For each task the configuration (learning rate, batch, "
         "number of epochs) with the highest mean over seeds was chosen, and its seeds are shown: median, lowest and "
@@ -164,12 +154,8 @@ def _scores_table(summary: pd.DataFrame) -> Table:
         "all layers. The paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
         "the first author's thesis, which do not reproduce these averages exactly (MNLI: matched/mismatched)."
     )
-    header = _row("model", "", {task: TASKS[task].folder for task in metrics}, "average")
+    header = ["model", "", *(TASKS[task].folder for task in tasks), "average"]
     return Table(caption, header, rows, left=2)
-
-
-def _row(model: str, name: str, by_task: Mapping[str, str], average: str = "-") -> list[str]:
-    return [model, name, *(by_task.get(task, "-") for task in AVERAGED), average, by_task.get("wnli", "-")]
 
 
 def _average(mean: pd.Series | None, column: str, factor: float) -> str:

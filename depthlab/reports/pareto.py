@@ -7,14 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
-from depthlab.analysis.records import read_runs
+from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.glue_tasks import TASKS
-from depthlab.render.document import Document, Heading, Table, dashed
+from depthlab.render.document import Block, Heading, Table, dashed
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
-from depthlab.render.publish import publish
-from depthlab.reports.classification import SCORES
 from depthlab.reports.glue import AVERAGED
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
@@ -23,25 +21,12 @@ SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")
 MEASURED = ("score", "depth", "milliseconds")
 
 
-def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
-    """The depth-quality curve: score against mean depth and against time, adaptive models beside fixed depths.
-
-    Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
-        to: Folder for the report: `pareto.md`, `pareto.csv`, `pareto.png` and `pareto.html`. An earlier one there is
-            replaced.
-
-    Raises:
-        UserError: There is no finished run of a GLUE task, or the report can't be written.
-    """
-    records, left_out = read_runs(runs)
+def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
+    """The curves and their points; and the points as a table of numbers."""
     models = tell_apart(records)
     names = name_models(models)
     points = summarize(choose(epochs_table(records, names)), families(names, models))
-    figure = embed(draw(points), _caption(points), "pareto.png")
-    blocks = [figure, Heading("The points"), _table(points)]
-    others = {"pareto.csv": points.to_csv(index=False)}
-    publish("pareto", to, Document("Depth and quality", blocks), left_out, others)
+    return [embed(draw(points), _caption(points), "pareto.png"), Heading("The points"), _table(points)], points
 
 
 def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
@@ -138,6 +123,10 @@ def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: 
             capsize=2,
             **style,
         )
+        for point in line[line[f"{measured}_median"].notna()].itertuples():
+            where = (getattr(point, f"{measured}_median"), point.score_median)
+            text = f"{point.setting} {point.value:g}" if point.setting else ""
+            axes.annotate(text, where, (4, 4), textcoords="offset points", fontsize=7, color=style["color"])
     if not points[f"{measured}_median"].notna().any():
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
     axes.grid(color=LINE, linewidth=0.6)
@@ -155,8 +144,8 @@ def _caption(points: pd.DataFrame) -> str:
         "Score on the development set against mean depth, and against the time that the model takes for an example "
         "in validation, without loading and metrics. A point is a model, in the best of its configurations (learning "
         "rate, batch, epochs; by the mean over seeds): the medians of its runs, one a seed, with bars from the "
-        "lowest to the highest. Along a line of adaptive models tau differs, as the table has it. A control, which "
-        "passes over each text twice, has no time. Times can be "
+        "lowest to the highest. Beside a point stands what differs along its line: tau, or the fixed depth. A "
+        "control, which passes over each text twice, has no time. Times can be "
         "compared where the runs had the same machine, nothing beside them, and the same batch"
     )
     batches = sorted(set(points.batch_size))

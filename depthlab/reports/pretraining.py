@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from depthlab.render.document import Table
+from depthlab.render.document import Table, with_bounds
 
 ROWS: dict[str, tuple[str, float]] = {  # name in the table: tag, and the factor to the table's unit
     "MLM accuracy (%)": ("accuracy/mlm", 100.0),
@@ -58,7 +58,5 @@ def _cell(values: Mapping[str, float], tag: str, factor: float) -> str:
     if value is None:
         return "-"
     bounds = [values.get(f"val/{tag.replace('depth/', f'depth_{bound}/')}") for bound in ("low", "high")]
-    interval = (
-        " [{:.2f}, {:.2f}]".format(*map(float, bounds)) if tag.startswith("depth/") and None not in bounds else ""
-    )
-    return f"{float(value) * factor:.2f}{interval}"
+    low, high = bounds if tag.startswith("depth/") else (None, None)
+    return with_bounds(float(value) * factor, low, high, ".2f")

@@ -8,13 +8,12 @@ from functools import partial
 import pandas as pd
 
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import RunRecord, read_runs
-from depthlab.callbacks.best import best_epoch
+from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.probing import FILES
-from depthlab.render.document import Block, Bullets, Document, Heading, Strong, Table, dashed
-from depthlab.render.publish import publish
+from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
+from depthlab.run.directory import best_epoch
 
-TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
+PAPER_TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
 """The paper's, in its order."""
 
 PAPER: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -36,34 +35,13 @@ ROWS = {  # name in the table: column of the summary, and how it is written
 }
 
 
-def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> None:
-    """The table of probing: every task and model, best epoch on dev, over seeds, beside the paper's numbers.
-
-    Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
-        to: Folder for the report: `probing.md`, `probing.csv` and `probing.html`. An earlier one there is replaced.
-
-    Raises:
-        UserError: There is no finished run of a probing task, or the report can't be written.
-    """
-    records, left_out = read_runs(runs, "probing")
-    title = "Probing: what the model knows of a sentence, and how deep it goes for it"
-    publish(
-        "probing",
-        to,
-        Document(title, probing_blocks(records)),
-        left_out,
-        {"probing.csv": summarize(records).to_csv(index=False)},
-    )
-
-
-def probing_blocks(records: Sequence[RunRecord]) -> list[Block]:
-    """The table, and what a reader would not guess from it."""
+def probing_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
+    """The table, and what a reader would not guess from it; and its numbers, as :func:`summarize` has them."""
     summary = summarize(records)
     blocks: list[Block] = [_table(summary)]
     if notes := [*_notes(summary)]:
         blocks += [Heading("To know"), Bullets(notes)]
-    return blocks
+    return blocks, summary
 
 
 def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -122,7 +100,7 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _table(summary: pd.DataFrame) -> Table:
     """Models below each other, tasks side by side, the paper's below."""
-    tasks = [task for task in FILES if task in (*TASKS, *summary.task)]
+    tasks = [task for task in FILES if task in (*PAPER_TASKS, *summary.task)]
     of_task = summary.groupby("task")
     are_comparable = (of_task.size() > 1) & (of_task.examples.nunique() == 1)
     highest = of_task.test_median.max().where(are_comparable)
@@ -143,8 +121,8 @@ def _table(summary: pd.DataFrame) -> Table:
                 }
                 rows.append(_row("", "lowest..highest seed", spread, tasks))
     for model, (accuracies, depths) in PAPER.items():
-        rows.append(_row(model, "test accuracy", dict(zip(TASKS, map(str, accuracies), strict=False)), tasks))
-        rows.append(_row("", "mean depth: all tokens", dict(zip(TASKS, map(str, depths), strict=True)), tasks))
+        rows.append(_row(model, "test accuracy", dict(zip(PAPER_TASKS, map(str, accuracies), strict=False)), tasks))
+        rows.append(_row("", "mean depth: all tokens", dict(zip(PAPER_TASKS, map(str, depths), strict=True)), tasks))
     caption = (
         "Accuracy in percent, of the epoch of each run that is best on dev, the first of equals: the choice flatters "
         "dev's accuracy, not the test's. Bold: the highest of ours, where all "

@@ -1,17 +1,17 @@
 """What pre-training and other runs did: their sections of the page about runs."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os.path import abspath
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-import yaml
 
 from depthlab.analysis.names import run_directory, shorten
-from depthlab.analysis.records import CONFIG, RESULTS, LeftOut
+from depthlab.analysis.survey import LeftOut
 from depthlab.data.corpora.corpus import as_sources
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
@@ -20,6 +20,7 @@ from depthlab.render.document import Block, Table, dashed
 from depthlab.render.figures import embed
 from depthlab.render.fixed_point import READINGS, fixed_point_panels
 from depthlab.reports.pretraining import table_1
+from depthlab.run.directory import FinishedRun, hold
 from depthlab.run.logs import read_scalars
 
 LANGUAGE_MODELS = ("pretraining", "retrofit")
@@ -28,21 +29,31 @@ LANGUAGE_MODELS = ("pretraining", "retrofit")
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has ended.
-
-    Attributes:
-        name: As short as it can be.
-        directory: The run's.
-        config: Its settings.
-        results: What `results.json` says.
-        model: Configuration of the exported model; empty where depthlab exports none, since its tokens have no depth.
-    """
+    """A run that has ended, and what to call it."""
 
     name: str
-    directory: Path
-    config: dict[str, Any]
-    results: dict[str, Any]
-    model: dict[str, Any]
+    """As short as it can be."""
+    finished: FinishedRun
+
+    @property
+    def directory(self) -> Path:
+        """The run's."""
+        return self.finished.directory.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its settings."""
+        return self.finished.config
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What it measured."""
+        return self.finished.results
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Configuration of the exported model; empty where there is none."""
+        return self.finished.model
 
     @property
     def is_language_model(self) -> bool:
@@ -55,49 +66,32 @@ class Run:
         kind, task = self.config["task"], self.results.get("task")
         return f"{kind}: {task}" if task else kind
 
+    @cached_property
+    def scalars(self) -> dict[str, pd.Series]:
+        """What it has logged, by tag."""
+        return read_scalars(self.directory)
 
-def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
-    """All runs at and under some paths, language models first.
 
-    Raises:
-        UserError: A path does not exist.
+def name_runs(finished: Sequence[FinishedRun]) -> tuple[list[Run], list[LeftOut]]:
+    """Runs with names, language models first; and those whose corpus is not known.
+
+    Args:
+        finished: as :func:`~depthlab.analysis.survey.survey` has them.
     """
-    directories: dict[Path, Path] = {}  # what it really is: as it was named first
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"{path} does not exist; name run directories, folders that hold some, or tables")
-        for file in path.rglob(CONFIG):
-            directories.setdefault(file.parent.resolve(), file.parent)
-    names = shorten(map(abspath, directories.values()))  # of "." too
+    names = shorten(abspath(run.directory.path) for run in finished)  # of "." too
     runs, left_out = [], []
-    for directory in sorted(directories.values()):
+    for one in finished:
+        run = Run(names[abspath(one.directory.path)], one)
         try:
-            runs.append(_read(names[abspath(directory)], directory))
+            if run.is_language_model:
+                hold(run.config["data"], {"corpus": object}, one.directory.config.name)
+                hold(run.results["data"], {"documents": int, "tokens": int}, one.directory.results.name)
+                as_sources(run.config["data"]["corpus"])
         except UserError as error:
-            left_out.append(LeftOut(directory, str(error)))
+            left_out.append(LeftOut(run.directory, str(error)))
+        else:
+            runs.append(run)
     return sorted(runs, key=lambda run: not run.is_language_model), left_out
-
-
-def _read(name: str, directory: Path) -> Run:
-    try:
-        config = yaml.safe_load((directory / CONFIG).read_text())
-        if not isinstance(config, dict) or "task" not in config:
-            raise UserError(f"its {CONFIG} is not one that a run writes")
-        if not (directory / RESULTS).is_file():
-            raise UserError(f"unfinished or failed: it has no {RESULTS}")
-        results = json.loads((directory / RESULTS).read_text())
-        exported = directory / "model" / "config.json"
-        run = Run(name, directory, config, results, json.loads(exported.read_text()) if exported.is_file() else {})
-        _row(run)
-    except UserError:
-        raise
-    except KeyError as error:
-        raise UserError(f"{RESULTS} or {CONFIG} has no {error}: it is not a run of this version") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot be read: {' '.join(str(error).split())}") from None
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{RESULTS} or {CONFIG} is not what a run writes ({error})") from None
-    return run
 
 
 def trained_table(runs: Sequence[Run]) -> Table:
@@ -175,7 +169,7 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
     language_models = [run for run in runs if run.is_language_model]
     drawn = 0
     for run in language_models:
-        scalars = read_scalars(run.directory)
+        scalars = run.scalars
         if ALL in scalars and scalars[ALL].nunique() > 1:
             drawn += 1
             steps = run.config["trainer"]["log_every_n_steps"]
@@ -197,7 +191,7 @@ def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
     """
     drawn = 0
     for run in runs:
-        logged = {tag: values for tag, values in read_scalars(run.directory).items() if tag.startswith("fixed_point")}
+        logged = {tag: values for tag, values in run.scalars.items() if tag.startswith("fixed_point")}
         if logged:
             drawn += 1
             step = max(values.index[-1] for values in logged.values())

@@ -7,34 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthlab.analysis.confounds import CONFOUNDS, effects_table, label_effects, slopes_table
-from depthlab.analysis.labels import depth_by_label, label_table, paper_table, published, relations, stanford
+from depthlab.analysis.confounds import CONFOUNDS, label_effects
+from depthlab.analysis.labels import depth_by_label, relations, stanford
 from depthlab.analysis.names import name_models, run_directory, shorten, tell_apart
-from depthlab.analysis.records import RunRecord, read_record
-from depthlab.analysis.tokens import read_tokens
+from depthlab.analysis.records import RunRecord, as_record
 from depthlab.errors import UserError
 from depthlab.render.confound_figures import confound_figure, effects_figure
-from depthlab.render.document import Block, Bullets, Document, Figure, Heading
+from depthlab.render.document import Block, Bullets, Figure, Heading
 from depthlab.render.figures import embed
-from depthlab.render.publish import publish
+from depthlab.reports.confounds import effects_table, slopes_table
+from depthlab.reports.labels import label_table, paper_table, published
+from depthlab.run.directory import read_run
 
 NAMED = ("task", "halting", "model.warmup_steps")
 """Settings that the name of a fine-tuned model has, whatever else differs."""
-
-
-def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") -> None:
-    """Which words think longest: depth by relation and part of speech, the paper's Table 3 beside ours, confounds.
-
-    Args:
-        tables: Files in Parquet that `depthlab predict --dump` has written, of a model each or of several.
-        to: Folder for the report: `treebank.md`, `treebank.csv`, `treebank.html` and pictures, `treebank-*.png`. An
-            earlier one there is replaced.
-
-    Raises:
-        UserError: A table can't be read, or the report can't be written.
-    """
-    blocks, files = treebank_blocks(read_tokens([Path(table) for table in tables]))
-    publish("treebank", to, Document("Which words think longest", blocks), [], files)
 
 
 def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str]]:
@@ -111,7 +97,7 @@ def name_columns(checkpoints: Sequence[str]) -> tuple[dict[str, str], dict[str, 
 def _run_of(checkpoint: str) -> RunRecord | None:
     """The fine-tuning run that a checkpoint is of, where it has ended and can be read."""
     try:
-        return read_record(Path(run_directory(checkpoint)))
+        return as_record(read_run(Path(run_directory(checkpoint))))
     except UserError:
         return None
 

@@ -1,7 +1,6 @@
 """What all tasks share: steps that stay whole, the optimiser and its schedule, the configuration beside the weights."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -72,15 +71,6 @@ class Task(LightningModule):
     def facts(self) -> dict[str, Any]:
         """What `results.json` says of a run beside its numbers."""
         return {}
-
-    def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
-        """What has been measured, as a Markdown table.
-
-        Args:
-            values: by tag, those of other stages too.
-            stage: the first part of the tags to show.
-        """
-        raise NotImplementedError
 
     def setup(self, stage: str) -> None:
         """Hold the trainer's settings against each other.

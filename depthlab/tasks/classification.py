@@ -1,6 +1,6 @@
 """Fine-tuning: classes of texts or of pairs of texts, or a number for them, with the ponder cost in the loss."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,9 @@ from depthlab.errors import UserError
 from depthlab.metrics import LabelDepthMetric
 from depthlab.metrics.glue import GlueMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification
-from depthlab.models.checkpoint import DepthSettings, find_run, load_checkpoint
+from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.imposed import imposed_depths
-from depthlab.reports.classification import scores_table
+from depthlab.run.directory import find_checkpoint
 from depthlab.tasks.base import Task, check_fit
 from depthlab.tasks.controls import DepthControl, control_depths
 
@@ -107,10 +107,6 @@ class ClassificationTask(Task):
             "batch_size": self.trainer.datamodule.batch_size,
             **({} if self.depth_control is None else {"control": self.depth_control}),
         }
-
-    def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
-        """Scores and depths."""
-        return scores_table(self.task, values, stage)
 
     def setup(self, stage: str) -> None:
         """Hold the data against the model.
@@ -293,7 +289,7 @@ def _load_model(
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "single_label_classification" if labels else "regression",
     }
-    config = AdaptiveAlbertConfig() if find_run(checkpoint) else _read_config(checkpoint)
+    config = AdaptiveAlbertConfig() if find_checkpoint(checkpoint) else _read_config(checkpoint)
     if config.model_type in OUR_TYPES:
         if dropout is not None:
             settings["classifier_dropout_prob"] = dropout

@@ -1,6 +1,5 @@
 """Pre-training: masked language modelling, sentence order prediction, and the ponder cost, per global batch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
-from depthlab.render.document import to_markdown
-from depthlab.reports.pretraining import table_1
 from depthlab.tasks.base import Task
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels", "sentence_order_label")
@@ -76,10 +73,6 @@ class MaskedLanguageModelling(Task):
                 f"{config.max_position_embeddings}: lower the first or raise the second"
             )
         super().setup(stage)
-
-    def table(self, values: Mapping[str, Any], stage: str = "val") -> str:
-        """The paper's Table 1."""
-        return to_markdown(table_1({"this run": values}))
 
     @property
     def time_penalty(self) -> float:

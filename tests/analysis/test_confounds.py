@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from depthlab.analysis.confounds import CONFOUNDS, effects_table, label_effects, slopes_table
+from depthlab.analysis.confounds import CONFOUNDS, label_effects
 from depthlab.errors import UserError
 from depthlab.render.confound_figures import BINS, binned_depth, confound_figure, effects_figure
 from depthlab.render.document import Document
 from depthlab.render.figures import COLOURS
+from depthlab.reports.confounds import effects_table, slopes_table
 from tests.analysis.token_tables import token_table
 
 PLANTED = {"frequency": -0.7, "position": 0.05, "pieces": 0.4, "loss": 0.3, "sentence_length": -0.1}

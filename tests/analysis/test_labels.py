@@ -6,21 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from depthlab.analysis.labels import (
-    PAPER,
-    PAPER_BOLD,
-    STANFORD,
-    depth_by_label,
-    label_table,
-    paper_table,
-    published,
-    relations,
-    standing_out,
-    stanford,
-)
+from depthlab.analysis.labels import STANFORD, depth_by_label, relations, standing_out, stanford
 from depthlab.analysis.tokens import read_tokens, write_tokens
 from depthlab.errors import UserError
 from depthlab.render.document import Document, Strong
+from depthlab.reports.labels import PAPER, PAPER_BOLD, label_table, paper_table, published
 from tests.analysis.token_tables import token_table
 
 

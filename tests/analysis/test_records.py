@@ -6,20 +6,22 @@ import pytest
 import yaml
 
 from depthlab.analysis.names import name_models, natural_order, tell_apart
-from depthlab.analysis.records import read_record, read_runs
+from depthlab.analysis.records import as_record, read_records
+from depthlab.analysis.survey import survey
 from depthlab.errors import UserError
+from depthlab.run.directory import read_run
 from tests.reports.synthetic import MODEL, write_run
 
 
 def names_of(folder):
-    records, left_out = read_runs([str(folder)])
+    records, left_out = read_records(survey([str(folder)]), "glue")
     assert not left_out
     return dict(zip([record.directory.name for record in records], name_models(tell_apart(records)), strict=True))
 
 
 def test_a_record_has_what_the_run_has_left(tmp_path):
     write_run(tmp_path / "run", [0.5, 0.75], learning_rate=5e-5, batch_size=16, seed=3, token_iterations=77)
-    record = read_record(tmp_path / "run")
+    record = as_record(read_run(tmp_path / "run"))
     assert (record.task, record.learning_rate, record.batch_size, record.seed) == ("rte", 5e-5, 16, 3)
     assert record.model == MODEL and (record.tokens, record.token_iterations) == (1000, 77)
     assert [epoch["val/score"] for epoch in record.epochs] == [0.5, 0.75]
@@ -35,14 +37,14 @@ def test_without_depths_every_token_passes_all_layers(tmp_path):
     results = json.loads((run / "results.json").read_text())
     del results["token_iterations"]
     (run / "results.json").write_text(json.dumps(results))
-    assert read_record(run).token_iterations == 6 * 1000
+    assert as_record(read_run(run)).token_iterations == 6 * 1000
 
 
 def test_runs_lie_at_any_depth_and_count_once(tmp_path):
     write_run(tmp_path / "a", [0.5], seed=0)
     write_run(tmp_path / "sweep/deep/b", [0.5], seed=1)
     write_run(tmp_path / "sweep/b/model", [0.5], seed=2)
-    records, left_out = read_runs([str(tmp_path), str(tmp_path / "a"), str(tmp_path / "sweep/../a")])
+    records, left_out = read_records(survey([str(tmp_path), str(tmp_path / "a"), str(tmp_path / "sweep/../a")]), "glue")
     assert [record.seed for record in records] == [0, 2, 1] and not left_out
 
 
@@ -69,7 +71,7 @@ def broken(tmp_path):
         "epochs": "no validated epoch",
         "field": "no 'learning_rate'",
         "pretraining": "its task is None, none of GLUE's or of probing",
-        "list": "not what a run writes",
+        "list": "not what a run writes (it holds no names)",
         "yaml": "cannot be read",
         "unsettled": "no config.yaml",
         "unfinished": "unfinished or failed: it has no results.json",
@@ -81,9 +83,9 @@ def broken(tmp_path):
 def test_what_is_left_out_is_listed(tmp_path):
     expected = broken(tmp_path)
     write_run(tmp_path / "zz", [0.5], seed=100 + len("twice"))
-    records, left_out = read_runs([str(tmp_path)])
+    records, left_out = read_records(survey([str(tmp_path)]), "glue")
     assert [record.directory.name for record in records] == ["twice"]
-    found = {run.directory.name: run.reason for run in left_out}
+    found = {other.path.name: other.reason for other in left_out}
     assert found.keys() == expected.keys()
     for name, reason in expected.items():
         assert reason in found[name], (name, found[name])
@@ -91,12 +93,12 @@ def test_what_is_left_out_is_listed(tmp_path):
 
 def test_nothing_to_read(tmp_path):
     with pytest.raises(UserError, match="no finished run of a GLUE task"):
-        read_runs([str(tmp_path)])
-    with pytest.raises(UserError, match="no such directory"):
-        read_runs([str(tmp_path / "none")])
+        read_records(survey([str(tmp_path)]), "glue")
+    with pytest.raises(UserError, match="does not exist"):
+        read_records(survey([str(tmp_path / "none")]), "glue")
     broken(tmp_path / "broken")
     with pytest.raises(UserError, match=r"no finished run .*: .*no validated epoch"):
-        read_runs([str(tmp_path / "broken/epochs")])
+        read_records(survey([str(tmp_path / "broken/epochs")]), "glue")
 
 
 def test_one_model_is_called_by_its_checkpoint_alone(tmp_path):
@@ -179,7 +181,7 @@ def test_a_configuration_may_leave_depth_out(tmp_path):
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["model"]["depth"] = None
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert read_record(run).model == MODEL
+    assert as_record(read_run(run)).model == MODEL
 
 
 def test_numbers_in_names_sort_as_numbers():

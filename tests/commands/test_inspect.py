@@ -23,6 +23,7 @@ from tests.models.variants import build
 from tests.runs import write_bert
 from tests.test_cli import error_of
 
+PALE, STRONG = (255, 243, 224), (230, 97, 0)
 TEXT = "The crows circled above [MASK], unbelievably."
 
 
@@ -109,7 +110,20 @@ def test_the_terminal_with_colours(capsys, monkeypatch, checkpoint):
     main(["inspect", TEXT, f"--checkpoint={checkpoint}"])
     printed = capsys.readouterr().out
     _, depths, *_ = by_hand(checkpoint, TEXT)
-    assert printed.count("48;2;230;97;0m") == depths.count(max(depths)), "the deepest have the strongest colour"
+    cap = 4
+    for depth in set(depths):  # the strongest colour is the cap's, whatever this text's deepest piece
+        share = (depth - 1) / (cap - 1)
+        colour = ";".join(str(round(pale + share * (strong - pale))) for pale, strong in zip(PALE, STRONG, strict=True))
+        assert printed.count(f"48;2;{colour}m") == depths.count(depth)
+
+
+def test_an_unknown_piece_shows_what_the_text_has(checkpoint):
+    inspector = Inspector(load_as_saved(str(checkpoint)), AutoTokenizer.from_pretrained(checkpoint))
+    shown = inspector("The crow 雪 circled.\tA 山 too")
+    unknown = inspector.tokenizer.convert_tokens_to_ids("雪")
+    assert unknown == inspector.tokenizer.unk_token_id
+    texts = [piece.text for piece in shown.pieces]
+    assert "雪" in texts and "山" in texts and inspector.tokenizer.unk_token not in texts
 
 
 def test_the_page(capsys, tmp_path, checkpoint):

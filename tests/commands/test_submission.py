@@ -5,7 +5,8 @@ import zipfile
 
 import pytest
 
-from depthlab.analysis.records import read_runs
+from depthlab.analysis.records import read_records
+from depthlab.analysis.survey import survey
 from depthlab.cli import main
 from depthlab.commands import submission as module
 from depthlab.commands.submission import check_predictions, choose_runs, submission
@@ -81,7 +82,7 @@ def test_a_best_state_of_other_epochs_is_pointed_out(tmp_path, runs, predicted, 
 
 def test_one_of_several_models(tmp_path, runs):
     write_run(runs / "fixed", [0.1, 0.9], "rte", model={"halting": "fixed"})
-    records, _ = read_runs([str(runs)])
+    records, _ = read_records(survey([str(runs)]), "glue")
     with pytest.raises(UserError, match=r"2 models: choose one with --model, 'nano, adaptive', 'nano, fixed depth'"):
         choose_runs(records)
     with pytest.raises(UserError, match="no such model, only 'nano, adaptive', "):

@@ -11,12 +11,13 @@ import yaml
 from matplotlib.figure import Figure as Canvas
 from torch.utils.tensorboard import SummaryWriter
 
+from depthlab.analysis.survey import survey
 from depthlab.cli import main
+from depthlab.commands.report import page
 from depthlab.errors import UserError
 from depthlab.render.depth_curves import depth_curves
 from depthlab.reports import trained
-from depthlab.reports.page import page
-from depthlab.reports.trained import find_runs, trained_table
+from depthlab.reports.trained import name_runs, trained_table
 from depthlab.run.logs import read_scalars
 from tests.analysis.token_tables import token_table
 from tests.glue_runs import write_checkpoint
@@ -70,7 +71,7 @@ def pretrained(tmp_path_factory):
 
 def sections(markdown):
     """Text by heading."""
-    parts = markdown.split("\n## ")[1:]
+    parts = markdown.rpartition("\n\ndepthlab ")[0].split("\n## ")[1:]
     return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
 
 
@@ -154,7 +155,7 @@ def test_the_fixed_point_is_of_the_last_validation_alone(pretrained, tmp_path, m
                 writer.add_scalar(f"{reading}/plain/{n}", 0.125, STEPS - 10)
     drawn = []
     monkeypatch.setattr(trained, "fixed_point_panels", lambda tables, tokens: drawn.append(tables) or Canvas())
-    runs, _ = find_runs([str(run)])
+    runs, _ = name_runs(survey([str(run)]).runs)
     (figure,) = trained.fixed_point_figures(runs)
     table = drawn[0]["fixed_point_running"]
     assert table.shape == (7, CAP) and f"step {STEPS}:" in figure.caption
@@ -210,14 +211,15 @@ def test_bad_paths(tmp_path, capsys):
     assert "neither a finished run nor a table" in message and not (tmp_path / "report").exists()
     write_run(tmp_path / "run", [0.5])
     (tmp_path / "run/results.json").write_text('{"steps": ')
-    runs, left_out = find_runs([str(tmp_path)])
-    assert not runs and "cannot be read" in left_out[0].reason
+    found = survey([str(tmp_path)])
+    runs, _ = name_runs(found.runs)
+    assert not runs and "not JSON" in found.left_out[0].reason
     with pytest.raises(UserError, match="no run"):
         trained_table(runs)
 
 
 WRONG = {
-    "foreign": (lambda config, results: config.pop("task"), "its config.yaml is not one that a run writes"),
+    "foreign": (lambda config, results: config.pop("task"), "config.yaml has no 'task'"),
     "no steps": (lambda config, results: results.update(steps=None, epochs=None), "is not what a run writes"),
     "no seconds": (lambda config, results: results.pop("seconds"), "has no 'seconds': it is not a run of this version"),
     "no data": (lambda config, results: results.pop("data"), "has no 'data'"),
@@ -237,9 +239,10 @@ def test_a_run_that_lacks_something_is_listed(pretrained, tmp_path, name):
     change(config, results)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     (run / "results.json").write_text(json.dumps(results))
-    runs, left_out = find_runs([str(tmp_path)])
+    found = survey([str(tmp_path)])
+    runs, unnamed = name_runs(found.runs)
     assert [run.name for run in runs] == ["good"]
-    assert [(run.directory.name, reason in run.reason) for run in left_out] == [("bad", True)]
+    assert [(other.path.name, reason in other.reason) for other in found.left_out + unnamed] == [("bad", True)]
 
 
 def test_a_run_counts_once_and_has_a_name_however_it_is_named(tmp_path, monkeypatch):
@@ -247,5 +250,5 @@ def test_a_run_counts_once_and_has_a_name_however_it_is_named(tmp_path, monkeypa
     (tmp_path / "link").symlink_to(run)
     monkeypatch.chdir(run)
     for paths in ([".", "../rte", str(run)], [str(tmp_path / "link"), "."], [str(tmp_path), str(run)]):
-        runs, _ = find_runs(paths)
+        runs, _ = name_runs(survey(paths).runs)
         assert len(runs) == 1 and runs[0].name in ("rte", "link"), paths

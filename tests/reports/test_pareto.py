@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
+from depthlab.commands.report import pareto
 from depthlab.render.figures import COLOURS
-from depthlab.reports.pareto import pareto
 from tests.reports.synthetic import write_run
 from tests.reports.test_glue import Page
 

@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
+from depthlab.commands.report import probing
 from depthlab.errors import UserError
-from depthlab.reports.probing import PAPER, TASKS, probing
+from depthlab.reports.probing import PAPER, PAPER_TASKS
 from tests.reports.synthetic import write_run
 
 
@@ -60,7 +61,7 @@ def test_warm_ups_are_models_of_their_own_and_other_tasks_have_columns(tmp_path)
         (run / "results.json").write_text((run / "results.json").read_text().replace('"rte"', '"bigram_shift"'))
     table, rows = report(tmp_path / "runs", tmp_path / "report")
     assert table.model.tolist() == ["nano, adaptive, warm-up 200", "nano, adaptive, warm-up 3000"]
-    assert rows["model", ""] == [*TASKS, "bigram_shift"]
+    assert rows["model", ""] == [*PAPER_TASKS, "bigram_shift"]
     assert rows["nano, adaptive, warm-up 200", "test accuracy: median over seeds"] == ["-"] * 5, "not tested"
     assert rows["nano, adaptive, warm-up 200", "dev accuracy: median"][-1] == "50.0"
     assert rows["nano, adaptive, warm-up 200", "mean depth: all tokens"][-1] == "5.00", "of dev"

@@ -9,11 +9,12 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-import depthlab.models.export as export_module
 from depthlab.cli import main
+from depthlab.commands.export import export
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining
-from depthlab.models.export import export, write_card, write_export
+from depthlab.models.export import write_export
+from depthlab.reports.card import write_card
 from tests.models.exported import STEPS, tiny_tokenizer, write_run
 from tests.models.variants import HEADS, assert_equal_outputs, build, loaded, name_of
 from tests.runs import REPOSITORY
@@ -120,21 +121,19 @@ def test_a_halting_unit_that_still_rests_is_left_out(tmp_path, run_of):
     assert "5 iterations for every token" in (tmp_path / "out/README.md").read_text()
 
 
-def test_replaces_as_a_whole_or_not_at_all(tmp_path, run_of, monkeypatch):
+def test_replaces_as_a_whole_or_not_at_all(tmp_path, run_of):
     model = build(AdaptiveAlbertForPreTraining)
     checkpoint, target = run_of(model), tmp_path / "model"
-    assert write_export(checkpoint, target) == STEPS
+    assert write_export(checkpoint, target, write_card) == STEPS
     before = {path.name: path.read_bytes() for path in target.iterdir()}
 
     def no_space(*arguments):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(export_module, "write_card", no_space)
-        with pytest.raises(UserError, match="No space"):
-            write_export(checkpoint, target, "float16")
+    with pytest.raises(UserError, match="No space"):
+        write_export(checkpoint, target, no_space, "float16")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
-    write_export(checkpoint, target, "float16")
+    write_export(checkpoint, target, write_card, "float16")
     assert (target / "model.safetensors").stat().st_size < len(before["model.safetensors"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
 

@@ -1,0 +1,25 @@
+"""The command `depthlab export`."""
+
+from pathlib import Path
+
+from depthlab.errors import UserError
+from depthlab.models.export import Dtype, write_export
+from depthlab.reports.card import write_card
+from depthlab.run.directory import find_checkpoint
+
+
+def export(checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
+    """Write a run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, settings.
+
+    Args:
+        checkpoint: a run's directory, or the `last.ckpt` in it.
+        to: the directory to write; it must not exist yet, or be empty.
+        dtype: precision of the weights. Halting is decided in float32 whatever they are.
+
+    Raises:
+        UserError: the checkpoint is missing or not one of depthlab's; the directory is not empty or can't be written.
+    """
+    target = Path(to).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"--to {target} exists already: name another directory or remove it")
+    write_export(find_checkpoint(checkpoint) or Path(checkpoint), target, write_card, dtype)

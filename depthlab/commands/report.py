@@ -1,0 +1,98 @@
+"""The command `depthlab report`: what runs and tables show, as Markdown and as a page that needs no network."""
+
+from pathlib import Path
+
+from depthlab.analysis.records import read_records
+from depthlab.analysis.survey import survey
+from depthlab.analysis.tokens import read_tokens
+from depthlab.render.document import Document
+from depthlab.render.publish import publish
+from depthlab.reports.glue import glue_blocks
+from depthlab.reports.page import page_blocks
+from depthlab.reports.pareto import pareto_blocks
+from depthlab.reports.probing import probing_blocks
+from depthlab.reports.treebank import treebank_blocks
+
+
+def page(runs: list[str], to: str = "checkpoints/runs/report") -> None:
+    """One page about runs: what was trained, depths, fixed point, GLUE, probing, which words, sample sentences.
+
+    What there is nothing for is left out, with a note that says what would fill it.
+
+    Args:
+        runs: Run directories of `depthlab fit`, folders that hold such at any depth, and tables of a treebank
+            (`depthlab predict --dump FILE.parquet`), which may lie in those folders.
+        to: Folder for the report: `page.html`, `page.md` and its figures. An earlier one there is replaced.
+
+    Raises:
+        UserError: There is no run; a file is no table; or the report can't be written.
+    """
+    blocks, files, left_out = page_blocks(survey(runs))
+    publish("page", to, Document("Adaptive depth: what the runs show", blocks), left_out, files)
+
+
+def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
+    """The table of GLUE: every task and model, best of the grid on dev, over seeds, beside the paper's numbers.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        to: Folder for the report: `glue.md`, `glue.csv` and `glue.html`. An earlier one there is replaced.
+
+    Raises:
+        UserError: There is no finished run of a GLUE task, or the report can't be written.
+    """
+    records, left_out = read_records(survey(runs), "glue")
+    blocks, table = glue_blocks(records)
+    document = Document("GLUE: adaptive depth on the development sets", blocks)
+    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
+
+
+def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
+    """The depth-quality curve: score against mean depth and against time, adaptive models beside fixed depths.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        to: Folder for the report: `pareto.md`, `pareto.csv`, `pareto.png` and `pareto.html`. An earlier one there is
+            replaced.
+
+    Raises:
+        UserError: There is no finished run of a GLUE task, or the report can't be written.
+    """
+    records, left_out = read_records(survey(runs), "glue")
+    blocks, points = pareto_blocks(records)
+    publish("pareto", to, Document("Depth and quality", blocks), left_out, {"pareto.csv": points.to_csv(index=False)})
+
+
+def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> None:
+    """The table of probing: every task and model, best epoch on dev, over seeds, beside the paper's numbers.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        to: Folder for the report: `probing.md`, `probing.csv` and `probing.html`. An earlier one there is replaced.
+
+    Raises:
+        UserError: There is no finished run of a probing task, or the report can't be written.
+    """
+    records, left_out = read_records(survey(runs), "probing")
+    blocks, summary = probing_blocks(records)
+    document = Document("Probing: what the model knows of a sentence, and how deep it goes for it", blocks)
+    publish("probing", to, document, left_out, {"probing.csv": summary.to_csv(index=False)})
+
+
+def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") -> None:
+    """Which words think longest: depth by relation and part of speech, the paper's Table 3 beside ours, confounds.
+
+    Args:
+        tables: Files in Parquet that `depthlab predict --dump` has written, of a model each or of several.
+        to: Folder for the report: `treebank.md`, `treebank.csv`, `treebank.html` and pictures, `treebank-*.png`. An
+            earlier one there is replaced.
+
+    Raises:
+        UserError: A table can't be read, or the report can't be written.
+    """
+    blocks, files = treebank_blocks(read_tokens([Path(table) for table in tables]))
+    publish("treebank", to, Document("Which words think longest", blocks), [], files)
+
+
+KINDS = {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank}
+"""Of reports; without one, `depthlab report RUN ...` is the page."""

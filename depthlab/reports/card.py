@@ -1,0 +1,88 @@
+"""The model card of an exported run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoConfig
+
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.models.export import SETTINGS
+from depthlab.reports.measured import measured_table
+from depthlab.run.directory import RunDirectory
+
+
+def write_card(run_dir: Path, directory: Path, steps: int) -> None:
+    """Write the model card of an exported directory.
+
+    Args:
+        run_dir: the run, whose `results.json` the card is filled from.
+        directory: the exported model.
+        steps: how long it was trained; results of another step are not this model's, and are left out.
+    """
+    config = AutoConfig.from_pretrained(directory)
+    results_file, settings_file = RunDirectory(run_dir).results, directory / SETTINGS
+    results = json.loads(results_file.read_text()) if results_file.exists() else {}
+    results = results if results.get("steps") == steps else {}
+    settings = yaml.safe_load(settings_file.read_text()) if settings_file.exists() else {}
+    parts = [
+        "---\nlibrary_name: transformers\ntags: [adaptive-depth, albert, depthlab]\n---",
+        f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",
+        f"`{config.architectures[0]}`, weights in {str(config.dtype).removeprefix('torch.')}; {_depth(config)}. After "
+        "`import depthlab`, Hugging Face's `AutoModel` and its kin take this directory, and `pipeline` does.",
+        f"## Data\n\n{_data(results, settings)}",
+        f"## Results\n\n{_scores(results)}",
+    ]
+    if settings:
+        parts.append(
+            f"## Command\n\n`{SETTINGS}`, beside this card, holds every setting of the run; its paths are the run's "
+            f"own.\n\n```sh\ndepthlab fit --config {SETTINGS} --run_dir checkpoints/runs/again\n```"
+        )
+    (directory / "README.md").write_text("\n\n".join(parts) + "\n")
+
+
+def _depth(config: AdaptiveAlbertConfig) -> str:
+    if config.halting == "fixed":
+        return f"{config.num_hidden_layers} iterations for every token"
+    return (
+        f"at most {config.num_hidden_layers} iterations a token (`{config.act_update}`, `{config.act_cap}`, time "
+        f"penalty {config.time_penalty:g})"
+    )
+
+
+def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
+    lines = []
+    if settings.get("model", {}).get("checkpoint"):
+        lines.append(f"Started from `{Path(settings['model']['checkpoint']).name}`.")
+    if settings.get("data", {}).get("task"):
+        lines.append(f"Task: {settings['data']['task']}.")
+    corpus = settings.get("data", {}).get("corpus")
+    if corpus is not None:
+        sources = [source if isinstance(source, dict) else {"path": source} for source in _as_list(corpus)]
+        lines.append(f"Corpus: {', '.join(Path(source['path']).name for source in sources)}.")
+    data = results.get("data", {})
+    if {"documents", "tokens", "validation_documents"} <= data.keys():
+        lines.append(
+            f"{data['documents']:,} documents and {data['tokens']:,} tokens, {data['validation_documents']} documents "
+            "of it held out."
+        )
+    if "tokens" in results:
+        whole = results["epochs"][-1]["step"] if results.get("epochs") else results["steps"]
+        when = "in training" if whole == results["steps"] else f"in all {whole:,} steps of the run"
+        lines.append(
+            f"Seen {when}: {results['tokens']:,} tokens in {results['token_iterations']:,} token-iterations and "
+            f"{results['seconds']:,.0f} s."
+        )
+    return " ".join(lines) or "Not known."
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _scores(results: dict[str, Any]) -> str:
+    scores = {name: value for name, value in results.items() if name.startswith("val/")}
+    if not scores:
+        return "The run has not been evaluated at this step."
+    return measured_table(scores, results.get("task", "held out"))

@@ -1,0 +1,159 @@
+"""Tables of depth by label: models side by side, and the paper's Table 3 beside ours."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from depthlab.analysis.labels import STANFORD, most_frequent, standing_out
+from depthlab.analysis.permutation import PERMUTATIONS
+from depthlab.render.document import Strong, Table, dashed, with_bounds
+
+MOST_BESIDE = 4
+"""Models that tables show side by side; with more, they are below each other for every label."""
+
+PROBING = ("Tense", "SubjNum", "ObjNum", "TopConst")
+PAPER: dict[str, tuple[int, tuple[float, ...]]] = {
+    "punct": (121_000, (5.0, 4.8, 5.2, 6.7)),
+    "prep": (101_000, (4.6, 4.6, 5.4, 6.2)),
+    "pobj": (98_000, (4.5, 4.6, 5.4, 5.8)),
+    "det": (86_000, (4.5, 4.6, 5.1, 6.1)),
+    "nn": (81_000, (5.1, 5.4, 5.8, 6.7)),
+    "nsubj": (80_000, (5.3, 6.1, 5.9, 7.5)),
+    "amod": (66_000, (4.6, 4.9, 5.5, 6.1)),
+    "dobj": (49_000, (4.8, 5.0, 5.9, 6.1)),
+    "root": (44_000, (5.9, 6.1, 6.2, 7.9)),
+    "advmod": (37_000, (4.8, 4.8, 5.3, 6.8)),
+}
+"""Simoulin & Crabbé 2021, Table 3, by Stanford's label: tokens, and the mean depth of the model of each of PROBING."""
+PAPER_MEANS = (5.4, 5.4, 5.8, 7.2)
+PAPER_BOLD: dict[str, tuple[str, ...]] = {
+    "nn": ("ObjNum",),
+    "nsubj": PROBING,
+    "dobj": ("ObjNum",),
+    "root": PROBING,
+}
+"""As printed."""
+
+
+def label_table(summary: pd.DataFrame, name: str) -> Table:
+    """The most frequent labels, the models side by side.
+
+    Args:
+        summary: as :func:`depth_by_label` makes it.
+        name: what the labels are: "relation", "part of speech".
+    """
+    models = {model: of_model.set_index("label") for model, of_model in summary.groupby("model", sort=False)}
+    columns = ["pieces", "mean depth", "std", "from the rest", "p"]
+    shown = most_frequent(summary)
+    cells = {
+        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
+        for label in shown
+        for model, table in models.items()
+    }
+    caption = (
+        f"Iterations of the pieces of words by {name}, the {len(shown)} most frequent of {summary.label.nunique()}; "
+        "every piece of a word counts for the word's label. In brackets: 95 % interval from the bootstrap over "
+        "sentences. Std: of the pieces. Bold: the label's mean is over the average of the means of all labels, shown "
+        "or not, frequent or rare, by more than the standard deviation of these means. From the rest: how many "
+        "iterations deeper its pieces are than the other pieces of the same sentence. p: of that difference, in "
+        f"{PERMUTATIONS:,} permutations of labels among the words of a sentence, corrected for all labels of the model "
+        "(max-T); up to 0.05 the difference survives."
+    )
+    return compare(caption, name, columns, cells)
+
+
+def compare(caption: str, name: str, columns: Sequence[str], cells: Mapping[tuple[str, str], Sequence[str]]) -> Table:
+    """A table of labels and models: these side by side if they are few, else below each other for every label.
+
+    Args:
+        caption: of the table.
+        name: what the labels are.
+        columns: what there is of each label and model.
+        cells: as many, by label and model, every label with every model.
+    """
+    labels, models = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
+    if len(models) > MOST_BESIDE:
+        rows = [
+            ["" if number else label, model, *cells[label, model]]
+            for label in labels
+            for number, model in enumerate(models)
+        ]
+        return Table(caption, [name, "model", *columns], rows, left=2)
+    header = [text for model in models for text in (f"{model}: {columns[0]}", *columns[1:])]
+    rows = [[label, *(cell for model in models for cell in cells[label, model])] for label in labels]
+    return Table(caption, [name, *header], rows)
+
+
+def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = None) -> Table:
+    """The paper's Table 3 beside ours.
+
+    Args:
+        summary: as :func:`depth_by_label` makes it, of the labels of :func:`stanford`.
+        columns: the models behind each of our columns, by its heading; those of one column are runs that differ in
+            their seed, say. By default each model has a column.
+    """
+    columns = columns or {model: [model] for model in dict.fromkeys(summary.model)}
+    pooled = {heading: _pooled(summary[summary.model.isin(models)]) for heading, models in columns.items()}
+    rows = []
+    for label, (tokens, means) in PAPER.items():
+        became = ", ".join(STANFORD[label])
+        row = [label if became == label else f"{label} ({became})"]
+        for table in pooled.values():
+            row.append(_pooled_cell(table.loc[label]) if label in table.index else "-")
+        row.append(f"{tokens // 1000}k")
+        for task, mean in zip(PROBING, means, strict=True):
+            row.append(Strong(f"{mean:.1f}") if task in PAPER_BOLD.get(label, ()) else f"{mean:.1f}")
+        rows.append(row)
+    ours = [f"{(table.total.sum() / table.pieces.sum()):.2f}" for table in pooled.values()]
+    rows.append(["mean", *ours, "", *(f"{mean:.1f}" for mean in PAPER_MEANS)])
+    caption = (
+        "Mean iterations of the pieces of words by Stanford's labels and, in brackets, what they became in Universal "
+        "Dependencies. Behind a mean of one run: the 95 % interval from the bootstrap over sentences; of several: the "
+        "lowest and highest of the runs. Bold of ours: over the average of the means of all labels of the treebank, "
+        "these and others, by more than their standard deviation; the paper's is as printed. The paper's models are "
+        "fine-tuned on the probing task named and read the Penn Treebank (Simoulin and Crabbé 2021, Table 3); the mean "
+        "of ours is over all pieces, what the paper's is over is not said."
+    )
+    return Table(caption, ["label", *columns, "tokens", *(f"paper: {task}" for task in PROBING)], rows)
+
+
+def published() -> pd.DataFrame:
+    """The paper's Table 3: columns model ("paper: Tense"), label, pieces, mean and stands_out, as printed."""
+    rows = [
+        (f"paper: {task}", label, tokens, mean, task in PAPER_BOLD.get(label, ()))
+        for label, (tokens, means) in PAPER.items()
+        for task, mean in zip(PROBING, means, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["model", "label", "pieces", "mean", "stands_out"])
+
+
+def _cells(found: pd.Series) -> list[str]:
+    mean = with_bounds(found["mean"], found.low, found.high, ".2f")
+    p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+    return [
+        f"{found.pieces:,}",
+        Strong(mean) if found.stands_out else mean,
+        dashed(found["std"], ".2f"),
+        dashed(found.difference, "+.2f"),
+        p_value,
+    ]
+
+
+def _pooled(summary: pd.DataFrame) -> pd.DataFrame:
+    """By label, over runs: mean, low, high, stands_out; pieces, and total, the iterations of them."""
+    by_label = summary.assign(total=summary["mean"] * summary.pieces).groupby("label")
+    pooled = by_label.agg(
+        mean=("mean", "mean"),
+        low=("mean", "min"),
+        high=("mean", "max"),
+        pieces=("pieces", "sum"),
+        total=("total", "sum"),
+    )
+    if summary.model.nunique() == 1:
+        pooled[["low", "high"]] = by_label[["low", "high"]].first()
+    return pooled.assign(stands_out=standing_out(pooled["mean"]))
+
+
+def _pooled_cell(found: pd.Series) -> str:
+    cell = with_bounds(found["mean"], found.low, found.high, ".2f")
+    return Strong(cell) if found.stands_out else cell

@@ -1,0 +1,164 @@
+"""A run's directory: what lies in it, under which names, and what a run that has ended says. Nobody else knows."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
+
+Shape = Mapping[str, type]
+"""Names of what a file must hold, and of which kind each is; float stands for any number, object for anything."""
+CONFIG: Shape = {"task": str, "model": dict, "data": dict, "trainer": dict}
+RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict}
+MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where everything of a run lies; nothing of it need be there."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """All settings of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def results(self) -> Path:
+        """What a run that has ended measured; written last."""
+        return self.path / "results.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the states that training goes on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The last state."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The state of the best score, where the task has one."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer, in Hugging Face's form."""
+        return self.path / "tokenizer"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the exported model, in Hugging Face's form."""
+        return self.path / "model"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of what was predicted for the test splits."""
+        return self.path / "predictions"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the process that trains here."""
+        return self.path / ".lock"
+
+    def has_begun(self) -> bool:
+        """Whether there is a run, finished or not."""
+        return any(path.exists() for path in (self.config, self.last, self.model))
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Say that the run has ended, and what it measured.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        with all_or_nothing(self.results) as unfinished:
+            unfinished.write_text(json.dumps(results, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run that has ended has left."""
+
+    directory: RunDirectory
+    config: dict[str, Any]
+    """Its settings."""
+    results: dict[str, Any]
+    """What it measured."""
+    model: dict[str, Any]
+    """Configuration of the exported model; empty where depthlab exports none, since its tokens have no depth."""
+
+
+def read_run(path: Path) -> FinishedRun:
+    """A run that has ended.
+
+    Raises:
+        UserError: it has not, or its files are not such as a run writes; the message does not name the directory.
+    """
+    run, log = RunDirectory(path), Path(f"{path}.log")
+    if not run.results.is_file():
+        seen = f" (see {log})" if log.is_file() else ""
+        raise UserError(f"unfinished or failed: it has no {run.results.name}{seen}")
+    if not run.config.is_file():
+        raise UserError(f"it has no {run.config.name}, so its settings are not known")
+    config = hold(_read(run.config), CONFIG, run.config.name)
+    results = hold(_read(run.results), RESULTS, run.results.name)
+    exported = run.model / "config.json"
+    model = hold(_read(exported), MODEL, "model/config.json") if exported.is_file() else {}
+    return FinishedRun(run, config, results, model)
+
+
+def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
+    """Hold what a file says against what it must say.
+
+    Args:
+        content: of the file, or of a part of it.
+        shape: what must be there.
+        name: of the file, for the message.
+
+    Raises:
+        UserError: something is not there, or of another kind.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{name} is not what a run writes (it holds no names)")
+    for key, kind in shape.items():
+        if key not in content:
+            raise UserError(f"{name} has no {key!r}: it is not a run of this version")
+        value = content[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise UserError(f"{name} is not what a run writes ({key} is {str(value)[:40]!r})")
+    return content
+
+
+def _read(file: Path) -> Any:
+    try:
+        text = file.read_text()
+        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file.name}, line {error.lineno}: not JSON ({error.msg})") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def run_of(checkpoint: Path) -> RunDirectory:
+    """The run that a checkpoint lies in."""
+    return RunDirectory(checkpoint.parent.parent)
+
+
+def find_checkpoint(path: str) -> Path | None:
+    """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run."""
+    run = RunDirectory(Path(path))
+    return next((candidate for candidate in (run.path, run.best, run.last) if candidate.is_file()), None)
+
+
+def best_epoch(epochs: Sequence[dict[str, float]], monitor: str) -> dict[str, float]:
+    """The epoch of the highest score, the first of equals; one that is nan is lower than any other."""
+    return max(epochs, key=lambda epoch: (not math.isnan(epoch[monitor]), epoch[monitor]))
