@@ -28,8 +28,3 @@ def may_be_on_hub(name: str) -> bool:
 def announce(name: str) -> None:
     """Say what the user waits for."""
     rank_zero_info(f"{name} is no file or folder here; trying the Hugging Face hub")
-
-
-def first_line(error: Exception) -> str:
-    """What the hub's libraries give as the reason, without their advice."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,8 +11,9 @@ import sentencepiece
 from huggingface_hub import snapshot_download
 from transformers import AlbertTokenizer, AutoTokenizer, PreTrainedTokenizerBase
 
-from depthlab.data.hub import announce, first_line, may_be_on_hub
+from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.errors import UserError
+from depthlab.hub_errors import first_line, reason, retried
 
 # Documents are tokenized by many processes at once; threads inside each would only fight over the cores, and the
 # library warns at every fork after it has used its threads.
@@ -159,13 +160,13 @@ def _download(name: str) -> Path:
     """
     announce(name)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        folder = Path(retried(lambda: snapshot_download(name, allow_patterns=HUB_FILES)))
         if not folder.is_dir():
             raise FileNotFoundError("it has no tokenizer files")
     except Exception as error:  # the library raises anything from ConnectionError to ValueError here
         raise UserError(
             f"data.tokenizer: {name!r} is neither a file or folder here nor a tokenizer that can be had from the "
-            f"Hugging Face hub ({first_line(error)}); correct it or give a folder"
+            f"Hugging Face hub ({reason(error)}); correct it or give a folder"
         ) from error
     return folder
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -182,14 +183,16 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
             )
         else:
             _check_kind(checkpoint)
-            theirs = AutoConfig.from_pretrained(checkpoint)
+            theirs = retried(lambda: AutoConfig.from_pretrained(checkpoint))
             defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
             config = _configure(theirs.to_dict(), defaults | settings)
-            loaded = model_class.from_pretrained(
-                checkpoint, config=config, dtype=torch.float32, output_loading_info=True
+            loaded = retried(
+                lambda: model_class.from_pretrained(
+                    checkpoint, config=config, dtype=torch.float32, output_loading_info=True
+                )
             )
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     model, info = loaded
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
     if missing:
@@ -214,9 +217,9 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
         return model_of(read_run(run)).eval()
     _check_kind(checkpoint)
     try:
-        architectures = AutoConfig.from_pretrained(checkpoint).architectures or ["AlbertModel"]
+        architectures = retried(lambda: AutoConfig.from_pretrained(checkpoint)).architectures or ["AlbertModel"]
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
     return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()

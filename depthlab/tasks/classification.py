@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.metrics import LabelDepthMetric
 from depthlab.metrics.glue import GlueMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification
@@ -306,15 +307,14 @@ def _load_model(
     for name, value in settings.items():
         setattr(config, name, value)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, config=config, dtype=torch.float32
-        ).train()
+        load = AutoModelForSequenceClassification.from_pretrained
+        return retried(lambda: load(checkpoint, config=config, dtype=torch.float32)).train()
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
 
 
 def _read_config(checkpoint: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(checkpoint)
+        return retried(lambda: AutoConfig.from_pretrained(checkpoint))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error

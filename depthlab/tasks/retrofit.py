@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
@@ -63,9 +64,10 @@ class RetrofitTask(MaskedLanguageModelling):
 
     def _load_teacher(self, name: str) -> PreTrainedModel:
         try:
-            teacher = AutoModel.from_pretrained(name, dtype=torch.float32).eval().requires_grad_(False)
+            teacher = retried(lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"cannot load model.teacher {name}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"cannot load model.teacher {name}: {reason(error)}") from error
+        teacher.eval().requires_grad_(False)
         for field in ("vocab_size", "hidden_size"):
             theirs, ours = getattr(teacher.config, field), getattr(self.model.config, field)
             if theirs != ours:

@@ -7,8 +7,9 @@ from datasets import load_dataset
 
 from depthlab.data.benchmarks.glue_tasks import TASKS, GlueTask, read_split
 from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
-from depthlab.data.hub import announce, first_line
+from depthlab.data.hub import announce
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 
 HUB = "nyu-mll/glue"
 
@@ -97,10 +98,10 @@ def find_folder(task: GlueTask, root: str) -> Path:
 def _load_hub_split(task: GlueTask, split: str) -> Examples:
     name, hub_split = ("ax", "test") if split == "ax" else (task.name, split.replace("dev", "validation"))
     try:
-        rows = load_dataset(HUB, name, split=hub_split)
+        rows = retried(lambda: load_dataset(HUB, name, split=hub_split))
     except Exception as error:  # the library raises anything from ConnectionError to ValueError here
         raise UserError(
-            f"data.root is not set, and {HUB} cannot be had from the Hugging Face hub ({first_line(error)}); set "
+            f"data.root is not set, and {HUB} cannot be had from the Hugging Face hub ({reason(error)}); set "
             "data.root to a folder with GLUE's files"
         ) from error
     columns = [column for column in rows.column_names if column not in ("label", "idx")]

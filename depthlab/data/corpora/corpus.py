@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import sentencex
-from datasets import Dataset, Features, Value, load_dataset
+from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import snapshot_download
 
-from depthlab.data.hub import announce, first_line, may_be_on_hub
+from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 
 SAMPLE = "sample"
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
+TEXT_TYPES = ("string", "large_string", "string_view")
 LONGEST_DOCUMENT = 1_000_000
 """Characters after which a document of a .txt file is cut at the end of a line: a file without a single blank line
 must neither be read whole nor go to one side of the train/validation split."""
@@ -38,6 +41,9 @@ class CorpusSource:
         name: Configuration of the Hugging Face dataset.
         split: Split of the Hugging Face dataset.
         text_field: Field of a JSON line, or column of a dataset, that holds the text of one document.
+        streaming: Cut documents into chunks as they arrive, for a corpus too large for the disk: nothing but the chunks
+            is written. The chunks are the same, and so are their weight and the split by document; but a tokenizer is
+            trained on the first documents, not on some from everywhere, and `split` can't be a slice.
     """
 
     path: str
@@ -45,12 +51,15 @@ class CorpusSource:
     name: str | None = None
     split: str = "train"
     text_field: str = "text"
+    streaming: bool = False
 
     def __post_init__(self) -> None:
         for field in ("path", "name", "split", "text_field"):
             value = getattr(self, field)
             if not isinstance(value, str) and not (field == "name" and value is None):
                 raise UserError(f"data.corpus: `{field}` is {value!r}; it must be text")
+        if not isinstance(self.streaming, bool):
+            raise UserError(f"data.corpus: `streaming` is {self.streaming!r}; it must be true or false")
         if self.path in ("", "null"):  # what the command line makes of `data.corpus=null`
             raise UserError("data.corpus is empty: name at least one source")
         if type(self.weight) not in (int, float) or not 0 < self.weight < math.inf:
@@ -84,32 +93,54 @@ def _as_source(entry: str | dict[str, Any] | CorpusSource) -> CorpusSource:
     return CorpusSource(**entry)
 
 
-def load_documents(source: CorpusSource, folder: Path) -> Dataset:
-    """All documents of a source as a memory-mapped dataset with the one column `text`.
+def load_documents(source: CorpusSource, folder: Path) -> Dataset | IterableDataset:
+    """All documents of a source as a dataset with the one column `text`, None where a row of a hub's dataset has none.
+
+    It is memory-mapped; a streaming source's can only be read from its beginning, and lies nowhere.
 
     Args:
         source: Where the documents are.
         folder: Scratch folder for the Arrow files.
 
     Raises:
-        UserError: The source is missing, empty or malformed; the message names the file and the line.
+        UserError: The source is missing, empty or malformed; the message names the file and the line. A streaming
+            source's may come while it is read.
         OSError: The scratch folder can't be written.
     """
     files = _files(source)
     if files is None:
-        return _load_hub_dataset(source).select_columns(source.text_field).rename_column(source.text_field, "text")
+        documents = _load_hub_dataset(source).select_columns([source.text_field])
+        return documents if source.text_field == "text" else documents.rename_column(source.text_field, "text")
     if next(_read_documents(source, files), None) is None:
         raise UserError(f"data.corpus: {source.path} holds no document; point data.corpus to some text")
+    features, arguments = Features({"text": Value("large_string")}), {"source": source, "files": files}
+    if source.streaming:
+        return IterableDataset.from_generator(_read_documents, features, gen_kwargs=arguments)
     try:
         return Dataset.from_generator(
             _read_documents,
-            features=Features({"text": Value("large_string")}),
+            features=features,
             cache_dir=str(folder),
-            gen_kwargs={"source": source, "files": files},
+            gen_kwargs=arguments,
             fingerprint="documents",  # the folder is new, so nothing needs telling apart
         )
     except DatasetGenerationError as error:
         raise error.__cause__ or error from None
+
+
+def read_texts(source: CorpusSource, documents: Dataset | IterableDataset) -> Iterator[str]:
+    """The texts of a source's documents, or of a shard of them, "" for a row that has none.
+
+    Raises:
+        UserError: A streaming source fails on the way.
+    """
+    try:
+        for row in documents:
+            yield row["text"] or ""
+    except UserError:
+        raise
+    except Exception as error:  # files raise nothing else, so it is the hub
+        raise hub_failure(source, error) from error
 
 
 def content_digest(source: CorpusSource) -> str:
@@ -122,7 +153,7 @@ def content_digest(source: CorpusSource) -> str:
     if (files := _files(source)) is None:
         announce(source.path)
         digest.update(json.dumps([source.path, source.name, source.split]).encode())
-        digest.update(_load_hub_dataset(source)._fingerprint.encode())
+        digest.update((_revision(source) if source.streaming else _load_hub_dataset(source)._fingerprint).encode())
     else:
         for file in files:
             digest.update(f"\n{''.join(file.suffixes)}\n".encode())
@@ -182,20 +213,48 @@ def _unreadable(path: Path, error: OSError, setting: str = "data.corpus") -> Use
     return UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable or correct {setting}")
 
 
-def _load_hub_dataset(source: CorpusSource) -> Dataset:
+def _load_hub_dataset(source: CorpusSource) -> Dataset | IterableDataset:
     try:
-        dataset = load_dataset(source.path, source.name, split=source.split)
+        if source.streaming:
+            dataset = retried(
+                lambda: load_dataset(
+                    source.path, source.name, split=source.split, revision=_revision(source), streaming=True
+                )._resolve_features()  # by a look at the first rows, where the repository doesn't say its columns
+            )
+        else:
+            dataset = retried(lambda: load_dataset(source.path, source.name, split=source.split))
+    except UserError:
+        raise
     except Exception as error:  # the library raises anything from ConnectionError to ValueError here
+        raise hub_failure(source, error) from error
+    column = dataset.features.get(source.text_field)
+    if not isinstance(column, Value) or column.dtype not in TEXT_TYPES:
+        texts = [
+            name for name, kind in dataset.features.items() if isinstance(kind, Value) and kind.dtype in TEXT_TYPES
+        ]
         raise UserError(
-            f"data.corpus: {source.path!r} is neither a file or folder here nor a Hugging Face dataset that loads "
-            f"({first_line(error)}); correct it or fetch the text yourself"
-        ) from error
-    if source.text_field not in dataset.column_names:
-        raise UserError(
-            f"data.corpus: {source.path!r} has no column {source.text_field!r}; set text_field to one of "
-            f"{dataset.column_names}"
+            f"data.corpus: {source.path!r} has no column {source.text_field!r} of text; set text_field to one of "
+            f"{texts}"
         )
     return dataset
+
+
+def hub_failure(source: CorpusSource, error: Exception) -> UserError:
+    """For a user: that a dataset can't be had from the hub, and why."""
+    return UserError(
+        f"data.corpus: {source.path!r} is neither a file or folder here nor a Hugging Face dataset that loads "
+        f"({reason(error)}); correct it or fetch the text yourself"
+    )
+
+
+def _revision(source: CorpusSource) -> str:
+    """The commit of a dataset on the hub: of its card alone, which the cache keeps for when there is no network."""
+    try:
+        return Path(
+            retried(lambda: snapshot_download(source.path, repo_type="dataset", allow_patterns="README.md"))
+        ).name
+    except Exception as error:  # as above
+        raise hub_failure(source, error) from error
 
 
 def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str, str]]:

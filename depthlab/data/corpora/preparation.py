@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
 from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, split_sentences
+from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts, split_sentences
 from depthlab.data.tokenization import (
     TRAINING_CHARACTERS,
     check_vocabulary,
@@ -93,15 +95,19 @@ def prepare(
             scratch = Path(scratch_name)
 
             @functools.cache
-            def documents(number: int) -> Dataset:
-                loaded = load_documents(sources[number], scratch / f"documents-{number}")
-                _check_sentences(sources[number], loaded)
-                return loaded
+            def documents(number: int) -> Dataset | IterableDataset:
+                return load_documents(sources[number], scratch / f"documents-{number}")
+
+            @functools.cache
+            def looked_at(number: int) -> Dataset:
+                some = _beginning(sources[number], documents(number))
+                _check_sentences(sources[number], some)
+                return some
 
             if not tokenizer_folder.exists():
                 tokenizer = given
                 if tokenizer is None:
-                    corpora = [documents(number) for number in range(len(sources))]
+                    corpora = [looked_at(number) for number in range(len(sources))]
                     tokenizer = train_tokenizer(_training_lines(corpora), vocab_size)
                     check_vocabulary(tokenizer, vocab_size)
                 tokenizer.save_pretrained(scratch / "tokenizer")
@@ -113,7 +119,7 @@ def prepare(
             chunk_folders = [cache_dir / f"chunks-{key}" for key in keys]
             missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
             for number in missing.values():
-                documents(number)  # all sources are looked at before hours go into the first
+                looked_at(number)  # all sources are looked at before hours go into the first
             for folder, number in missing.items():
                 finished = scratch / folder.name
                 _write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
@@ -163,7 +169,7 @@ def chunk_sentences(
 
 def _write_chunks(
     source: CorpusSource,
-    documents: Dataset,
+    documents: Dataset | IterableDataset,
     tokenizer: PreTrainedTokenizerBase,
     settings: ChunkSettings,
     folder: Path,
@@ -171,46 +177,98 @@ def _write_chunks(
 ) -> None:
     """Chunks of one source into a folder, with their summary; scratch files beside it."""
     started = time.perf_counter()
-    id_type = "uint16" if len(tokenizer) <= 2**16 else "int32"
-    chunks = documents.map(
-        _chunk_documents,
-        with_indices=True,
-        batched=True,
-        batch_size=DOCUMENTS_PER_TASK,
-        writer_batch_size=CHUNKS_PER_RECORD_BATCH,
-        num_proc=min(workers, len(documents)) if min(workers, len(documents)) > 1 else None,
-        remove_columns=["text"],
-        features=Features(
-            {
-                "ids": List(Value(id_type)),
-                "sentence_lengths": List(Value("int32")),
-                "document": Value("int64"),
-                "validation": Value("bool"),
-            }
-        ),
-        fn_kwargs={
-            "tokenizer": _plain_text_tokenizer(tokenizer),
-            "special_ids": special_ids(tokenizer),
-            "unknown_id": tokenizer.unk_token_id,
-            "settings": settings,
-        },
-        cache_file_name=f"{folder}.arrow",
-        load_from_cache_file=False,
-        new_fingerprint="chunks",
-        desc=f"Preparing {source.path}",
+    features = Features(
+        {
+            "ids": List(Value("uint16" if len(tokenizer) <= 2**16 else "int32")),
+            "sentence_lengths": List(Value("int32")),
+            "document": Value("int64"),
+            "validation": Value("bool"),
+        }
     )
+    arguments = {
+        "tokenizer": _plain_text_tokenizer(tokenizer),
+        "special_ids": special_ids(tokenizer),
+        "unknown_id": tokenizer.unk_token_id,
+        "settings": settings,
+    }
+    pieces = documents.num_shards if isinstance(documents, IterableDataset) else len(documents)
+    processes = min(workers, pieces)
+    if isinstance(documents, IterableDataset):
+        scratch = folder.with_suffix(".stream")
+        scratch.mkdir()
+        shares = [share.tolist() for share in np.array_split(np.arange(pieces), processes)]
+        chunk = functools.partial(_chunk_stream, source, documents, features, arguments, scratch)
+        if processes > 1:
+            with ProcessPoolExecutor(processes) as pool:
+                parts = list(pool.map(chunk, shares))
+        else:
+            parts = [chunk(share) for share in shares]
+        chunks, count = concatenate_datasets([part for part, _ in parts]), sum(count for _, count in parts)
+    else:
+        chunks = documents.map(
+            _chunk_documents,
+            with_indices=True,
+            batched=True,
+            batch_size=DOCUMENTS_PER_TASK,
+            writer_batch_size=CHUNKS_PER_RECORD_BATCH,
+            num_proc=processes if processes > 1 else None,
+            remove_columns=["text"],
+            features=features,
+            fn_kwargs=arguments,
+            cache_file_name=f"{folder}.arrow",
+            load_from_cache_file=False,
+            new_fingerprint="chunks",
+            desc=f"Preparing {source.path}",
+        )
+        count = len(documents)
     if len(chunks) == 0:
-        raise _too_short(source, len(documents))
+        raise _too_short(source, count)
     chunks.save_to_disk(folder)
-    summary = _count(chunks, len(documents))
+    summary = _count(chunks, count)
     summary["seconds"] = time.perf_counter() - started
     (folder / SUMMARY).write_text(json.dumps(summary))
+
+
+def _chunk_stream(
+    source: CorpusSource,
+    documents: IterableDataset,
+    features: Features,
+    arguments: dict[str, Any],
+    scratch: Path,
+    shards: list[int],
+) -> tuple[Dataset, int]:
+    """Chunks of some shards of a streaming source, a document at a time, and how many documents that were."""
+    count = 0
+    file = scratch / f"{shards[0]}.arrow"
+    with ArrowWriter(features=features, path=str(file), writer_batch_size=CHUNKS_PER_RECORD_BATCH) as writer:
+        for shard in shards:
+            for number, text in enumerate(read_texts(source, documents.shard(documents.num_shards, shard))):
+                columns = _chunk_documents({"text": [text]}, [(shard << 32) + number], **arguments)
+                for values in zip(*columns.values(), strict=True):
+                    writer.write(dict(zip(columns, values, strict=True)))
+                count += 1
+        writer.finalize()
+    return Dataset.from_file(str(file)), count
+
+
+def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:
+    """What can be looked at in any order: all documents, or the first `TRAINING_CHARACTERS` of a streaming source."""
+    if isinstance(documents, Dataset):
+        return documents
+    texts: list[str] = []
+    left = TRAINING_CHARACTERS
+    for text in read_texts(source, documents):
+        texts.append(text)
+        left -= len(text)
+        if left <= 0:
+            break
+    return Dataset.from_dict({"text": texts})
 
 
 def _check_sentences(source: CorpusSource, documents: Dataset) -> None:
     """Raise UserError if a source holds a sentence a row, which only shows in the end otherwise."""
     rows = np.linspace(0, len(documents) - 1, min(len(documents), DOCUMENTS_LOOKED_AT)).astype(int)
-    if not any(len(split_sentences(documents[int(row)]["text"])) >= 2 for row in rows):
+    if not any(len(split_sentences(documents[int(row)]["text"] or "")) >= 2 for row in rows):
         raise _too_short(source, len(rows))
 
 
@@ -243,7 +301,7 @@ def describe(summary: dict[str, float]) -> str:
 
 
 def _chunk_documents(
-    batch: dict[str, list[str]],
+    batch: dict[str, list[str | None]],
     indices: list[int],
     tokenizer: Tokenizer,
     special_ids: list[int],
@@ -251,7 +309,8 @@ def _chunk_documents(
     settings: ChunkSettings,
 ) -> dict[str, list[Any]]:
     rows: dict[str, list[Any]] = {"ids": [], "sentence_lengths": [], "document": [], "validation": []}
-    for index, text in zip(indices, batch["text"], strict=True):
+    for index, row in zip(indices, batch["text"], strict=True):
+        text = row or ""  # a row of the hub's without a text is one too short
         encodings = tokenizer.encode_batch_fast(split_sentences(text), add_special_tokens=False)
         sentences = [ids for encoding in encodings if len(ids := encoding.ids)]
         # From the text alone, so that neither order nor workers matter and duplicates stay on one side.
@@ -305,7 +364,8 @@ def _training_lines(corpora: Sequence[Dataset]) -> Iterator[str]:
     for documents in corpora:
         left = share
         for index in np.random.default_rng(0).permutation(len(documents)):
-            lines = documents[int(index)]["text"][: min(left, max(share // 100, 1 + share // len(documents)))]
+            text = documents[int(index)]["text"] or ""
+            lines = text[: min(left, max(share // 100, 1 + share // len(documents)))]
             left -= len(lines)
             yield from (line for line in lines.split("\n") if line.strip())
             if left <= 0:

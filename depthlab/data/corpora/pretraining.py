@@ -201,7 +201,7 @@ class PretrainingDataModule(StepDataModule):
     Args:
         corpus: "sample" (106 Wikipedia articles and the King James Bible), a folder or file of .txt (documents
             separated by blank lines) or .jsonl(.gz), a Hugging Face dataset name, a source with `path`, `weight`
-            (passes an epoch), `name`, `split`, `text_field`, or a list of any of these.
+            (passes an epoch), `name`, `split`, `text_field`, `streaming`, or a list of any of these.
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's; none trains a
             lower-cased Unigram tokenizer on the corpus.
         vocab_size: Pieces of the tokenizer.

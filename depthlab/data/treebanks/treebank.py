@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.buckets import LabelledDataset, sort_by_length
-from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents
+from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents, read_texts
 from depthlab.data.corpora.frequency import count_words, log_frequency
 from depthlab.data.steps import MicroBatches, StepDataModule, loader
 from depthlab.data.tokenization import load_tokenizer
@@ -158,8 +158,7 @@ def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):
             try:
-                documents = load_documents(source, Path(folder) / str(number))
+                counts += count_words(read_texts(source, load_documents(source, Path(folder) / str(number))))
             except UserError as error:
                 raise UserError(str(error).replace("data.corpus", "data.frequencies")) from error
-            counts += count_words(document["text"] for document in documents)
     return counts

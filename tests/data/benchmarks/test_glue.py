@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
 from lightning.pytorch import LightningModule, Trainer
 
-from depthlab.data.benchmarks import glue, labelled
+from depthlab.data.benchmarks import labelled
 from depthlab.data.benchmarks.glue import GlueDataModule
 from depthlab.data.benchmarks.glue_tasks import TASKS
 from depthlab.data.tokenization import load_tokenizer
@@ -280,61 +279,6 @@ def test_cache_that_cannot_be_written(make, tmp_path):
 def test_batch_that_cannot_be_cut(make):
     with pytest.raises(UserError, match=r"data\.batch_size 8 .* 3 ranks x 1"):
         as_rank(make("rte"), 3).train_dataloader()
-
-
-# The hub
-
-
-def hub_split(texts: dict, labels: list, names: list[str] | None) -> Dataset:
-    label = ClassLabel(names=names) if names else Value("float32")
-    columns = {name: Value("string") for name in texts} | {"label": label, "idx": Value("int32")}
-    return Dataset.from_dict({**texts, "label": labels, "idx": range(len(labels))}, features=Features(columns))
-
-
-def test_hub(make, monkeypatch):
-    """The hub's own columns and splits: https://huggingface.co/datasets/nyu-mll/glue."""
-    names = ["entailment", "neutral", "contradiction"]
-
-    def load_dataset(path, name, split):
-        assert path == "nyu-mll/glue"
-        assert (name, split) in [("ax", "test")] + [
-            ("mnli", split)
-            for split in ("train", *(f"{part}_{kind}" for part in ("validation", "test") for kind in MATCHED))
-        ]
-        texts = {"premise": [f"{name} {split} ", "b"], "hypothesis": ["c", "d"]}
-        return hub_split(texts, [-1, -1] if split.startswith("test") else [2, 0], names)
-
-    MATCHED = ("matched", "mismatched")
-    monkeypatch.setattr(glue, "load_dataset", load_dataset)
-    module = make("mnli", root=None)
-    assert set(module.summary.values()) == {2}
-    assert module.predict_splits == ["test_matched", "test_mismatched", "ax"]
-    batch = next(iter(module.val_dataloader()[1]))
-    texts = {0: ("mnli validation_mismatched", "c"), 1: ("b", "d")}
-    for index, ids, label in zip(batch["index"], batch["input_ids"], batch["labels"], strict=True):
-        expected = module.tokenizer(*texts[int(index)])["input_ids"]
-        assert ids.tolist()[: len(expected)] == expected
-        assert label == [2, 0][index]
-    assert all("labels" not in batch for loader in module.predict_dataloader() for batch in loader)
-
-
-def test_hub_regression(make, monkeypatch):
-    def load_dataset(path, name, split):
-        return hub_split({"sentence1": ["a"], "sentence2": ["b"]}, [-1.0 if split == "test" else 3.5], None)
-
-    monkeypatch.setattr(glue, "load_dataset", load_dataset)
-    module = make("stsb", root=None)
-    assert next(iter(module.val_dataloader()[0]))["labels"].tolist() == [3.5]
-    assert "labels" not in next(iter(module.test_dataloader()[0]))
-
-
-def test_hub_out_of_reach(make, monkeypatch):
-    def load_dataset(path, name, split):
-        raise ConnectionError("Couldn't reach the hub\nTry again")
-
-    monkeypatch.setattr(glue, "load_dataset", load_dataset)
-    with pytest.raises(UserError, match=r"data\.root is not set, and nyu-mll/glue .*\(Couldn't reach the hub\)"):
-        make("rte", root=None)
 
 
 @pytest.mark.full

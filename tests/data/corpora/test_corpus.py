@@ -79,7 +79,6 @@ def test_unreadable_file(tmp_path, monkeypatch):
 )
 def test_mistyped_path_is_an_error_at_once(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: pytest.fail("tried the hub"))
     with pytest.raises(UserError, match="no such file or folder; correct"):
         content_digest(CorpusSource(path))
 
@@ -88,44 +87,6 @@ def test_missing_and_empty_places(tmp_path):
     assert "no such file or folder" in failure(tmp_path / "nowhere", tmp_path / "scratch")
     (tmp_path / "empty").mkdir()
     assert ".jsonl" in failure(tmp_path / "empty", tmp_path / "scratch")
-
-
-def test_hub_dataset(tmp_path, monkeypatch):
-    from datasets import Dataset
-
-    calls = []
-
-    def load_dataset(*args, **kwargs):
-        calls.append((args, kwargs))
-        return Dataset.from_dict({"body": ["One.", "Two."], "id": [1, 2]})
-
-    monkeypatch.setattr(corpus, "load_dataset", load_dataset)
-    source = CorpusSource("wikimedia/wikipedia", name="20231101.en", split="train[:1%]", text_field="body")
-    assert load_documents(source, tmp_path).to_dict() == {"text": ["One.", "Two."]}
-    assert calls == [(("wikimedia/wikipedia", "20231101.en"), {"split": "train[:1%]"})]
-    with pytest.raises(UserError, match=r"no column 'text'.*body"):
-        load_documents(CorpusSource("wikimedia/wikipedia"), tmp_path)
-
-    def offline(*args, **kwargs):
-        raise ConnectionError("Couldn't reach the hub\nmore")
-
-    monkeypatch.setattr(corpus, "load_dataset", offline)
-    with pytest.raises(UserError, match=r"neither a file or folder here nor .*reach the hub") as caught:
-        load_documents(source, tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_digest_of_a_hub_dataset(monkeypatch, capsys):
-    from datasets import Dataset
-
-    dataset = Dataset.from_dict({"text": ["One. Two."]})
-    monkeypatch.setattr(corpus, "load_dataset", lambda *args, **kwargs: dataset)
-    monkeypatch.setattr("depthlab.data.hub.rank_zero_info", print)
-    plain = content_digest(CorpusSource("org/name"))
-    assert capsys.readouterr().out == "org/name is no file or folder here; trying the Hugging Face hub\n"
-    assert content_digest(CorpusSource("org/name", weight=2)) == plain
-    assert content_digest(CorpusSource("org/name", name="en")) != plain
-    assert content_digest(CorpusSource("org/name", split="test")) != plain
 
 
 def test_sample_corpus_needs_its_packages(tmp_path, monkeypatch):
@@ -168,6 +129,7 @@ def test_sources():
         ([{"path": "x", "weight": float("nan")}], "`weight` of 'x' is nan; "),
         ([{"path": 3}], "`path` is 3; it must be text"),
         ([{"path": "x", "name": 2023}], "`name` is 2023; it must be text"),
+        ([{"path": "x", "streaming": "yes"}], "`streaming` is 'yes'; it must be true or false"),
         ([{"path": "x", "text_field": None}], "`text_field` is None; it must be text"),
     ],
 )

@@ -240,3 +240,37 @@ def test_dropped_documents_are_counted(corpus, cache, tmp_path):
     (tmp_path / "a.txt").write_text("One sentence.\n\nTwo of them. Here.\n\nLone.\n")
     summary = summarise(run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer).chunks)
     assert (summary["documents"], summary["dropped"], summary["chunks"]) == (3, 2, 1)
+
+
+def test_streaming_gives_the_same_chunks(corpus, cache, chapters, tmp_path):
+    """Of several files, by several processes; the document's number tells documents apart, no more."""
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    (tmp_path / "text").mkdir()
+    for number in range(3):
+        text = "\n\n".join([*(chapters[number::2] if number < 2 else ()), "Too short."])
+        (tmp_path / f"text/{number}.txt").write_text(text, encoding="utf-8")
+    tables, summaries = [], []
+    for streaming, workers in ((False, 1), (True, 1), (True, 2)):
+        source = {"path": str(tmp_path / "text"), "streaming": streaming}
+        folder = tmp_path / f"{streaming}-{workers}"
+        prepared = run([source], folder, tokenizer=tokenizer, workers=workers)
+        assert {path.name for path in folder.iterdir()} == {prepared.tokenizer.name, prepared.chunks[0].name}
+        table = load_from_disk(prepared.chunks[0]).to_dict()
+        table["document"] = np.unique(table["document"], return_inverse=True)[1].tolist()
+        tables.append(table)
+        summaries.append({name: value for name, value in summarise(prepared.chunks).items() if name != "seconds"})
+    assert tables[0] == tables[1] == tables[2]
+    assert summaries[0] == summaries[1] == summaries[2]
+    assert (summaries[0]["documents"], summaries[0]["dropped"]) == (len(chapters) + 3, 3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stream_that_breaks(workers, corpus, cache, tmp_path, monkeypatch):
+    """After what is looked at: the line that is broken, and nothing is left."""
+    tokenizer = str(run(str(corpus), cache).tokenizer)
+    monkeypatch.setattr(preparation, "TRAINING_CHARACTERS", 100)
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "One sentence. And another."}\n' * 50 + "{}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl, line 51: no text in field 'text'"):
+        run({"path": str(tmp_path), "streaming": True}, tmp_path / "cache", tokenizer=tokenizer, workers=workers)
+    assert only_tokenizers(tmp_path / "cache")

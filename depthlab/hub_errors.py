@@ -1,0 +1,53 @@
+"""What goes wrong on the Hugging Face hub: tried again where that may help, and said in a line."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import is_offline_mode
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+Loaded = TypeVar("Loaded")
+
+WAITS = (1, 2, 4, 8)
+"""Seconds before each new try, at a hub that answers with an error of its own (5xx)."""
+
+
+def retried(load: Callable[[], Loaded]) -> Loaded:
+    """What `load` returns; tried again while the hub is at fault: its client retries files, but no listings."""
+    for wait in WAITS:
+        try:
+            return load()
+        except Exception as error:
+            if not any(isinstance(cause, HfHubHTTPError) and _is_hubs_fault(cause) for cause in _causes(error)):
+                raise
+            time.sleep(wait)
+    return load()
+
+
+def reason(error: Exception) -> str:
+    """Why the hub did not give a repository and, where one can tell, what to do about it: one line."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, GatedRepoError) for cause in causes) or "is a gated dataset" in str(error):
+        return "it is gated: ask for access on its page there, then log in with `hf auth login`"
+    if is_offline_mode() and any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
+        return "HF_HUB_OFFLINE is set and the cache has it not: unset HF_HUB_OFFLINE, or fetch it once without"
+    if any(isinstance(cause, RepositoryNotFoundError | DatasetNotFoundError) for cause in causes):
+        return "the hub has none of that name, or not for you: correct it, or log in with `hf auth login`"
+    return first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """What a library gives as the reason, without its advice."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _is_hubs_fault(error: HfHubHTTPError) -> bool:
+    return error.response is not None and error.response.status_code >= 500
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
