@@ -1,3 +1,5 @@
 """depthlab: adaptive depth for ALBERT. Importing it teaches `transformers` the model type "adaptive_albert"."""
 
-import depthlab.models  # noqa: F401
+from depthlab.models.registration import register as _register
+
+_register()

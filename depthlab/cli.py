@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import ArgumentParser, auto_cli
 
-from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, read_settings, run_experiment
+from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, run_experiment
 from depthlab.commands.export import export
 from depthlab.commands.inspect import inspect
 from depthlab.commands.report import KINDS as REPORTS
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
     try:
         if arguments and arguments[0] == "sweep":
-            from depthlab.commands.sweep import sweep  # Optuna is for this command only
+            from depthlab.commands.sweep import sweep
 
-            sweep(arguments[1:], read_settings)
+            sweep(arguments[1:])
         elif arguments and arguments[0] in COMMANDS:
             if arguments[0] == "report" and arguments[1:] and arguments[1] not in (*COMMANDS["report"], "-h", "--help"):
                 arguments.insert(1, "page")  # `depthlab report RUN ...`

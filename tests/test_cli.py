@@ -136,7 +136,7 @@ def test_help_reads_like_documentation(capsys, command):
         "export": ["--checkpoint", "safetensors"],
         "data": ["probing", "treebanks"],
         "data probing": ["--treebank", "CoNLL-U", "brackets", "--to"],
-        "sweep": ["--config", "--run_dir", "--storage", "--retry_failed", "takes the axis' place"],
+        "sweep": ["--config", "--run_dir", "--retry_failed", "takes the axis' place"],
         "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
         "report probing": ["RUNS [RUNS ...]", "--to", "probing.html"],
         "report treebank": ["TABLES [TABLES ...]", "--to", "treebank.html"],

@@ -22,7 +22,7 @@ WORDS = {
 }
 """What stands before the value in a name; for other settings the last part of theirs."""
 BY_VALUE = ("checkpoint", "task", "act_update", "act_cap", "execution", "model_type")
-HALTING = {"act": "adaptive", "fixed": "fixed depth"}
+HALTING = {"act": "adaptive", "fixed": "fixed depth"}  # another rule by its own name
 ORDER = (
     *("checkpoint", "task", "control", "halting", "num_hidden_layers", "time_penalty"),
     *("act_update", "act_cap", "act_epsilon"),
@@ -84,7 +84,7 @@ def _show(model: Settings, name: str) -> str:
     if name == "halting":
         return HALTING.get(text, text)
     if name == "num_hidden_layers":
-        return {"act": f"cap {text}", "fixed": f"depth {text}"}.get(model.get("halting"), f"{text} layers")
+        return {None: f"{text} layers", "fixed": f"depth {text}"}.get(model.get("halting"), f"cap {text}")
     if name in BY_VALUE:
         return text
     return f"{WORDS.get(name, name.rpartition('.')[2])} {text}".strip()

@@ -94,7 +94,7 @@ def _tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokeni
 
 def _depths(config: PreTrainedConfig) -> str:
     cap = config.num_hidden_layers
-    return f"every piece iterates {cap} times" if config.halting == "fixed" else f"a piece iterates {cap} times at most"
+    return f"a piece iterates {cap} times at most" if config.rule.adaptive else f"every piece iterates {cap} times"
 
 
 def _checked(target: Path) -> Path:

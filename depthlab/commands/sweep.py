@@ -1,29 +1,23 @@
-"""The command: from its arguments to the grid and the queue, and what has become of it in the end."""
+"""`depthlab sweep`: from its arguments to the runs of a grid, and what has become of them in the end."""
 
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import get_loader
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL
 
-from depthlab.data.benchmarks.glue import find_folder
-from depthlab.data.benchmarks.glue_tasks import TASKS
-from depthlab.data.benchmarks.probing import find_file
 from depthlab.errors import UserError
 from depthlab.run.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
-from depthlab.run.sweep.queue import Queue, cell_of, storage_errors
+from depthlab.run.sweep.state import CellRun, begin
 from depthlab.run.sweep.worker import work
-
-ReadSettings = Callable[[Sequence[str]], dict[str, Any]]
-"""From the arguments of `depthlab fit` to all settings that it would run with."""
 
 PER_WORKER = {
     *("run_dir", "base", "sweep", "data.num_workers", "data.cache_dir"),
@@ -47,9 +41,10 @@ grid takes the axis' place, with one value or with several: --data.task '[mrpc, 
 value goes to those that have it, or to all if none has; a grid left without any is dropped. --sweep '{...}' replaces
 the grid.
 
-Stop it and start it again: it goes on where it was, and nothing runs twice. Start it once more, in another terminal or
-on another machine that reaches the same --storage: the two share the work, and each keeps its run directories. What a
-worker that has died was at is taken up again after three minutes. A run that fails is recorded, and stops nothing."""
+Stop it and start it again: it goes on where it was, and nothing runs twice. Start it once more, in another terminal, or
+on another machine that sees the same directory: they share the work. Who works at what is said by locks on the logs, so
+the file system must have locks. What a worker that has died was at is taken up by another, once its run has ended, too.
+A run that fails is recorded, and stops nothing."""
 
 
 class OptionParser(ArgumentParser):
@@ -60,75 +55,53 @@ class OptionParser(ArgumentParser):
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
-def sweep(arguments: Sequence[str], read_settings: ReadSettings) -> None:
+def sweep(arguments: Sequence[str]) -> None:
     """Run what is left of a sweep, then say what has become of it.
 
     Args:
         arguments: what follows `depthlab sweep`.
-        read_settings: to check them.
 
     Raises:
-        UserError: bad options, settings or grid; there is no data; the storage or the directory can't be had, or hold
-            another sweep.
+        UserError: bad options, settings or grid; there is no data; the directory can't be had, or holds another sweep.
         SystemExit: with status 130 at Ctrl-C.
     """
     options, rest = _parser().parse_known_args(arguments)
+    from depthlab.commands.experiment import TASKS, read_settings  # slow to import
+
     configs = [f"--config={config}" for config in options.config]
-    grids, shared = _plan(configs, _pairs(rest), read_settings)
+    pairs = _pairs(rest)
+    replaced = [f"--sweep={text}" for name, text in pairs if name == "sweep"]
+    all_grids = read_grids(read_settings([*configs, *replaced])["sweep"])
+    grids, shared = _plan(all_grids, pairs)
     settings = read_settings([*configs, *shared])
     for cell in cover(grids):
         try:
-            find_data(read_settings([*configs, *shared, *cell.arguments]))
+            of_cell = read_settings([*configs, *shared, *cell.arguments])
+            TASKS[of_cell["task"]][1](**of_cell["data"]).check()
         except UserError as error:
             raise UserError(f"the grid's cell {cell.name}: {error}") from error
     directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}")
+    runs = [CellRun(cell, directory) for cell in expand(grids, axes_of(all_grids))]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        with _terminable():
+            directory.mkdir(parents=True, exist_ok=True)
+            begin(directory, runs, _common(settings, all_grids))
+            for run in runs if options.retry_failed else []:
+                run.forget_failure()
+            print(f"{_counts(runs)}; runs and their logs: {directory}", flush=True)
+            work(runs, partial(fit_command, configs, shared))
     except OSError as error:
-        raise UserError(f"cannot write to --run_dir {directory}: {error.strerror}") from None
-    storage = options.storage or URL.create("sqlite", database=str(directory / "sweep.db")).render_as_string()
-    with storage_errors(storage), _terminable():
-        queue = Queue(storage, directory.resolve().name, expand(grids))
-        there = [run_dir for cell in queue.cells if (run_dir := directory / cell.name).exists()]
-        if queue.is_new and there:
-            raise UserError(
-                f"{there[0]} is there already, but not by this sweep, of which the storage knows nothing: name another "
-                "--run_dir, or remove it"
-            )
-        queue.begin(_common(settings, grids))
-        trials = queue.trials(options.retry_failed)
-        print(f"{len(trials)} cells, {_counts(trials)}; runs and their logs: {directory}", flush=True)
-        try:
-            work(queue, directory, partial(fit_command, configs, shared))
-        except KeyboardInterrupt:
-            print("Interrupted. Go on: the same command.", flush=True)
-            sys.exit(130)
-        print(_summary(queue.trials(), directory, settings["task"]), flush=True)
-
-
-def find_data(settings: Mapping[str, Any]) -> None:
-    """Look for the files of a fit's task, of which nothing is read; what comes from the hub is not looked for.
-
-    Raises:
-        UserError: they are not there, and the fit would fail.
-    """
-    data = settings["data"]
-    if settings["task"] == "glue" and data["root"] is not None:
-        find_folder(TASKS[data["task"]], data["root"])
-    elif settings["task"] == "probing":
-        find_file(data["task"], data["root"])
+        raise UserError(
+            f"--run_dir {directory}: {error.strerror}; it must be a directory to write to, on a file system with locks"
+        ) from error
+    except KeyboardInterrupt:
+        print("Interrupted. Go on: the same command.", flush=True)
+        sys.exit(130)
+    print(_summary(runs, directory, settings["task"]), flush=True)
 
 
 def fit_command(configs: Sequence[str], shared: Sequence[str], cell: Cell, run_dir: Path, resumes: bool) -> list[str]:
-    """The command of a cell.
-
-    Args:
-        configs: arguments that name the experiment.
-        shared: of the settings that all cells have.
-        cell: the cell.
-        run_dir: where it runs.
-        resumes: whether it goes on from the last checkpoint there.
-    """
+    """The command of a cell: the experiment's files, what all cells share, the cell's own, where, and from where."""
     ours = ["--sweep=null", "--trainer.enable_progress_bar=false"]  # nobody watches
     where = [f"--run_dir={run_dir}", *(["--ckpt_path=last"] if resumes else [])]
     return [sys.executable, "-m", "depthlab", "fit", *configs, *ours, *shared, *cell.arguments, *where]
@@ -137,7 +110,7 @@ def fit_command(configs: Sequence[str], shared: Sequence[str], cell: Cell, run_d
 def _parser() -> OptionParser:
     parser = OptionParser(
         prog="depthlab sweep",
-        usage="depthlab sweep --config FILE [--run_dir DIR] [--storage URL] [--retry_failed] [--SETTING VALUE ...]",
+        usage="depthlab sweep --config FILE [--run_dir DIR] [--retry_failed] [--SETTING VALUE ...]",
         description=DESCRIPTION,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -146,14 +119,8 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--run_dir",
         metavar="DIR",
-        help="directory of the sweep, with the run directories and their logs; its name is that of the study in the "
-        "storage (default: checkpoints/runs/NAME, after the experiment's file)",
-    )
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        help="the database that says what has run: sqlite:///FILE, or that of a server, such as "
-        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, for several machines (default: sweep.db in DIR)",
+        help="directory of the sweep, with the run directories and their logs, which all workers must see (default: "
+        "checkpoints/runs/NAME, after the experiment's file)",
     )
     parser.add_argument("--retry_failed", action="store_true", help="run those again that failed, from where they were")
     return parser
@@ -164,20 +131,18 @@ def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
     pairs = []
     rest = iter(arguments)
     for flag in rest:
-        name, equals, value = flag.partition("=")
+        name, equals, value = flag.removeprefix("--").partition("=")
+        if meant := get_close_matches(name, ("config", "run_dir", "retry_failed"), 1, 0.8):
+            raise UserError(f"there is no --{name}: did you mean --{meant[0]}?")
         value = value if equals else next(rest, None)
-        if not name.startswith("--") or value is None:
+        if not flag.startswith("--") or value is None:
             raise UserError(f"{flag}: settings are given as --NAME VALUE (see `depthlab sweep --help`)")
-        pairs.append((name.removeprefix("--"), value))
+        pairs.append((name, value))
     return pairs
 
 
-def _plan(
-    configs: Sequence[str], pairs: Sequence[tuple[str, str]], read_settings: ReadSettings
-) -> tuple[list[Grid], list[str]]:
+def _plan(grids: list[Grid], pairs: Sequence[tuple[str, str]]) -> tuple[list[Grid], list[str]]:
     """The grids, as the command line changes them, and what it has for all cells."""
-    replaced = [f"--sweep={value}" for name, value in pairs if name == "sweep"]
-    grids = read_grids(read_settings([*configs, *replaced])["sweep"])
     axes, shared = axes_of(grids), []
     for name, text in pairs:
         if name in axes:
@@ -219,23 +184,22 @@ def _terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _counts(trials: Sequence[FrozenTrial]) -> str:
-    states = [trial.state for trial in trials]
-    counts = {
-        "finished": states.count(TrialState.COMPLETE),
-        "failed": states.count(TrialState.FAIL),
-        "running": states.count(TrialState.RUNNING),
-    }
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "finished")
+def _counts(runs: Sequence[CellRun]) -> str:
+    states = {"finished": 0, **Counter(map(_state, runs))}
+    return f"{len(runs)} cells, " + ", ".join(f"{count} {state}" for state, count in states.items())
 
 
-def _summary(trials: Sequence[FrozenTrial], directory: Path, task: str) -> str:
+def _state(run: CellRun) -> str:
+    outcome = run.outcome()
+    if outcome is None:
+        return "running" if run.is_running() else "waiting"
+    return "failed" if isinstance(outcome, str) else "finished"
+
+
+def _summary(runs: Sequence[CellRun], directory: Path, task: str) -> str:
     """What has become of the cells, why those failed that did, and what comes next."""
-    lines = [f"\n{len(trials)} cells, {_counts(trials)}"]
-    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    for trial in failed:
-        log = directory / f"{cell_of(trial).name}.log"
-        lines.append(f"failed    {cell_of(trial).name}: {trial.user_attrs['error']} ({log})")
+    failed = [(run, error) for run in runs if isinstance(error := run.outcome(), str)]
+    lines = [f"\n{_counts(runs)}", *(f"failed    {run.cell.name}: {error} ({run.log})" for run, error in failed)]
     if failed:
         lines.append("again     the same command with --retry_failed")
     if task == "glue":

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from depthlab.data.tokenization import find_tokenizer_files
 from depthlab.errors import UserError
 
 
@@ -99,6 +100,7 @@ class StepDataModule(LightningDataModule):
         seed: Of the order of the samples.
 
     Attributes:
+        tokenizer_path: Where the tokenizer is; null where it is made of the data, or not known yet.
         tested_after_fit: Whether a fit ends with a test of its best state: the test split has labels.
 
     Raises:
@@ -106,6 +108,7 @@ class StepDataModule(LightningDataModule):
     """
 
     tested_after_fit = False
+    tokenizer_path: str | None = None
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
@@ -115,6 +118,15 @@ class StepDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+
+    def check(self) -> None:
+        """Look for the files that the data is made of; nothing is read, nor asked of the Hugging Face hub.
+
+        Raises:
+            UserError: One is not there.
+        """
+        if self.tokenizer_path is not None:
+            find_tokenizer_files(self.tokenizer_path)
 
     def split(self) -> tuple[int, int, int]:
         """World size, rank and micro-batches of a step.

@@ -44,11 +44,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: Nothing there, nothing readable, or no [CLS], [SEP], [MASK], padding or unknown token in it.
     """
-    place = Path(path).expanduser()
-    if not os.path.exists(place):  # unlike the method, never a PermissionError
-        if not may_be_on_hub(path):
-            raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
-        place = _download(path)
+    place = find_tokenizer_files(path) or _download(path)
     models = sorted(place.glob("*.model")) if place.is_dir() else [place]
     if place.is_dir() and (os.path.exists(place / "tokenizer.json") or not models):
         try:
@@ -61,6 +57,20 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         if getattr(tokenizer, name) is None:
             raise UserError(f"{place}: the tokenizer has no {name.removesuffix('_id')}, which pre-training needs")
     return tokenizer
+
+
+def find_tokenizer_files(path: str) -> Path | None:
+    """The file or folder that `load_tokenizer` takes; None for a repository on the Hugging Face hub.
+
+    Raises:
+        UserError: It is neither.
+    """
+    place = Path(path).expanduser()
+    if os.path.exists(place):  # unlike the method, never a PermissionError
+        return place
+    if may_be_on_hub(path):
+        return None
+    raise UserError(f"{place}: no such file or folder; correct data.tokenizer")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:

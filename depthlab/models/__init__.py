@@ -1,39 +1,25 @@
-"""Batches in, states and depths out. Knows nothing of Lightning."""
+"""Batches in, states and depths out: the encoder, halting rules, heads, checkpoints. Knows nothing of Lightning.
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForPreTraining,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+The classes are imported when they are asked for, so that what needs none of them (`import depthlab`) stays quick.
+"""
 
-from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
-from depthlab.models.heads import (
-    AdaptiveAlbertForMaskedLM,
-    AdaptiveAlbertForPreTraining,
-    AdaptiveAlbertForSequenceClassification,
-    AdaptiveAlbertForTokenClassification,
-)
-from depthlab.models.untied import (
-    AdaptiveBertConfig,
-    AdaptiveBertForPreTraining,
-    AdaptiveBertForSequenceClassification,
-    AdaptiveBertModel,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-AutoConfig.register("adaptive_albert", AdaptiveAlbertConfig)
-AutoModel.register(AdaptiveAlbertConfig, AdaptiveAlbertModel)
-AutoModelForMaskedLM.register(AdaptiveAlbertConfig, AdaptiveAlbertForMaskedLM)
-AutoModelForPreTraining.register(AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining)
-AutoModelForSequenceClassification.register(AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification)
-AutoModelForTokenClassification.register(AdaptiveAlbertConfig, AdaptiveAlbertForTokenClassification)
-
-AutoConfig.register("adaptive_bert", AdaptiveBertConfig)
-AutoModel.register(AdaptiveBertConfig, AdaptiveBertModel)
-AutoModelForPreTraining.register(AdaptiveBertConfig, AdaptiveBertForPreTraining)
-AutoModelForSequenceClassification.register(AdaptiveBertConfig, AdaptiveBertForSequenceClassification)
+if TYPE_CHECKING:
+    from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
+    from depthlab.models.heads import (
+        AdaptiveAlbertForMaskedLM,
+        AdaptiveAlbertForPreTraining,
+        AdaptiveAlbertForSequenceClassification,
+        AdaptiveAlbertForTokenClassification,
+    )
+    from depthlab.models.untied import (
+        AdaptiveBertConfig,
+        AdaptiveBertForPreTraining,
+        AdaptiveBertForSequenceClassification,
+        AdaptiveBertModel,
+    )
 
 __all__ = [
     "AdaptiveAlbertConfig",
@@ -47,3 +33,11 @@ __all__ = [
     "AdaptiveBertForSequenceClassification",
     "AdaptiveBertModel",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "untied" if name.startswith("AdaptiveBert") else "heads" if "For" in name else "albert"
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value

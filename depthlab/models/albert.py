@@ -4,17 +4,15 @@ Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.
 `from_pretrained` takes any HF ALBERT checkpoint as it is.
 """
 
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import AlbertConfig
-from transformers import initialization as init
 from transformers.generation import GenerationConfig
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -23,7 +21,8 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
-from depthlab.models.halting.act import HaltingUnit
+from depthlab.models.halting import HaltingRule, rule_named
+from depthlab.models.halting.rule import did_you_mean
 
 _HF_KEYS = {  # what PreTrainedConfig takes beside its fields
     *("model_type", "num_labels", "name_or_path", "_name_or_path", "_commit_hash", "torch_dtype"),
@@ -38,7 +37,9 @@ class AdaptiveAlbertConfig(AlbertConfig):
 
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take.
-        halting: "act" (a token stops when its halting unit says so) or "fixed" (every token L times: plain ALBERT).
+        halting: the rule by which tokens stop, a name of `depthlab.models.halting`: "act" (a token stops when its
+            halting unit says so), "fixed" (every token L times: plain ALBERT), or one that you have registered.
+        halting_settings: settings of a rule that has no fields of its own here, checked by it.
         act_epsilon: slack of the halting threshold, in (0, 1): a token halts once its probabilities exceed 1 - epsilon.
         act_cap: weight of the last iteration of a token stopped by the cap: its halting probability ("truncate", the
             authors' code) or the remainder ("remainder", Graves 2016).
@@ -49,7 +50,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
         execution: "compact" (computes the running tokens only) or "dense" (all tokens, until the last has halted).
 
     Raises:
-        ValueError: for a value out of range, an unknown key, or halting="act" over several layers (see `untied.py`).
+        ValueError: for a value out of range, an unknown key or rule, or adaptive halting over several layers (see
+            `untied.py`).
     """
 
     model_type = "adaptive_albert"
@@ -61,7 +63,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
     hidden_size: int = 768
     num_attention_heads: int = 12
     intermediate_size: int = 3072
-    halting: Literal["act", "fixed"] = "act"
+    halting: str = "act"
+    halting_settings: dict[str, Any] = field(default_factory=dict)
     act_epsilon: int | float = 0.01
     act_cap: Literal["truncate", "remainder"] = "truncate"
     act_update: Literal["blend", "accumulate"] = "blend"
@@ -70,23 +73,39 @@ class AdaptiveAlbertConfig(AlbertConfig):
     execution: Literal["compact", "dense"] = "compact"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        own = {field.name for field in fields(self)}
+        own = {one.name for one in fields(self)}
         known = own | _HF_KEYS | set(GenerationConfig._get_default_generation_params())
         for key in kwargs:
             if key not in known:
-                near = difflib.get_close_matches(key, own, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise UserError(f"unknown configuration key {key!r}{hint}")
+                raise UserError(f"unknown configuration key {key!r}{did_you_mean(key, own)}")
         kwargs.pop("model_type", None)
+        _ = self.rule  # asked for here, an error is the user's own; from a validator it comes wrapped
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "AdaptiveAlbertConfig":
-        """As HF's; an `albert` dictionary loses the keys that ALBERT itself no longer reads (`gap_size`, ...)."""
+        """As HF's; an `albert` dictionary loses the keys that ALBERT itself no longer reads (`gap_size`, ...).
+
+        Another `halting` than the dictionary's leaves the settings of the one that was.
+        """
         if config_dict.get("model_type") == "albert":
-            known = {field.name for field in fields(AlbertConfig)} | _HF_KEYS
+            known = {one.name for one in fields(AlbertConfig)} | _HF_KEYS
             config_dict = {key: value for key, value in config_dict.items() if key in known}
+        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)}
+        changes = {key: value for key, value in kwargs.items() if key in ours}  # checked together with the rest
+        if changes.get("halting") not in (None, config_dict.get("halting")):
+            changes.setdefault("halting_settings", {})
+        config_dict = config_dict | changes
         return super().from_dict(config_dict, **kwargs)
+
+    @property
+    def rule(self) -> HaltingRule:
+        """The halting rule with its settings.
+
+        Raises:
+            UserError: there is no such rule, or it does not take these settings.
+        """
+        return rule_named(self.halting).from_config(self)
 
     def validate_adaptive_depth(self) -> None:
         """Called by `@strict` once all fields are set."""
@@ -107,10 +126,11 @@ class AdaptiveAlbertConfig(AlbertConfig):
         self._check_layers()
 
     def _check_layers(self) -> None:
-        if self.halting == "act" and (self.num_hidden_groups, self.inner_group_num) != (1, 1):
+        if self.rule.adaptive and (self.num_hidden_groups, self.inner_group_num) != (1, 1):
             raise ValueError(
-                'halting="act" needs num_hidden_groups = inner_group_num = 1: a halted token can be left out only '
-                f"where all iterations share one layer; got {self.num_hidden_groups} and {self.inner_group_num}"
+                f'halting="{self.halting}" needs num_hidden_groups = inner_group_num = 1: a halted token can be left '
+                "out only where all iterations share one layer; got "
+                f"{self.num_hidden_groups} and {self.inner_group_num}"
             )
 
 
@@ -149,14 +169,25 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, HaltingUnit):
-            init.constant_(module.bias, self.config.halting_bias_init)
+        self.config.rule.initialise(module)
 
-    def add_time_penalty(self, loss: Tensor, ponder_cost: Tensor) -> Tensor:
-        """Loss + tau * mean ponder cost; the ponder cost of a fixed depth is a constant and stays out."""
-        if self.config.halting == "fixed":
-            return loss
-        return loss + self.config.time_penalty * ponder_cost.mean()
+    def total_loss(self, encoded: DepthFields, **losses: Tensor | None) -> Tensor | None:
+        """What is minimised: the losses that there are, and tau * mean ponder cost where depth has a price.
+
+        None where there are no losses: then there were no labels. The ponder cost of a fixed depth is a constant and
+        stays out.
+        """
+        there = {name: loss for name, loss in losses.items() if loss is not None}
+        if not there:
+            return None
+        if self.config.rule.charges_for_depth:
+            there["ponder"] = encoded.ponder_cost.mean()
+        return weighted_sum(there, {"ponder": self.config.time_penalty})
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Of named losses, in their order; a weight that is not given is 1."""
+    return sum(weights[name] * loss if name in weights else loss for name, loss in losses.items())
 
 
 class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
@@ -260,6 +291,24 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
             remainders=encoded.remainders,
             ponder_cost=(encoded.depths + encoded.remainders).sum(dim=1),
         )
+
+    def flops(self, depths: Tensor) -> Tensor:
+        """Floating point operations of a forward pass in which tokens take these depths, by the model's execution.
+
+        Those of matrix products and attention, a multiplication and an addition being two; norms, activations, softmax
+        and all padding are left out. The compact execution computes running tokens only, and the key and value of a
+        token once more after it has halted; over untied layers, all keys and values in each iteration. The dense one
+        computes all tokens until the last of the batch has halted. Heads are not counted; training costs three times
+        as much.
+
+        Args:
+            depths: [B, T], as the model returns them; 0 on padding.
+
+        Returns:
+            [B] int64, of each sequence.
+        """
+        pooler = 0 if self.pooler is None else 2 * self.pooler.weight.numel()
+        return self.encoder.flops(depths) + pooler
 
     @contextmanager
     def _eager_attention(self) -> Iterator[None]:

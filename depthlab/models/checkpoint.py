@@ -53,7 +53,8 @@ class DepthSettings:
 
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take.
-        halting: "act" (a token stops when its halting unit says so) or "fixed" (every token L times).
+        halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
+        halting_settings: settings of a rule of your own.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
@@ -65,7 +66,8 @@ class DepthSettings:
     """
 
     num_hidden_layers: int | None = None
-    halting: Literal["act", "fixed"] | None = None
+    halting: str | None = None
+    halting_settings: dict[str, Any] | None = None
     act_epsilon: float | None = None
     act_cap: Literal["truncate", "remainder"] | None = None
     act_update: Literal["blend", "accumulate"] | None = None
@@ -122,7 +124,7 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     """
     config, weights = run.config, run.weights
     if run.holds_depth:  # who loads it should get the model that was trained
-        config.halting = "fixed"
+        config.halting, config.halting_settings = "fixed", {}
         weights = {name: weight for name, weight in weights.items() if ".halting." not in name}
     for model_class, own in HEADS.items():
         if weights.keys() >= set(own):
@@ -238,7 +240,8 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
     """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings."""
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
-    return config_class.from_dict(config_class.from_dict(content).to_dict() | settings)
+    rule = {"halting": settings["halting"]} if "halting" in settings else {}
+    return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
 
 
 def _check_kind(checkpoint: str) -> None:

@@ -83,7 +83,11 @@ class _VocabularyHead(AdaptiveAlbertPreTrainedModel):
 
 
 class AdaptiveAlbertForPreTraining(_VocabularyHead):
-    """Masked language modelling and sentence order prediction, with the ponder cost in the loss."""
+    """Masked language modelling and sentence order prediction, with the ponder cost in the loss.
+
+    Labels: `labels` [B, T] is the original token where one is predicted, -100 elsewhere; with it the vocabulary
+    projection is computed at the predicted positions only. `sentence_order_label` [B] is 1 where segments are swapped.
+    """
 
     def __init__(self, config: AdaptiveAlbertConfig) -> None:
         super().__init__(config)
@@ -104,25 +108,12 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
         sentence_order_label: Tensor | None = None,
         **kwargs: Any,
     ) -> AdaptiveAlbertForPreTrainingOutput:
-        """Predict masked tokens and sentence order.
-
-        Args:
-            input_ids: and the next four, as in `AdaptiveAlbertModel`.
-            attention_mask: see there.
-            token_type_ids: see there.
-            position_ids: see there.
-            inputs_embeds: see there.
-            labels: [B, T], the original token where one is predicted, -100 elsewhere. With it the vocabulary projection
-                is computed at the predicted positions only.
-            sentence_order_label: [B], 1 where the segments are swapped.
-            kwargs: see there.
-        """
+        """Predict masked tokens and sentence order, of what `AdaptiveAlbertModel` takes."""
         encoded = self.albert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
         )
         states = encoded.last_hidden_state
         sop_logits = self.sop_classifier(encoded.pooler_output)
-        losses = []
         mlm_loss = sop_loss = None
         if labels is None:
             prediction_logits = self.predictions(states)
@@ -131,12 +122,10 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
             predicted_states = states[predicted]
             prediction_logits = self.predictions(pad_rows(predicted_states))[: len(predicted_states)]
             mlm_loss = _mean_cross_entropy(prediction_logits, labels[predicted])
-            losses.append(mlm_loss)
         if sentence_order_label is not None:
             sop_loss = F.cross_entropy(sop_logits.float(), sentence_order_label)
-            losses.append(sop_loss)
         return AdaptiveAlbertForPreTrainingOutput(
-            loss=self.add_time_penalty(sum(losses), encoded.ponder_cost) if losses else None,
+            loss=self.total_loss(encoded, mlm=mlm_loss, sop=sop_loss),
             prediction_logits=prediction_logits,
             sop_logits=sop_logits,
             mlm_loss=mlm_loss,
@@ -150,6 +139,8 @@ class AdaptiveAlbertForMaskedLM(_VocabularyHead):
     """Masked language modelling as Hugging Face's tools know it: logits of every position, with labels or without.
 
     `AdaptiveAlbertForPreTraining` computes less when it trains; its checkpoints load here, without pooler and SOP.
+
+    Labels: [B, T], the original token where one is predicted, -100 elsewhere.
     """
 
     def __init__(self, config: AdaptiveAlbertConfig) -> None:
@@ -169,31 +160,22 @@ class AdaptiveAlbertForMaskedLM(_VocabularyHead):
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> AdaptiveMaskedLMOutput:
-        """Predict tokens.
-
-        Args:
-            input_ids: and the next four, as in `AdaptiveAlbertModel`.
-            attention_mask: see there.
-            token_type_ids: see there.
-            position_ids: see there.
-            inputs_embeds: see there.
-            labels: [B, T], the original token where one is predicted, -100 elsewhere.
-            kwargs: see there.
-        """
+        """Predict tokens, of what `AdaptiveAlbertModel` takes."""
         encoded = self.albert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
         )
         logits = self.predictions(encoded.last_hidden_state)
-        loss = None
-        if labels is not None:
-            predicted = labels != -100
-            loss = _mean_cross_entropy(logits[predicted], labels[predicted])
-            loss = self.add_time_penalty(loss, encoded.ponder_cost)
+        loss = self.total_loss(encoded, mlm=_labelled_loss(logits, labels))
         return AdaptiveMaskedLMOutput(loss=loss, logits=logits, **_passed_on(encoded))
 
 
 class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
-    """A classifier (a regression when `num_labels` is 1) on the pooled [CLS] state; the ponder cost is in the loss."""
+    """A classifier (a regression when `num_labels` is 1) on the pooled [CLS] state; the ponder cost is in the loss.
+
+    Labels: [B] classes; [B, C] zeros and ones for several classes at once; [B] or [B, C] values for a regression. Which
+    of them is `config.problem_type`; where that is None, HF's rule decides: a regression when C is 1, else classes when
+    the labels are integers, else several classes.
+    """
 
     def __init__(self, config: AdaptiveAlbertConfig) -> None:
         super().__init__(config)
@@ -214,26 +196,12 @@ class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> AdaptiveSequenceClassifierOutput:
-        """Classify.
-
-        Args:
-            input_ids: and the next four, as in `AdaptiveAlbertModel`.
-            attention_mask: see there.
-            token_type_ids: see there.
-            position_ids: see there.
-            inputs_embeds: see there.
-            labels: [B] classes; [B, C] zeros and ones for several classes at once; [B] or [B, C] values for a
-                regression. Which of them is `config.problem_type`; where that is None, HF's rule decides: a regression
-                when C is 1, else classes when the labels are integers, else several classes.
-            kwargs: see there.
-        """
+        """Classify what `AdaptiveAlbertModel` takes."""
         encoded = self.albert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
         )
         logits = self.classifier(self.dropout(encoded.pooler_output))
-        loss = None
-        if labels is not None:
-            loss = self.add_time_penalty(self._task_loss(logits.float(), labels), encoded.ponder_cost)
+        loss = self.total_loss(encoded, task=None if labels is None else self._task_loss(logits.float(), labels))
         return AdaptiveSequenceClassifierOutput(loss=loss, logits=logits, **_passed_on(encoded))
 
     def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -253,7 +221,10 @@ class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
 
 
 class AdaptiveAlbertForTokenClassification(AdaptiveAlbertPreTrainedModel):
-    """A classifier of every token; the ponder cost is in the loss."""
+    """A classifier of every token; the ponder cost is in the loss.
+
+    Labels: [B, T], the class, -100 where there is none.
+    """
 
     def __init__(self, config: AdaptiveAlbertConfig) -> None:
         super().__init__(config)
@@ -274,17 +245,7 @@ class AdaptiveAlbertForTokenClassification(AdaptiveAlbertPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> AdaptiveTokenClassifierOutput:
-        """Classify every token.
-
-        Args:
-            input_ids: and the next four, as in `AdaptiveAlbertModel`.
-            attention_mask: see there.
-            token_type_ids: see there.
-            position_ids: see there.
-            inputs_embeds: see there.
-            labels: [B, T], the class, -100 where there is none.
-            kwargs: see there.
-        """
+        """Classify every token of what `AdaptiveAlbertModel` takes."""
         encoded = self.albert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
         )
@@ -293,8 +254,17 @@ class AdaptiveAlbertForTokenClassification(AdaptiveAlbertPreTrainedModel):
         if labels is not None:
             labelled = labels != -100
             loss = _mean_cross_entropy(logits[labelled], labels[labelled])
-            loss = self.add_time_penalty(loss, encoded.ponder_cost)
-        return AdaptiveTokenClassifierOutput(loss=loss, logits=logits, **_passed_on(encoded))
+        return AdaptiveTokenClassifierOutput(
+            loss=self.total_loss(encoded, task=loss), logits=logits, **_passed_on(encoded)
+        )
+
+
+def _labelled_loss(logits: Tensor, labels: Tensor | None) -> Tensor | None:
+    """Of logits [B, T, C] where labels [B, T] are not -100; None without labels."""
+    if labels is None:
+        return None
+    labelled = labels != -100
+    return _mean_cross_entropy(logits[labelled], labels[labelled])
 
 
 def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
-from depthlab.models.halting.act import HaltingUnit
+from depthlab.models.halting import HaltingRule, HaltingStep, Look, Tokens
+from depthlab.models.halting.act import Act, ActState
 
 BELOW = 0.999
 """Share of the way to the threshold that a token which is to go on can reach: far enough from it for any rounding."""
@@ -15,7 +19,7 @@ BELOW = 0.999
 
 @contextmanager
 def imposed_depths(encoder: AdaptiveAlbertTransformer, depths: Tensor) -> Iterator[None]:
-    """Within it, every token of the next batch takes as many iterations as is said here.
+    """Within it, every token takes as many iterations as is said here.
 
     The halting unit still gives the weights of a token's iterations: its probabilities, kept below the threshold until
     the last one, which has the remainder, also at a truncated cap.
@@ -23,39 +27,43 @@ def imposed_depths(encoder: AdaptiveAlbertTransformer, depths: Tensor) -> Iterat
     Args:
         encoder: of halting="act".
         depths: [B, T] integer, 1 to L; 0 on padding.
+
+    Raises:
+        UserError: the encoder halts by another rule.
     """
-    unit = encoder.halting
-    encoder.halting = _ImposedHalting(unit, depths, encoder.config.act_epsilon)
+    if not isinstance(encoder.rule, Act):
+        raise UserError('depths can be imposed on halting="act" only: its halting unit gives the weights')
+    encoder.imposed = Imposed(encoder.rule, depths)
     try:
         yield
     finally:
-        encoder.halting = unit
+        encoder.imposed = None
 
 
-class _ImposedHalting(nn.Module):
-    """In place of the halting unit: it is asked once an iteration, of all tokens or of those that still run."""
+class ImposedState(NamedTuple):
+    """Of the tokens that run."""
 
-    def __init__(self, unit: HaltingUnit, depths: Tensor, epsilon: float) -> None:
-        super().__init__()
-        self.unit, self.depths, self.threshold = unit, depths, 1 - epsilon
-        self.n = 0
-        self.accumulated: Tensor | None = None
+    depths: Tensor
+    """[...], when each has to halt."""
+    accumulated: Tensor
+    """ACT's, [...]."""
 
-    def forward(self, states: Tensor) -> Tensor:
-        """[B, T, H] of the dense execution, or [R, H] of the R running tokens in row-major order; to [...]."""
-        self.n += 1
-        probability = self.unit(states)
-        depths, accumulated = self.depths, self.accumulated
-        if accumulated is None:
-            accumulated = torch.zeros_like(depths, dtype=probability.dtype)
-        running = depths >= self.n
-        if states.ndim == 2:
-            depths, accumulated = depths[running], accumulated[running]
-        room = (self.threshold - accumulated).clamp(min=0)
-        probability = torch.where(depths == self.n, 1.0, torch.minimum(probability, BELOW * room))
-        total = accumulated + probability
-        self.accumulated = total if states.ndim == 3 else self._scattered(running, total)
-        return probability
 
-    def _scattered(self, running: Tensor, total: Tensor) -> Tensor:
-        return torch.zeros_like(self.depths, dtype=total.dtype).masked_scatter(running, total)
+@dataclass(frozen=True)
+class Imposed(HaltingRule):
+    """ACT, told when a token is to halt."""
+
+    act: Act
+    depths: Tensor
+    """[B, T]"""
+
+    def begin(self, tokens: Tokens) -> ImposedState:
+        """The depths go with their tokens."""
+        return ImposedState(self.depths.flatten()[tokens.position], *self.act.begin(tokens))
+
+    def step(self, state: ImposedState, look: Look) -> HaltingStep:
+        """ACT's, by other probabilities."""
+        room = (1 - self.act.act_epsilon - state.accumulated).clamp(min=0)
+        probability = torch.where(state.depths == look.n, 1.0, torch.minimum(look.asked, BELOW * room))
+        step = self.act.step(ActState(state.accumulated), look._replace(asked=probability))
+        return step._replace(state=ImposedState(state.depths, *step.state))

@@ -43,7 +43,7 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
 
 
 def _depth(config: AdaptiveAlbertConfig) -> str:
-    if config.halting == "fixed":
+    if not config.rule.adaptive:
         return f"{config.num_hidden_layers} iterations for every token"
     return (
         f"at most {config.num_hidden_layers} iterations a token (`{config.act_update}`, `{config.act_cap}`, time "

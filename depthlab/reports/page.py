@@ -111,7 +111,7 @@ def read_tables(found: Survey) -> tuple[dict[Path, pd.DataFrame], list[LeftOut]]
 
 
 def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
-    adaptive = {run.task: run for run in reversed(runs) if run.model.get("halting") == "act"}
+    adaptive = {run.task: run for run in reversed(runs) if run.model.get("halting", "fixed") != "fixed"}
     if not adaptive:
         raise UserError("none of the runs has an adaptive model")
     logging.disable_progress_bar()

@@ -15,6 +15,7 @@ from depthlab.analysis.survey import LeftOut
 from depthlab.data.corpora.corpus import as_sources
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
+from depthlab.models.halting import describe
 from depthlab.render.depth_curves import ALL, depth_curves
 from depthlab.render.document import Block, Table, dashed
 from depthlab.render.figures import embed
@@ -134,10 +135,7 @@ def _row(run: Run) -> list[str]:
 
 
 def _depth(model: dict[str, Any]) -> str:
-    if not model:
-        return "-"
-    cap = model["num_hidden_layers"]
-    return f"fixed, {cap}" if model["halting"] == "fixed" else f"cap {cap}, tau {model['time_penalty']:g}"
+    return describe(model) if model else "-"
 
 
 def _data(run: Run) -> str:

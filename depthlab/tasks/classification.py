@@ -90,7 +90,7 @@ class ClassificationTask(Task):
     def time_penalty(self) -> float | None:
         """Tau; None where there is no ponder cost: the model has no depth, or a fixed one."""
         config = self.model.config
-        return None if self.cap is None or config.halting == "fixed" else config.time_penalty
+        return None if self.cap is None or not config.rule.charges_for_depth else config.time_penalty
 
     def facts(self) -> dict[str, Any]:
         """What is learnt, from what, and how."""
@@ -102,6 +102,7 @@ class ClassificationTask(Task):
             "model": {
                 "checkpoint": self.checkpoint,
                 **{name: getattr(config, name) for name in ("model_type", "num_hidden_layers", *depth)},
+                **getattr(config, "halting_settings", {}),
             },
             "learning_rate": self.trainer.optimizers[0].defaults["lr"],
             "warmup_steps": self.warmup_steps,

@@ -78,7 +78,7 @@ class MaskedLanguageModelling(Task):
     def time_penalty(self) -> float:
         """Tau of this optimiser step: 0 while depth is fixed, then rising over `time_penalty_warmup_steps`."""
         step = max(self.global_step, self._steps_of_checkpoint) - self.fixed_depth_steps
-        if step < 0 or self.model.config.halting == "fixed":
+        if step < 0 or not self.model.config.rule.charges_for_depth:
             return 0.0
         return self.model.config.time_penalty * min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
 

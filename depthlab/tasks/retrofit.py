@@ -55,7 +55,7 @@ class RetrofitTask(MaskedLanguageModelling):
         model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
         if distillation_weight < 0:
             raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
-        if teacher is not None and not fixed_depth_steps and model.config.halting == "act":
+        if teacher is not None and not fixed_depth_steps and model.config.rule.adaptive:
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
         self.distillation_weight = distillation_weight
@@ -78,7 +78,7 @@ class RetrofitTask(MaskedLanguageModelling):
         return teacher
 
     def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
-        is_fixed = self.model.albert.encoder.hold_depth or self.model.config.halting == "fixed"
+        is_fixed = self.model.albert.encoder.hold_depth or not self.model.config.rule.adaptive
         if not self._teacher or not is_fixed:
             return super()._run_model(batch)
         outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)

@@ -83,7 +83,7 @@ def step(model: torch.nn.Module, inputs: dict[str, Tensor], backward: bool) -> N
 def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype) -> AdaptiveAlbertModel:
     """An ALBERT of base size with imposed depths."""
     model = AdaptiveAlbertModel(AdaptiveAlbertConfig(num_hidden_layers=cap, execution=execution))
-    model.encoder.halting = ImposedHalting(depths)
+    model.encoder.imposed = ImposedHalting(depths)
     return model.to(dtype).train()
 
 
@@ -99,20 +99,6 @@ def albert(layers: int, dtype: torch.dtype) -> AlbertModel:
             attn_implementation="sdpa",
         )
     ).to(dtype)
-
-
-def useful_flops(depths: Tensor, lengths: Tensor) -> int:
-    """Of one forward pass: the running tokens', and one refresh of key and value after a token has halted.
-
-    A multiplication and an addition are two; norms, activations and softmax are left out.
-    """
-    config = AdaptiveAlbertConfig()
-    hidden, wide = config.hidden_size, config.intermediate_size
-    token_iterations = int(depths.sum())
-    refreshes = int((depths[depths > 0] < depths.max()).sum())
-    queries_times_keys = int((depths.sum(dim=1) * lengths).sum())
-    running = 2 * (4 * hidden * hidden + 2 * hidden * wide)
-    return token_iterations * running + refreshes * 2 * 2 * hidden * hidden + 4 * hidden * queries_times_keys
 
 
 def matmul_flops_per_second(dtype: torch.dtype) -> float:
@@ -143,7 +129,7 @@ def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
                 runs = {n: functools.partial(step, model, inputs, backward) for n, model in models.items()}
                 seconds = medians(runs, rounds)
                 efficiency = seconds["dense"] / seconds["compact"] / (cap / mean)
-                useful = useful_flops(depths, lengths) * (3 if backward else 1) / seconds["compact"] / peak
+                useful = int(models["compact"].flops(depths).sum()) * (3 if backward else 1) / seconds["compact"] / peak
                 direction = "forward + backward" if backward else "forward"
                 print(
                     f"| {name_of_lengths} | {name} {cap} / {mean:.2f} | {direction} "
@@ -198,7 +184,7 @@ def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     runs = {}
     for dtype in dtypes:
         ours = AdaptiveAlbertForPreTraining(AdaptiveAlbertConfig(num_hidden_layers=cap))
-        ours.albert.encoder.halting = ImposedHalting(depths)
+        ours.albert.encoder.imposed = ImposedHalting(depths)
         config = albert(1, dtype).config
         config.num_hidden_layers = cap
         runs[f"ours, {dtype}"] = trainer(ours.to(dtype).train())

@@ -10,8 +10,8 @@ import time
 import pytest
 import yaml
 
-from depthlab import cli
 from depthlab.cli import main
+from depthlab.commands import experiment as experiment_module
 from depthlab.commands import sweep as command
 from depthlab.commands.experiment import read_settings
 from depthlab.run.sweep.grid import Cell
@@ -47,7 +47,7 @@ def experiment(tmp_path, monkeypatch):
 
     monkeypatch.setattr(command, "fit_command", fit)
     read = functools.cache(lambda *arguments: read_settings(arguments))  # again and again the same
-    monkeypatch.setattr(cli, "read_settings", lambda arguments: read(*arguments))
+    monkeypatch.setattr(experiment_module, "read_settings", lambda arguments: read(*arguments))
     return calls
 
 
@@ -60,7 +60,7 @@ def test_a_sweep_from_beginning_to_end(experiment, tmp_path, capsys):
     expected = [{"data.task": task, LR: lr} for task in ("rte", "mrpc") for lr in (5e-5, 3e-5)]
     assert experiment == [(["--data.root=GLUE", "--data.num_workers=0"], cell) for cell in expected]
     printed = capsys.readouterr().out
-    assert printed.startswith("4 cells, 0 finished; runs and their logs: checkpoints/runs/small\n")
+    assert printed.startswith("4 cells, 0 finished, 4 waiting; runs and their logs: checkpoints/runs/small\n")
     summary = printed[printed.index("\n4 cells, 2 finished, 2 failed\n") :]
     assert summary.count("failed    task=mrpc,lr=") == 2 and "no such folder (checkpoints/runs/small/" in summary
     assert "--retry_failed" in summary and "depthlab report glue checkpoints/runs/small" in summary
@@ -81,12 +81,12 @@ def test_a_sweep_from_beginning_to_end(experiment, tmp_path, capsys):
 
 def test_the_grid_on_the_command_line(experiment, capsys):
     one = ("--sweep", f"[{{data.task: [cola], {LR}: [1e-5]}}]", "--run_dir", "elsewhere")
-    sweep(*one, "--storage", "sqlite:///a.db")
+    sweep(*one)
     assert experiment == [([], {"data.task": "cola", LR: 1e-5})]
-    assert os.path.exists("elsewhere/task=cola,lr=1e-05/results.json") and os.path.exists("a.db")
-    for _ in range(2):  # runs that another storage knows of are not this one's results
-        error = error_of(capsys, ["sweep", "--config=small.yaml", *one, "--storage", "sqlite:///b.db"])
-        assert "elsewhere/task=cola,lr=1e-05 is there already, but not by this sweep" in error
+    assert os.path.exists("elsewhere/task=cola,lr=1e-05/results.json")
+    os.remove("elsewhere/sweep.json")
+    error = error_of(capsys, ["sweep", "--config=small.yaml", *one])
+    assert "elsewhere/task=cola,lr=1e-05 is there already, but no elsewhere/sweep.json" in error
 
 
 def test_the_command_of_a_cell():
@@ -124,7 +124,19 @@ BAD = {
         ["--config", str(REPOSITORY / "experiments/probing.yaml"), "--data.root=GLUE"],
         "GLUE: no past_present.txt there",
     ),
-    "no storage": (["--config=small.yaml", "--storage=nonsense"], "--storage nonsense: Could not parse"),
+    "no tokenizer": (
+        ["--config", str(REPOSITORY / "experiments/pretrain.yaml"), "--sweep={data.tokenizer: [a.model]}"],
+        "the grid's cell tokenizer=a.model: a.model: no such file or folder; correct data.tokenizer",
+    ),
+    "no corpus": (
+        ["--config", str(REPOSITORY / "experiments/pretrain.yaml"), "--sweep={data.corpus: [a.txt]}"],
+        "the grid's cell corpus=a.txt: a.txt: no such file or folder; correct data.corpus",
+    ),
+    "no number": (
+        ["--config=small.yaml", "--data.batch_size=0"],
+        "lr=5e-05: data.batch_size is 0; it must be 1 or more",
+    ),
+    "no option": (["--config=small.yaml", "--retry-failed"], "no --retry-failed: did you mean --retry_failed?"),
     "no directory": (["--config=small.yaml", "--run_dir=small.yaml/sweep"], "--run_dir small.yaml/sweep"),
 }
 
@@ -133,12 +145,12 @@ BAD = {
 def test_bad_arguments_get_one_line(experiment, tmp_path, capsys, name):
     arguments, expected = BAD[name]
     assert expected in error_of(capsys, ["sweep", *arguments])
-    assert not experiment and not [*tmp_path.rglob("*.db")]
+    assert not experiment and not [*tmp_path.rglob("sweep.json")]
 
 
 @pytest.mark.full
 def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
-    """A worker is interrupted in its first run; two go on."""
+    """A worker is interrupted in its first run; two of `torchrun`'s go on, each as one of its own."""
     write_inputs(tmp_path)
     settings = SETTINGS | {
         "data.root": tmp_path / "glue",
@@ -149,12 +161,13 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
         "run_dir": tmp_path / "sweep",
         "sweep": "{data.task: [rte, cola], seed_everything: [0, 1]}",
     }
-    words = [sys.executable, "-m", "depthlab", "sweep", "--config", str(REPOSITORY / "experiments/glue.yaml")]
+    words = ["-m", "depthlab", "sweep", "--config", str(REPOSITORY / "experiments/glue.yaml")]
     words += [f"--{name}={value}" for name, value in settings.items()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
-    def start():
-        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def start(*launcher):
+        command = [sys.executable, *launcher, *words]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     worker, deadline = start(), time.monotonic() + 200
     while not [*tmp_path.glob("sweep/*/checkpoints/last.ckpt")]:
@@ -163,9 +176,9 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
     worker.send_signal(signal.SIGINT)
     assert "Interrupted. Go on: the same command" in worker.communicate(timeout=200)[0]
     assert worker.returncode == 130
-    for worker in [start(), start()]:
-        printed = worker.communicate(timeout=400)[0]
-        assert worker.returncode == 0 and "4 cells, 4 finished" in printed, printed
+    both = start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    printed = both.communicate(timeout=400)[0]
+    assert both.returncode == 0 and printed.count("\n4 cells, 4 finished\n") == 2, printed
     runs = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
     assert runs == [f"task={task},seed_everything={seed}" for task in ("cola", "rte") for seed in (0, 1)]
     for run in runs:

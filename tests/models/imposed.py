@@ -1,24 +1,28 @@
 """Halting at depths known beforehand, so that the work of an iteration is known too."""
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from depthlab.models.halting import HaltingRule
+from depthlab.models.halting.act import Act, ActState
+from depthlab.models.imposed import ImposedState
+
+EARLY = 0.9 / 64
+"""The probability before a token's last iteration."""
 
 
-class ImposedHalting(nn.Module):
-    """In place of the halting unit: every token halts at the depth given for it, far from the threshold.
+@dataclass(frozen=True)
+class ImposedHalting(HaltingRule):
+    """In place of a model's rule (`encoder.imposed`): every token halts at the depth given, far from the threshold."""
 
-    Takes the states [B, T, H] of the dense execution and, in their order, the running rows [R, H] of the compact one.
-    Starts over when its last iteration has passed.
+    depths: Tensor  # [B, T], at most 63; 0 on padding
 
-    Args:
-        depths: [B, T], at most 63; 0 on padding.
-    """
+    def begin(self, tokens):
+        return ImposedState(self.depths.flatten()[tokens.position], *Act().begin(tokens))
 
-    def __init__(self, depths: Tensor) -> None:
-        super().__init__()
-        self.depths, self.n, self.last = depths, 0, int(depths.max())
-
-    def forward(self, states: Tensor) -> Tensor:
-        self.n = self.n % self.last + 1
-        depths = self.depths if states.ndim == 3 else self.depths[self.depths >= self.n]
-        return torch.where(depths == self.n, 1.0, 0.9 / 64).to(torch.promote_types(states.dtype, torch.float32))
+    def step(self, state, look):
+        probability = torch.where(state.depths == look.n, 1.0, EARLY).to(state.accumulated.dtype)
+        step = Act().step(ActState(state.accumulated), look._replace(asked=probability))
+        return step._replace(state=ImposedState(state.depths, *step.state))

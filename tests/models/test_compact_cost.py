@@ -1,10 +1,9 @@
-"""What the compact execution costs: its arithmetic, its memory, its waits for the device; and dropout in it."""
+"""What the compact execution costs: its memory, its waits for the device; and dropout in it."""
 
 import gc
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from tests.models.conftest import ragged_inputs
@@ -14,7 +13,7 @@ from tests.models.imposed import ImposedHalting
 def imposed(sizes, depths, execution="compact", **changes):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=int(depths.max()), execution=execution, **changes)
     model = AdaptiveAlbertModel(config, add_pooling_layer=False)
-    model.encoder.halting = ImposedHalting(depths)
+    model.encoder.imposed = ImposedHalting(depths)
     return model
 
 
@@ -22,25 +21,6 @@ def random_depths(lengths, cap):
     depths = torch.randint(1, cap + 1, (len(lengths), max(lengths)))
     depths[0, 0] = cap
     return depths * (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
-
-
-@pytest.mark.parametrize("lengths", [[10, 10, 10], [12, 3, 7]])
-def test_computes_as_many_token_iterations_as_the_depths_add_up_to(sizes, lengths):
-    """Counted by torch: matrix products of running tokens, and one refresh of key and value after halting. So few
-    tokens are not padded to a size that recurs."""
-    cap, hidden, wide, embedding = 6, sizes["hidden_size"], sizes["intermediate_size"], sizes["embedding_size"]
-    depths = random_depths(lengths, cap)
-    model = imposed(sizes, depths)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(**ragged_inputs(lengths))
-    counted = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
-    token_iterations = int(depths.sum())
-    refreshed_once_more = int(((depths > 0) & (depths < cap)).sum())
-    running = 4 * hidden * hidden + 2 * hidden * wide  # query, key, value, output; feed-forward in and out
-    expected = (
-        token_iterations * running + refreshed_once_more * 2 * hidden * hidden + sum(lengths) * embedding * hidden
-    )
-    assert counted == 2 * expected
 
 
 def saved_bytes(model, inputs):

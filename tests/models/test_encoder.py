@@ -89,7 +89,7 @@ PATTERNS = {
 def test_equals_dense_in_every_halting_pattern(sizes, pattern, act_update, dtype, tolerance):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, act_update=act_update, initializer_range=0.2)
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).to(dtype)
-    model.encoder.halting = ImposedHalting(PATTERNS[pattern])
+    model.encoder.imposed = ImposedHalting(PATTERNS[pattern])
     inputs = ragged_inputs(LENGTHS)
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
     assert torch.equal(compact[0].depths, PATTERNS[pattern])

@@ -5,7 +5,7 @@ Of those, these do not apply:
 - flash and flex attention, and left-out layers (head pruning): not offered; `_supports_flash_attn` says so;
 - attention masks of shape [B, 1, T, T]: refused, for halting needs to know which tokens are real;
 - `len(attentions) == num_hidden_layers`: with halting it is the depth of the deepest token; nothing more is computed;
-- tracing and `torch.export` with halting="act": how often the loop runs depends on the data; halting="fixed" exports;
+- tracing and `torch.export` with halting="act": how often the loop runs depends on the data, and a model says so;
 - feed-forward chunks in the compact execution: its tokens are packed and computed in one piece, with equal results;
 - offloading, device maps and data parallelism over several accelerators: there is none here.
 In test_heads.py: tied weights, resizing, missing weights, problem types. In test_albert.py: equality with HF's ALBERT,
@@ -17,6 +17,7 @@ import inspect
 import pytest
 import torch
 
+from depthlab.errors import UserError
 from depthlab.models import (
     AdaptiveAlbertForMaskedLM,
     AdaptiveAlbertForPreTraining,
@@ -238,3 +239,16 @@ def test_exports_at_fixed_depth(model_class):
     for lengths in (LENGTHS, [3], [24, 1, 1, 12, 5]):
         inputs = batch(lengths)
         assert_equal_outputs(exported(**inputs), model(**inputs))
+
+
+@pytest.mark.filterwarnings("ignore")  # tracing warns of what it can't see
+@pytest.mark.parametrize("export", ["export", "trace"])
+@pytest.mark.parametrize("execution", ["dense", "compact"])
+def test_exporting_adaptive_depth_says_what_to_do(export, execution):
+    model, inputs = build(BASE, execution=execution), batch()
+    with pytest.raises(UserError, match='halting="fixed"') as caught:
+        if export == "export":
+            torch.export.export(model, (), inputs)
+        else:
+            torch.jit.trace(model, example_kwarg_inputs=inputs, strict=False)
+    assert "\n" not in str(caught.value)

@@ -63,12 +63,13 @@ def test_products_of_a_training_step_recur(sizes, attention):
     sizes |= {"max_position_embeddings": 64}
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=2, attn_implementation=attention)
     model = AdaptiveAlbertForPreTraining(config).train()
+    model.albert.encoder.halting = None  # imposed depths need none
     inputs = ragged_inputs([64] * 16)
     shapes = []
     for most, predicted in ((41, 200), (46, 193)):
         depths = torch.ones(16, 64, dtype=torch.long)
         depths[:, :40] = depths[0, :most] = 2  # 600 tokens and `most` go on
-        model.albert.encoder.halting = ImposedHalting(depths)
+        model.albert.encoder.imposed = ImposedHalting(depths)
         labels = torch.full((16 * 64,), -100)
         labels[:predicted] = 7
         with Products() as products:

@@ -49,6 +49,12 @@ class GlueDataModule(LabelledDataModule):
             "predict": tests,  # and the diagnostic set with MNLI
         }
 
+    def check(self) -> None:
+        """The task's folder, too."""
+        super().check()
+        if self.root is not None:
+            find_folder(self.task, self.root)
+
     def read(self) -> dict[str, Examples]:
         """As `read_task`."""
         return read_task(self.task, self.root)

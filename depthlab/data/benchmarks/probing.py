@@ -4,6 +4,7 @@ A file has a line of `split<TAB>label<TAB>sentence` for each example. `depthlab 
 of the tasks from treebanks (see `probing_sets`).
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ SENTEVAL = "https://github.com/facebookresearch/SentEval/tree/main/data/probing"
 class ProbingDataModule(LabelledDataModule):
     """One of SentEval's probing tasks: steps and batches are those of `LabelledDataModule`.
 
-    The file is read when the module is made, since its labels decide what the model is.
+    The file is looked for when the module is made, and read when its labels are asked for.
 
     Args:
         task: Which task, by our name or SentEval's.
@@ -41,8 +42,8 @@ class ProbingDataModule(LabelledDataModule):
         settings: As `LabelledDataModule`.
 
     Raises:
-        UserError: There is no such task, or a number is out of its range; the file is absent or bad (see
-            `read_probing`).
+        UserError: There is no such task, a number is out of its range, or the file is absent. By `labels` and `read`:
+            the file is bad (see `read_probing`).
     """
 
     suite = "Probing"
@@ -60,13 +61,20 @@ class ProbingDataModule(LabelledDataModule):
         self.task_name = self.title = our_name(task)
         if self.task_name not in FILES:
             raise UserError(f"data.task is {task}; it must be one of {', '.join(FILES)}")
-        file = find_file(self.task_name, root)
-        self.place = str(file)
-        self.labels, self._examples = read_probing(file)
+        self.place = str(find_file(self.task_name, root))
+
+    @cached_property
+    def _content(self) -> tuple[tuple[str, ...], dict[str, Examples]]:
+        return read_probing(Path(self.place))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those that occur in the file."""
+        return self._content[0]
 
     def read(self) -> dict[str, Examples]:
         """What the file has."""
-        return self._examples
+        return self._content[1]
 
     def prediction_file(self, split: str) -> str:
         """One for the task."""

@@ -107,7 +107,7 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset | IterableData
             source's may come while it is read.
         OSError: The scratch folder can't be written.
     """
-    files = _files(source)
+    files = find_files(source)
     if files is None:
         documents = _load_hub_dataset(source).select_columns([source.text_field])
         return documents if source.text_field == "text" else documents.rename_column(source.text_field, "text")
@@ -150,7 +150,7 @@ def content_digest(source: CorpusSource) -> str:
         UserError: The source is missing or cannot be read.
     """
     digest = hashlib.sha256(source.text_field.encode())
-    if (files := _files(source)) is None:
+    if (files := find_files(source)) is None:
         announce(source.path)
         digest.update(json.dumps([source.path, source.name, source.split]).encode())
         digest.update((_revision(source) if source.streaming else _load_hub_dataset(source)._fingerprint).encode())
@@ -184,8 +184,12 @@ def _is_hard_wrapped(lines: list[str]) -> bool:
     return 3 * sum(initial.islower() for initial in initials) > len(initials)
 
 
-def _files(source: CorpusSource) -> list[Path] | None:
-    """The files of a source in a fixed order; None for a Hugging Face dataset."""
+def find_files(source: CorpusSource) -> list[Path] | None:
+    """The files of a source in a fixed order; None for a Hugging Face dataset.
+
+    Raises:
+        UserError: There are none.
+    """
     if source.path == SAMPLE:
         return _sample_files()
     path = Path(source.path).expanduser()

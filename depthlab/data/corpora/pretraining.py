@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from depthlab.data.corpora.corpus import as_sources
+from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import IGNORED, MaskingRule, Sample, SampleRandom, make_sample
 from depthlab.data.corpora.preparation import ChunkSettings, Prepared, describe, prepare, summarise
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
@@ -265,6 +265,12 @@ class PretrainingDataModule(StepDataModule):
         self.validation_documents: int
         """How many documents are held out; `setup` counts them."""
         self._prepared: Prepared | None = None
+
+    def check(self) -> None:
+        """The corpus, too."""
+        super().check()
+        for source in self.sources:
+            find_files(source)
 
     def prepare_data(self) -> None:
         """Train the tokenizer and tokenize the corpus, unless the cache has them.

@@ -66,6 +66,12 @@ class TreebankDataModule(StepDataModule):
         self.summary: dict[str, int]
         self._counts: Counter[str] | None = None
 
+    def check(self) -> None:
+        """The treebank, too; its files were looked for when the module was made."""
+        super().check()
+        if not self.files:
+            raise UserError("there is no treebank: give --data.treebank FILE, in CoNLL-U")
+
     def prepare_data(self) -> None:
         """Count the words of the corpus, on the rank that makes the table.
 
@@ -81,8 +87,7 @@ class TreebankDataModule(StepDataModule):
         Raises:
             UserError: As `read_aligned`; there is no treebank or no tokenizer.
         """
-        if not self.files:
-            raise UserError("there is no treebank: give --data.treebank FILE, in CoNLL-U")
+        self.check()
         if self.tokenizer_path is None:
             raise UserError("data.tokenizer is not set: give the model's")
         self.tokenizer = load_tokenizer(self.tokenizer_path)

@@ -1,14 +1,14 @@
-"""The halting rule of adaptive computation time (Graves 2016), as Simoulin & Crabbé (2021) use it.
+"""The halting rule of adaptive computation time (Graves 2016), as Simoulin & Crabbé (2021) use it."""
 
-Pure tensor code on any shape: both executions of the encoder call it, `dense` on [B, T] and `compact` on the [N] tokens
-that still run.
-"""
-
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import initialization as init
+
+from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 
 ActCap = Literal["truncate", "remainder"]
 
@@ -30,39 +30,57 @@ class HaltingUnit(nn.Linear):
         return torch.sigmoid(logits.squeeze(-1))
 
 
-class HaltingStep(NamedTuple):
-    """What one iteration decides for tokens that entered it running. All [...], of the probabilities' shape."""
+class ActState(NamedTuple):
+    """What ACT remembers of a token."""
 
-    weight: Tensor
-    """lambda^n: p^n while the token goes on, R when it halts."""
-    halted: Tensor
-    """bool: whether this iteration n was the token's last, N = n."""
-    remainder: Tensor
-    """R where the token halted, 0 elsewhere and at a truncated cap."""
+    accumulated: Tensor
+    """p^1 + ... + p^{n-1}, [...] fp32."""
 
 
-def halting_step(
-    probability: Tensor, accumulated: Tensor, *, at_cap: bool, epsilon: float, act_cap: ActCap
-) -> HaltingStep:
-    """One step of adaptive computation time for running tokens.
+@dataclass(frozen=True)
+class Act(HaltingRule):
+    """Adaptive computation time; its settings are public fields of the configuration.
 
     A token halts in the first iteration n with p^1 + ... + p^n > 1 - epsilon, and gives that iteration the remainder
     R = 1 - (p^1 + ... + p^{n-1}) as its weight. One that reaches the cap without halting gives its last iteration
     p^L ("truncate", the authors' code) or R ("remainder", Graves 2016).
-
-    Args:
-        probability: p^n, [...].
-        accumulated: p^1 + ... + p^{n-1}, [...].
-        at_cap: whether n = L, so that every token stops here.
-        epsilon: the slack of the threshold.
-        act_cap: what the last weight is at the cap.
     """
-    crossed = accumulated + probability > 1 - epsilon
-    halted = torch.ones_like(crossed) if at_cap else crossed
-    takes_remainder = halted if act_cap == "remainder" else crossed
-    remainder = 1 - accumulated
-    return HaltingStep(
-        weight=torch.where(takes_remainder, remainder, probability),
-        halted=halted,
-        remainder=torch.where(takes_remainder, remainder, 0.0),
-    )
+
+    charges_for_depth: ClassVar[bool] = True
+
+    act_epsilon: float = 0.01
+    act_cap: ActCap = "truncate"
+    halting_bias_init: float = 0.0
+    time_penalty: float = 5e-4
+
+    def unit(self, hidden_size: int) -> HaltingUnit:
+        """`encoder.halting.weight` [1, H] and `encoder.halting.bias` [1]."""
+        return HaltingUnit(hidden_size)
+
+    def initialise(self, module: nn.Module) -> None:
+        """The bias says from what depth training starts."""
+        if isinstance(module, HaltingUnit):
+            init.constant_(module.bias, self.halting_bias_init)
+
+    def begin(self, tokens: Tokens) -> ActState:
+        """Nothing accumulated yet."""
+        dtype = torch.promote_types(tokens.states.dtype, torch.float32)
+        return ActState(torch.zeros_like(tokens.position, dtype=dtype))
+
+    def step(self, state: ActState, look: Look) -> HaltingStep:
+        """One step; the halting probability is what was asked for."""
+        probability, accumulated = look.asked, state.accumulated
+        crossed = accumulated + probability > 1 - self.act_epsilon
+        halted = torch.ones_like(crossed) if look.at_cap else crossed
+        takes_remainder = halted if self.act_cap == "remainder" else crossed
+        remainder = 1 - accumulated
+        return HaltingStep(
+            weight=torch.where(takes_remainder, remainder, probability),
+            halted=halted,
+            state=ActState(accumulated + probability),
+            remainder=torch.where(takes_remainder, remainder, 0.0),
+        )
+
+    def describe(self, cap: int) -> str:
+        """As in reports."""
+        return f"cap {cap}, tau {self.time_penalty:g}"

@@ -30,12 +30,6 @@ class Cell:
     name: str
 
     @property
-    def key(self) -> str:
-        """The same for the same settings, whatever their order; 1 and 1.0 are the same."""
-        numbers = {axis: float(value) for axis, value in self.settings.items() if type(value) is int}
-        return json.dumps(self.settings | numbers, sort_keys=True)
-
-    @property
     def arguments(self) -> list[str]:
         """For the command line."""
         return [f"--{axis}={_as_text(value)}" for axis, value in self.settings.items()]
@@ -84,25 +78,25 @@ def axes_of(grids: Sequence[Grid]) -> list[str]:
     return list(dict.fromkeys(axis for grid in grids for axis in grid))
 
 
-def expand(grids: Sequence[Grid]) -> list[Cell]:
+def expand(grids: Sequence[Grid], axes: Sequence[str] | None = None) -> list[Cell]:
     """All cells, each once; the last axis varies fastest.
 
     A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two axes end
     alike they are named in full.
+
+    Args:
+        grids: of which.
+        axes: among which a name must tell; those of the grids by default.
     """
-    axes = axes_of(grids)
-    endings = Counter(_ending(axis) for axis in axes)
+    axes = axes or axes_of(grids)
+    endings = Counter(map(_ending, axes))
+    names = {axis: _ending(axis) if endings[_ending(axis)] == 1 else axis for axis in axes}
     cells: dict[str, Cell] = {}
     for grid in grids:
         for values in product(*grid.values()):
             settings = dict(zip(grid, values, strict=True))
-            name = ",".join(
-                f"{_ending(axis) if endings[_ending(axis)] == 1 else axis}={quote(_as_text(settings[axis]), safe='+')}"
-                for axis in axes
-                if axis in settings
-            )
-            cell = Cell(settings, name)
-            cells.setdefault(cell.key, cell)
+            name = ",".join(f"{names[axis]}={_in_name(settings[axis])}" for axis in axes if axis in settings)
+            cells.setdefault(name, Cell(settings, name))
     return list(cells.values())
 
 
@@ -117,6 +111,11 @@ def cover(grids: Sequence[Grid]) -> list[Cell]:
 
 def _ending(axis: str) -> str:
     return axis.rpartition(".")[2]
+
+
+def _in_name(value: Any) -> str:
+    """A value in a file name: 1 and 1.0 are the same setting, so they have the same name."""
+    return quote(_as_text(int(value) if isinstance(value, float) and value.is_integer() else value), safe="+")
 
 
 def _as_text(value: Any) -> str:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthlab.models.halting.act import HaltingUnit, halting_step
+from depthlab.models.halting import Look, Tokens
+from depthlab.models.halting.act import Act, ActState, HaltingUnit
 
 
 def reference(probabilities, new_states, embedding, epsilon, act_cap, act_update):
@@ -39,22 +40,23 @@ def reference(probabilities, new_states, embedding, epsilon, act_cap, act_update
 
 
 def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update):
-    """The same by `halting_step`, for [T] tokens at once; probabilities and new_states are [L, T]."""
+    """The same by the rule's steps, for [T] tokens at once; probabilities and new_states are [L, T]."""
+    rule = Act(act_epsilon=epsilon, act_cap=act_cap)
     cap = len(probabilities)
     running = torch.ones_like(embedding, dtype=torch.bool)
-    accumulated, state = torch.zeros_like(embedding), embedding
+    remembered, state = rule.begin(Tokens(embedding, torch.arange(len(embedding)), len(embedding))), embedding
     mixture, remainders = torch.zeros_like(embedding), torch.zeros_like(embedding)
     depths = torch.zeros_like(embedding, dtype=torch.long)
     weights = []
     for n, (probability, new) in enumerate(zip(probabilities, new_states, strict=True), start=1):
-        step = halting_step(probability, accumulated, at_cap=n == cap, epsilon=epsilon, act_cap=act_cap)
+        step = rule.step(remembered, Look(n, n == cap, state, new, probability))
         weight = torch.where(running, step.weight, 0.0)
         weights.append(weight)
         state = weight * new + (1 - weight) * state
         mixture = mixture + weight * new
         depths = depths + running
         remainders = remainders + torch.where(running, step.remainder * step.halted, 0.0)
-        accumulated = accumulated + probability
+        remembered = step.state
         running = running & ~step.halted
     assert not running.any()
     return depths, remainders, torch.stack(weights), state if act_update == "blend" else mixture
@@ -112,14 +114,14 @@ def test_equals_the_equations_with_gradients(tokens, epsilon, act_cap, act_updat
 
 def test_depth_one_gives_the_halting_unit_no_gradient():
     probability = torch.tensor([0.995], dtype=torch.float64, requires_grad=True)
-    step = halting_step(probability, torch.zeros(1), at_cap=False, epsilon=0.01, act_cap="truncate")
+    step = Act().step(ActState(torch.zeros(1)), Look(1, False, None, None, probability))
     assert step.halted.item() and step.weight.item() == 1 and step.remainder.item() == 1
     assert not step.weight.requires_grad or torch.autograd.grad(step.weight.sum(), probability)[0].item() == 0
 
 
 def test_threshold_is_strict():
-    step = halting_step(
-        torch.tensor([0.5, 0.75]), torch.tensor([0.25] * 2), at_cap=False, epsilon=0.25, act_cap="truncate"
+    step = Act(act_epsilon=0.25).step(
+        ActState(torch.tensor([0.25, 0.25])), Look(2, False, None, None, torch.tensor([0.5, 0.75]))
     )
     assert step.halted.tolist() == [False, True]
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from depthlab.errors import UserError
-from depthlab.run.sweep.grid import Cell, choose, cover, expand, read_grids
+from depthlab.run.sweep.grid import axes_of, choose, cover, expand, read_grids
 from tests.runs import REPOSITORY
 
 GRID = {"data.task": ["rte", "mrpc"], "model.lr": [5e-5, 1], "seed": [0, 1, 2]}
@@ -59,7 +59,13 @@ def test_names_are_distinct_and_file_names():
     for name in names:
         assert name.startswith("one.setting=") and name.endswith(",two.setting=0")
         assert not {*name} & set("/ ${}[]")
-    assert [cell.name for cell in expand([{"one.x": [1], "two.y": [2]}])] == ["x=1,y=2"]
+    assert [cell.name for cell in expand([{"one.x": [1.0], "two.y": [2]}])] == ["x=1,y=2"]
+
+
+def test_names_are_the_same_when_grids_are_dropped():
+    grids = [{"one.x": [1]}, {"two.x": [2], "z": [3]}]
+    names = [cell.name for cell in expand(grids)]
+    assert [cell.name for cell in expand(choose(grids, "z", [3]), axes_of(grids))] == names[1:]
 
 
 def test_a_few_cells_have_all_values():
@@ -109,8 +115,3 @@ def test_no_grid(sweep, expected):
     with pytest.raises(UserError) as error:
         read_grids(sweep)
     assert expected in str(error.value)
-
-
-def test_keys():
-    assert Cell({"a": 1, "b": None}, "").key == Cell({"b": None, "a": 1.0}, "").key
-    assert Cell({"a": 1}, "").key != Cell({"a": True}, "").key

@@ -1,29 +1,28 @@
-"""What becomes of a cell's run, with a stub in place of `depthlab fit`: workers and runs are real processes."""
+"""What becomes of a sweep's cells, with a stub in place of `depthlab fit`: workers and runs are real processes."""
 
 import multiprocessing
 import os
 import re
 import signal
-import sqlite3
 import sys
-import threading
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
 
+from depthlab.errors import UserError
 from depthlab.run.sweep import worker
 from depthlab.run.sweep.grid import expand
-from depthlab.run.sweep.queue import SILENCE, Queue
-from depthlab.run.sweep.worker import duration, work
+from depthlab.run.sweep.state import CellRun, begin
+from depthlab.run.sweep.worker import environment_of_a_run, work
 
 STUB = """
 import json, os, signal, sys, time
 run_dir, kind, resumes = sys.argv[1:]
 os.makedirs(run_dir + "/checkpoints", exist_ok=bool(int(resumes)))
 with open(os.path.dirname(run_dir) + "/ran.txt", "a") as ran:
-    ran.write(f"{os.path.basename(run_dir)} {resumes}\\n")
+    ran.write(f"{os.path.basename(run_dir)} {resumes} {os.getpid()}\\n")
 def stop(number, frame):
     open(run_dir + "/checkpoints/last.ckpt", "w").close()
     sys.exit(0)
@@ -34,16 +33,15 @@ if kind == "breaks":
     sys.exit("Warning: none\\ndepthlab: error: no such folder\\nbye")
 if kind == "crashes":
     os.kill(os.getpid(), signal.SIGKILL)
-if kind == "diverges":
-    score = float("nan")
-else:
-    score = 0.5
 if kind == "long" and resumes == "0":
     time.sleep(60)
-if kind == "slow":
-    time.sleep(1.5)
+while kind == "waits" and not os.path.exists(os.path.dirname(run_dir) + "/go"):
+    time.sleep(0.02)
+scores = {"diverges": {"val/score": float("nan")}, "pretrains": {"val/loss/total": 3.5}}
 if kind != "forgets":
-    json.dump({"val/score": score}, open(run_dir + "/results.json", "w"))
+    with open(run_dir + "/unfinished", "w") as file:
+        json.dump(scores.get(kind, {"val/score": 0.5}), file)
+    os.rename(run_dir + "/unfinished", run_dir + "/results.json")
 """
 
 
@@ -53,31 +51,37 @@ def stub(cell, run_dir, resumes):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(worker, "HEARTBEAT", 0.1)
     monkeypatch.setattr(worker, "POLL", 0.1)
 
 
-def open_queue(directory, kinds, seeds=1):
-    return Queue(f"sqlite:///{directory}/sweep.db", "study", expand([{"kind": kinds, "seed": list(range(seeds))}]))
+def runs_in(directory, kinds, seeds=1):
+    return [CellRun(cell, directory) for cell in expand([{"kind": kinds, "seed": list(range(seeds))}])]
 
 
-def start(directory, kinds, seeds=1):
+def start(runs, barrier=None):
     """A worker in a process of its own."""
 
     def run():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if barrier is not None:
+            barrier.wait(60)
         with suppress(KeyboardInterrupt):
-            work(open_queue(directory, kinds, seeds), directory, stub)
+            work(runs, stub)
 
-    process = multiprocessing.get_context("fork").Process(target=run)
+    process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
     process.start()
     return process
 
 
+def ended(process):
+    process.join(60)
+    return process.exitcode == 0
+
+
 def ran(directory):
-    """What has been started, in order: names of the cells, and whether they were resumed."""
+    """What has been started, in order: names of the cells, whether they were resumed, and the processes."""
     file = directory / "ran.txt"
-    return file.read_text().splitlines() if file.exists() else []
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def wait_until(condition, seconds=30):
@@ -87,37 +91,21 @@ def wait_until(condition, seconds=30):
         time.sleep(0.02)
 
 
-def query(directory, statement):
-    with closing(sqlite3.connect(directory / "sweep.db")) as connection, connection:
-        connection.execute(statement)
+def outcomes(runs):
+    return [run.outcome() for run in runs]
 
 
-def silence(directory):
-    query(directory, f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{SILENCE + 1} seconds')")
-
-
-def states(queue):
-    return [trial.state for trial in queue.trials()]
-
-
-def test_two_workers_run_every_cell_once_and_a_third_nothing(tmp_path, capfd):
-    workers = [start(tmp_path, ["works"], 5) for _ in range(2)]
-    for process in workers:
-        process.join(60)
-        assert process.exitcode == 0
-    expected = sorted(f"kind=works,seed={seed} 0" for seed in range(5))
-    assert sorted(ran(tmp_path)) == expected
-    queue = open_queue(tmp_path, ["works"], 5)
-    assert [(trial.state, trial.value) for trial in queue.trials()] == [(TrialState.COMPLETE, 0.5)] * 5
+def test_three_workers_that_start_at_once_run_every_cell_once_and_a_fourth_nothing(tmp_path, capfd):
+    runs, barrier = runs_in(tmp_path, ["works"], 8), multiprocessing.get_context("fork").Barrier(3)
+    workers = [start(runs, barrier) for _ in range(3)]
+    assert all(map(ended, workers))
+    assert sorted(name for name, *_ in ran(tmp_path)) == [run.cell.name for run in runs]
+    assert outcomes(runs) == [0.5] * 8
     printed = capfd.readouterr().out
-    assert printed.count("score 0.5000") == 5
-    counts = sorted(int(count) for count in re.findall(r"\[(\d)/5\]", printed))
-    # Two runs that end together count each other, so a count may be ahead of its run's place, never behind.
-    assert len(counts) == 5 and counts[-1] == 5 and all(count >= place for place, count in enumerate(counts, 1))
-    assert len(re.findall(r"\[[1-4]/5\] about \d+ s left with [12] worker", printed)) == 5 - counts.count(5)
-    work(queue, tmp_path, stub)
-    assert sorted(ran(tmp_path)) == expected
-    assert not re.search(r"\[\d/5\]", capfd.readouterr().out)
+    assert len(re.findall(r"\] .*kind=works,seed=\d finished in 0:00:\d\d, score 0.5000", printed)) == 8
+    assert re.search(r"\[[1-7]/8\] about 0:00:\d\d left with [123] worker", printed) and "[8/8] kind=" in printed
+    work(runs, stub)
+    assert len(ran(tmp_path)) == 8 and not capfd.readouterr().out
 
 
 FAILURES = {
@@ -129,106 +117,119 @@ FAILURES = {
 
 
 def test_failures_are_recorded_and_stop_nothing(tmp_path, capsys):
-    queue = open_queue(tmp_path, [*FAILURES, "works"])
-    work(queue, tmp_path, stub)
-    *failed, works = queue.trials()
-    assert [trial.user_attrs["error"] for trial in failed] == [*FAILURES.values()]
-    assert {trial.state for trial in failed} == {TrialState.FAIL}
-    assert works.state == TrialState.COMPLETE
+    runs = runs_in(tmp_path, [*FAILURES, "works"])
+    work(runs, stub)
+    assert outcomes(runs) == [*FAILURES.values(), 0.5]
     assert "failed: no such folder" in capsys.readouterr().out
-    assert "depthlab: error: no such folder" in (tmp_path / "kind=breaks,seed=0.log").read_text()
-    queue = open_queue(tmp_path, [*FAILURES, "works"])
-    work(queue, tmp_path, stub)
+    assert "depthlab: error: no such folder" in runs[0].log.read_text()
+    work(runs, stub)
     assert len(ran(tmp_path)) == 5
-    queue.trials(retry_failed=True)
-    work(queue, tmp_path, stub)
+    for run in runs:
+        run.forget_failure()
+    assert outcomes(runs) == [None] * 4 + [0.5]
+    work(runs, stub)
     assert len(ran(tmp_path)) == 9, "what has diverged starts anew, too"
-    assert [trial.user_attrs["error"] for trial in queue.trials()[:4]] == [*FAILURES.values()]
+    assert outcomes(runs) == [*FAILURES.values(), 0.5]
 
 
-def test_ctrl_c_gives_the_cell_back_and_its_run_resumes(tmp_path):
-    process = start(tmp_path, ["long"])
-    wait_until(lambda: ran(tmp_path) and (tmp_path / "kind=long,seed=0/config.yaml").exists())
+def test_a_failed_run_goes_on_from_where_it_was(tmp_path):
+    (run,) = runs_in(tmp_path, ["works"])
+    run.directory.checkpoints.mkdir(parents=True)
+    run.directory.last.touch()
+    run.log.write_text("depthlab sweep: failed: out of memory\n")
+    work([run], stub)
+    assert not ran(tmp_path)
+    run.forget_failure()
+    work([run], stub)
+    assert [resumes for _, resumes, _ in ran(tmp_path)] == ["1"] and run.outcome() == 0.5
+
+
+def test_ctrl_c_lets_a_run_save_and_it_resumes(tmp_path):
+    (run,) = runs = runs_in(tmp_path, ["long"])
+    process = start(runs)
+    wait_until(run.directory.config.exists)
+    assert run.is_running()
     os.kill(process.pid, signal.SIGINT)
-    process.join(30)
-    assert process.exitcode == 0
-    assert (tmp_path / "kind=long,seed=0/checkpoints/last.ckpt").exists(), "it was let finish its step"
-    queue = open_queue(tmp_path, ["long"])
-    assert states(queue) == [TrialState.WAITING]
-    work(queue, tmp_path, stub)
-    assert ran(tmp_path) == ["kind=long,seed=0 0", "kind=long,seed=0 1"]
-    assert states(queue) == [TrialState.COMPLETE]
-    assert "seconds" not in queue.trials()[0].user_attrs, "it says nothing of how long a run takes"
+    assert ended(process)
+    assert run.directory.last.exists(), "it was let finish its step"
+    assert run.outcome() is None and not run.is_running()
+    work(runs, stub)
+    assert [resumes for _, resumes, _ in ran(tmp_path)] == ["0", "1"] and run.outcome() == 0.5
 
 
-def test_a_run_whose_worker_has_died_is_waited_for(tmp_path):
-    process = start(tmp_path, ["slow"])
-    wait_until(lambda: ran(tmp_path))
-    process.kill()
-    process.join(30)
-    queue = open_queue(tmp_path, ["slow"])
-    assert queue.take() is None, "it may be alive"
-    silence(tmp_path)
-    work(queue, tmp_path, stub)
-    assert ran(tmp_path) == ["kind=slow,seed=0 0"]
-    assert states(queue) == [TrialState.COMPLETE]
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    (run,) = runs = runs_in(tmp_path, ["waits"])
+    process = start(runs)
+    wait_until(run.directory.config.exists)
+    stuck = ran(tmp_path)[0][2]
+    os.kill(int(stuck), signal.SIGSTOP)  # it cannot save any more
+    os.kill(process.pid, signal.SIGINT)
+    wait_until(lambda: "ShdPnd:\t0000000000004000" in Path(f"/proc/{stuck}/status").read_text())  # SIGTERM
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process) and not run.is_running()
 
 
-def test_a_run_that_died_before_it_had_saved_starts_again(tmp_path):
-    process = start(tmp_path, ["long"])
-    run_dir = tmp_path / "kind=long,seed=0"
-    wait_until(lambda: (run_dir / "config.yaml").exists())
-    process.kill()
-    process.join(30)
-    (child,) = (int(pid) for pid in os.listdir("/proc") if pid.isdigit() and str(run_dir) in command_line(pid))
-    os.kill(child, signal.SIGKILL)
-    silence(tmp_path)
-    finish = open_queue(tmp_path, ["long"])
-    work(finish, tmp_path, lambda cell, run_dir, resumes: [*stub(cell, run_dir, resumes)[:-2], "works", "0"])
-    assert ran(tmp_path) == ["kind=long,seed=0 0"] * 2
-    assert states(finish) == [TrialState.COMPLETE]
+def test_a_run_whose_worker_has_been_killed_is_waited_for(tmp_path):
+    (run,) = runs = runs_in(tmp_path, ["waits"])
+    first = start(runs)
+    wait_until(run.directory.config.exists)
+    first.kill()
+    first.join(30)
+    assert run.is_running(), "the lock is the run's, too"
+    second = start(runs)
+    time.sleep(0.3)
+    (tmp_path / "go").touch()
+    assert ended(second)
+    assert len(ran(tmp_path)) == 1 and run.outcome() == 0.5
 
 
-def command_line(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def test_a_worker_that_was_silent_for_too_long_stops_its_run(tmp_path, capsys):
-    """Another has taken it up: here the same, which goes on with it."""
-    queue = open_queue(tmp_path, ["long"])
-    queue.trials()
-    run_dir = tmp_path / "kind=long,seed=0"
-
-    def lose():
-        wait_until(lambda: (run_dir / "config.yaml").exists())
-        query(tmp_path, "UPDATE trials SET state = 'FAIL' WHERE state = 'RUNNING'")
-
-    loser = threading.Thread(target=lose)
-    loser.start()
-    work(queue, tmp_path, stub)
-    loser.join()
-    assert "taken up by another worker" in capsys.readouterr().out
-    assert ran(tmp_path) == ["kind=long,seed=0 0", "kind=long,seed=0 1"]
-    assert states(queue) == [TrialState.COMPLETE]
+def test_a_run_killed_before_it_had_saved_starts_again_by_the_worker_that_waits(tmp_path):
+    (run,) = runs = runs_in(tmp_path, ["waits"])
+    first = start(runs)
+    wait_until(run.directory.config.exists)
+    second = start(runs)
+    first.kill()
+    first.join(30)
+    os.kill(int(ran(tmp_path)[0][2]), signal.SIGKILL)
+    (tmp_path / "go").touch()
+    assert ended(second)
+    assert [resumes for _, resumes, _ in ran(tmp_path)] == ["0", "0"] and run.outcome() == 0.5
 
 
 def test_an_experiment_without_a_score_has_its_loss(tmp_path):
-    def pretrain(cell, run_dir, resumes):
-        code = 'import json,os,sys; os.mkdir(sys.argv[1]); json.dump({"val/loss/total": 3.5}, open(sys.argv[2], "w"))'
-        return [sys.executable, "-S", "-E", "-c", code, str(run_dir), f"{run_dir}/results.json"]
+    runs = runs_in(tmp_path, ["pretrains"])
+    work(runs, stub)
+    assert outcomes(runs) == [-3.5]
 
-    queue = open_queue(tmp_path, ["any"])
-    work(queue, tmp_path, pretrain)
-    assert queue.trials()[0].value == -3.5
+
+def test_other_settings_and_other_runs_do_not_mix(tmp_path):
+    runs, settings = runs_in(tmp_path, ["works"]), {"model.checkpoint": "nano", "trainer.max_epochs": 4}
+    for _ in range(2):
+        begin(tmp_path, runs, settings)
+    for change, expected in (
+        ({"model.checkpoint": "other"}, "begun with model.checkpoint nano, not other"),
+        ({"data.root": "GLUE"}, "begun with data.root None, not GLUE"),
+    ):
+        with pytest.raises(UserError, match=f"{expected}: name another --run_dir"):
+            begin(tmp_path, runs, settings | change)
+    (tmp_path / "sweep.json").unlink()
+    begin(tmp_path, runs, settings)
+    runs[0].directory.path.mkdir()
+    (tmp_path / "sweep.json").unlink()
+    with pytest.raises(UserError, match=r"kind=works,seed=0 is there already, but no .*sweep\.json"):
+        begin(tmp_path, runs, settings)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.4, "0 s"), (119, "119 s"), (120, "2 minutes"), (7199, "120 minutes"), (9000, "2 hours"), (2 * 86400, "2 days")],
+    ("ours", "expected"),
+    [
+        ({"HOME": "/", "SLURM_NTASKS": "4", "SLURM_PROCID": "2", "CUDA_VISIBLE_DEVICES": "1"}, "1"),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1", "RANK": "3"}, "1"),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1", "CUDA_VISIBLE_DEVICES": "4,6"}, "6"),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+    ],
 )
-def test_durations(seconds, expected):
-    assert duration(seconds) == expected
+def test_a_run_is_no_rank_among_workers(ours, expected):
+    theirs = environment_of_a_run(ours)
+    assert theirs.get("CUDA_VISIBLE_DEVICES") == expected
+    assert theirs.keys() <= {"HOME", "CUDA_VISIBLE_DEVICES"}

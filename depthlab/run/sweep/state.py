@@ -1,0 +1,129 @@
+"""What the directory of a sweep says: which cells have run, run, or wait. It is all that workers know of each other.
+
+Beside the run directory of every cell lies its log, `CELL.log`. The log is locked as long as a worker or the run itself
+has it open, and its last line says so if the run has failed. A run that has finished has results. Any number of workers
+on any machines share a directory, if its file system locks (as local ones, NFS 4, Lustre with `flock`, and GPFS do).
+"""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from depthlab.errors import UserError
+from depthlab.files import all_or_nothing
+from depthlab.run.directory import RunDirectory
+from depthlab.run.sweep.grid import Cell
+
+FAILED, AGAIN = "depthlab sweep: failed: ", "depthlab sweep: again"
+"""Lines of a worker in the log of a run."""
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """The run of a cell in the directory of a sweep."""
+
+    cell: Cell
+    sweep: Path
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Where it runs."""
+        return RunDirectory(self.sweep / self.cell.name)
+
+    @property
+    def log(self) -> Path:
+        """What it prints, and what workers say of it."""
+        return self.sweep / f"{self.cell.name}.log"
+
+    def outcome(self) -> float | str | None:
+        """Its score (of an experiment without, minus its validation loss); why it failed; None if it has not ended."""
+        with suppress(FileNotFoundError), self.log.open("rb") as log:
+            log.seek(-min(log.seek(0, os.SEEK_END), 4096), os.SEEK_END)
+            last = log.read().decode(errors="replace").rstrip("\n").rpartition("\n")[2]
+            if last.startswith(FAILED):
+                return last.removeprefix(FAILED)
+        try:
+            results = json.loads(self.directory.results.read_text())
+        except FileNotFoundError:
+            return None
+        score = results["val/score"] if "val/score" in results else -results.get("val/loss/total", math.nan)
+        return "its score is not a number" if math.isnan(score) else float(score)
+
+    @contextmanager
+    def claim(self) -> Iterator[IO[bytes] | None]:
+        """The log, locked, to append to; None where another has it.
+
+        Who gets it as its standard output shares the lock, which ends with the last of them: the run of a worker that
+        has died keeps it.
+        """
+        with _locked(self.log) as log:
+            if log is not None:
+                with suppress(FileNotFoundError):  # NFS would answer from memory what others have left there
+                    tempfile.TemporaryFile(dir=self.directory.path).close()
+            yield log
+
+    def is_running(self) -> bool:
+        """Whether somebody is at it."""
+        if not self.log.exists():
+            return False
+        with self.claim() as log:
+            return log is None
+
+    def forget_failure(self) -> None:
+        """Let it run again if it has failed: from where it was, or anew if it had ended with a score that is none."""
+        with self.claim() as log:
+            if log is not None and isinstance(self.outcome(), str):
+                log.write(f"{AGAIN}\n".encode())
+                log.flush()
+                if isinstance(self.outcome(), str):
+                    shutil.rmtree(self.directory.path)
+
+
+def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> None:
+    """Begin a sweep in a directory, or go on with what was begun there; `sweep.json` says with which settings.
+
+    Args:
+        sweep: the directory.
+        runs: what is to run there.
+        settings: what all cells share; as JSON has them.
+
+    Raises:
+        UserError: it was begun with other settings, or holds runs that are not a sweep's.
+    """
+    plan = sweep / "sweep.json"
+    with _locked(sweep / ".lock", waits=True):
+        if not plan.exists():
+            if there := [run.directory.path for run in runs if run.directory.path.exists()]:
+                raise UserError(
+                    f"{there[0]} is there already, but no {plan}, with which a sweep begins: name another --run_dir, "
+                    "or remove it"
+                )
+            with all_or_nothing(plan) as unfinished:
+                unfinished.write_text(json.dumps(settings, indent=2) + "\n")
+    begun = json.loads(plan.read_text())
+    for setting in sorted(settings.keys() | begun.keys()):
+        if settings.get(setting) != begun.get(setting):
+            raise UserError(
+                f"this sweep was begun with {setting} {begun.get(setting)}, not {settings.get(setting)}: name another "
+                f"--run_dir for another sweep, or remove {sweep}"
+            )
+
+
+@contextmanager
+def _locked(path: Path, waits: bool = False) -> Iterator[IO[bytes] | None]:
+    """A file, to append to, that nobody else has locked; None where somebody has, unless it is waited for."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+        else:
+            yield file
