@@ -30,13 +30,10 @@ MARKED = re.compile(
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMANDS = {"depthlab", "make"}
-TOOLS = {"source", "wait", "srun", "torchrun"}
+TOOLS = {"source", "wait", "exec", "torchrun"}
 """Of others, in what the pages tell to type."""
 
-NOT_YET = {
-    "HaltingRule": "depthlab.models.halting.rule",
-    **dict.fromkeys(("PonderMonitor()", "Tagging"), "depthlab.tasks.losses"),
-}
+NOT_YET = dict.fromkeys(("PonderMonitor()", "Tagging"), "depthlab.tasks.losses")
 """Words of blocks that need what is being written, and where it will be."""
 
 SHORTER = [
