@@ -8,12 +8,12 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from jsonargparse import ArgumentParser, auto_cli
 
+from depthlab.commands.data import make_probing_sets
 from depthlab.commands.experiment import DepthlabCLI, DepthlabParser, run_experiment
 from depthlab.commands.export import export
 from depthlab.commands.inspect import inspect
 from depthlab.commands.report import KINDS as REPORTS
 from depthlab.commands.submission import submission
-from depthlab.data.benchmarks.probing_sets import probing
 from depthlab.errors import UserError
 from depthlab.models.convert.conversion import convert
 
@@ -23,7 +23,7 @@ COMMANDS = {
     "inspect": inspect,
     "report": REPORTS,
     "submission": submission,
-    "data": {"probing": probing},
+    "data": {"probing": make_probing_sets},
 }
 """Commands that need no trainer; those with kinds of their own by kind."""
 

@@ -15,6 +15,9 @@ class TokenKind(IntEnum):
     PAD = 6
 
 
+NOT_PREDICTED = -100
+"""The label of a token that is not predicted, as in Hugging Face's models."""
+
 POOLS: dict[str, tuple[TokenKind, ...]] = {
     "all": tuple(kind for kind in TokenKind if kind != TokenKind.PAD),
     # The authors' two pools: every token whose input id is not [MASK], and every token whose input was replaced.

@@ -15,7 +15,7 @@ from datasets.utils.logging import disable_progress_bar
 
 from depthlab.cli import main
 from depthlab.data.benchmarks.glue import read_task
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
 from depthlab.data.corpora.preparation import ChunkSettings, prepare, summarise
 from depthlab.data.tokenization import load_tokenizer
@@ -44,7 +44,7 @@ def chunks(path: str, workers: int, **settings: Any) -> dict[str, Any]:
 
 
 def glue() -> dict[str, dict[str, Any]]:
-    tasks = {name: read_task(task, None) for name, task in TASKS.items()}
+    tasks = {name: read_task(task, None) for name, task in GLUE_TASKS.items()}
     return {
         name: {split: [[texts[0] for texts in rows.texts], rows.labels] for split, rows in task.items()}
         for name, task in tasks.items()

@@ -13,7 +13,7 @@ import yaml
 from depthlab.cli import main
 from depthlab.commands.experiment import SettingsOnly, read_settings, run_experiment
 from depthlab.models import AdaptiveAlbertConfig
-from tests.runs import REPOSITORY, arguments, write_corpus
+from tests.support import REPOSITORY, error_of, pretraining, write_corpus
 
 EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 
@@ -30,16 +30,6 @@ def parsed(capsys, *command, name="fit"):
         main([name, *command, "--print_config"])
     assert not exit_.value.code
     return yaml.safe_load(capsys.readouterr().out)
-
-
-def error_of(capsys, command):
-    """The one line that a command fails with."""
-    with pytest.raises(SystemExit) as exit_:
-        main(command)
-    assert exit_.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -173,7 +163,7 @@ def test_a_bad_setting_gets_one_line(capsys, corpus, tmp_path, name):
     value, expected = BAD_SETTINGS[name]
     run_dir = tmp_path / "run"
     pieces = {"trainer__accumulate_grad_batches": 2}
-    assert expected in error_of(capsys, [*arguments(run_dir, corpus, **pieces), f"--{name}={value}"])
+    assert expected in error_of(capsys, [*pretraining(run_dir, corpus, **pieces), f"--{name}={value}"])
     assert not list(run_dir.rglob("*.ckpt"))
 
 
@@ -181,7 +171,7 @@ def test_a_run_is_never_overwritten(capsys, corpus, tmp_path):
     run_dir = tmp_path / "run"
     (run_dir / "checkpoints").mkdir(parents=True)
     (run_dir / "checkpoints/last.ckpt").write_bytes(b"precious")
-    assert "--ckpt_path last" in error_of(capsys, arguments(run_dir, corpus))
+    assert "--ckpt_path last" in error_of(capsys, pretraining(run_dir, corpus))
     assert [path.name for path in run_dir.iterdir()] == ["checkpoints"]
     assert (run_dir / "checkpoints/last.ckpt").read_bytes() == b"precious"
 
@@ -199,26 +189,26 @@ def test_two_processes_never_train_one_run(capsys, corpus, tmp_path):
     command = [sys.executable, "-u", "-c", HOLD, str(run_dir / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"\n"
-        assert "another process" in error_of(capsys, arguments(run_dir, corpus))
+        assert "another process" in error_of(capsys, pretraining(run_dir, corpus))
         assert [path.name for path in run_dir.iterdir()] == [".lock"]
         holder.kill()
-    main([*arguments(run_dir, corpus), "--trainer.max_steps=1"])
+    main([*pretraining(run_dir, corpus), "--trainer.max_steps=1"])
     assert (run_dir / "results.json").exists()
-    main([*arguments(run_dir, corpus), "--trainer.max_steps=2", "--ckpt_path=last"])
+    main([*pretraining(run_dir, corpus), "--trainer.max_steps=2", "--ckpt_path=last"])
 
 
 def test_a_run_that_goes_on_is_what_it_is(capsys, corpus, tmp_path):
     """Refused settings change nothing; from the first step on it has no results, until it has ended again."""
     run_dir = tmp_path / "run"
-    main([*arguments(run_dir, corpus), "--trainer.max_steps=1"])
+    main([*pretraining(run_dir, corpus), "--trainer.max_steps=1"])
     before = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
     other = ["--trainer.max_steps=2", "--ckpt_path=last", "--model.config.act_epsilon=0.3"]
-    assert "act_epsilon" in error_of(capsys, [*arguments(run_dir, corpus), *other])
+    assert "act_epsilon" in error_of(capsys, [*pretraining(run_dir, corpus), *other])
     after = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
     assert {name: after[name] for name in before} == before
-    interrupt = ["--trainer.callbacks+=tests.runs.InterruptAt", "--trainer.callbacks.batches=1"]
+    interrupt = ["--trainer.callbacks+=tests.support.InterruptAt", "--trainer.callbacks.batches=1"]
     with pytest.raises(SystemExit):
-        main([*arguments(run_dir, corpus), "--trainer.max_steps=3", "--ckpt_path=last", *interrupt])
+        main([*pretraining(run_dir, corpus), "--trainer.max_steps=3", "--ckpt_path=last", *interrupt])
     assert not (run_dir / "results.json").exists()
 
 
@@ -227,11 +217,11 @@ def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").touch()
     assert "not a checkpoint" in error_of(
-        capsys, [*arguments(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
+        capsys, [*pretraining(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
     )
     torch.save({}, tmp_path / "other.ckpt")
     assert "holds a run" in error_of(
-        capsys, [*arguments(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
+        capsys, [*pretraining(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
     )
 
 
@@ -244,7 +234,7 @@ STOPS = {
         "--trainer.callbacks.mode=max",
         "--trainer.callbacks.patience=1",
     ),
-    "a timer within a step": (4, 2, "--trainer.callbacks+=tests.runs.StopAt", "--trainer.callbacks.batches=7"),
+    "a timer within a step": (4, 2, "--trainer.callbacks+=tests.support.StopAt", "--trainer.callbacks.batches=7"),
 }
 
 
@@ -252,7 +242,7 @@ STOPS = {
 def test_whoever_stops_a_run_loses_nothing(corpus, tmp_path, name):
     steps, accumulate, *options = STOPS[name]
     pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
-    main([*arguments(tmp_path / "run", corpus, **pieces), *options])
+    main([*pretraining(tmp_path / "run", corpus, **pieces), *options])
     saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == steps
     assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == steps
@@ -262,20 +252,23 @@ def test_whoever_stops_a_run_loses_nothing(corpus, tmp_path, name):
 def test_other_loggers_stand_beside_tensorboards(capsys, corpus, tmp_path):
     run_dir = tmp_path / "run"
     given = ["--trainer.max_steps=1", "--trainer.logger=lightning.pytorch.loggers.CSVLogger"]
-    main([*arguments(run_dir, corpus), *given, f"--trainer.logger.save_dir={tmp_path}/csv"])
+    main([*pretraining(run_dir, corpus), *given, f"--trainer.logger.save_dir={tmp_path}/csv"])
     assert [*tmp_path.glob("csv/**/metrics.csv")] and [*run_dir.glob("events.*")]
-    assert "can't be false" in error_of(capsys, [*arguments(tmp_path / "other", corpus), "--trainer.logger=false"])
+    assert "can't be false" in error_of(capsys, [*pretraining(tmp_path / "other", corpus), "--trainer.logger=false"])
 
 
 def test_nothing_need_be_logged(corpus, tmp_path):
-    main([*arguments(tmp_path / "run", corpus), "--trainer.max_steps=1", "--trainer.log_every_n_steps=0"])
+    main([*pretraining(tmp_path / "run", corpus), "--trainer.max_steps=1", "--trainer.log_every_n_steps=0"])
     assert (tmp_path / "run/results.json").exists()
 
 
 def test_a_share_of_an_epoch_would_cut_a_step(capsys, corpus, tmp_path):
     message = error_of(
         capsys,
-        [*arguments(tmp_path / "run", corpus, trainer__accumulate_grad_batches=2), "--trainer.limit_train_batches=0.5"],
+        [
+            *pretraining(tmp_path / "run", corpus, trainer__accumulate_grad_batches=2),
+            "--trainer.limit_train_batches=0.5",
+        ],
     )
     assert "trainer.limit_train_batches 0.5" in message and not (tmp_path / "run/config.yaml").exists()
 
@@ -293,7 +286,7 @@ def test_an_experiment_must_be_named(capsys):
 
 def test_a_run_directory_that_cannot_be_written(capsys, corpus, tmp_path):
     (tmp_path / "file").touch()
-    assert "--run_dir" in error_of(capsys, arguments(tmp_path / "file/run", corpus))
+    assert "--run_dir" in error_of(capsys, pretraining(tmp_path / "file/run", corpus))
 
 
 @pytest.mark.parametrize("arguments_", [["--checkpoint", "no.ckpt", "--to", "out"], []])

@@ -18,13 +18,11 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import AlbertConfig, AlbertModel
 
 from depthlab.commands.experiment import read_settings
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.tokenization import ALBERT_SYMBOLS
 from tests.data.benchmarks.glue_fixtures import ROWS
-from tests.glue_runs import SETTINGS as FINE_TUNING
 from tests.hub import ALBERT, BOOKS, GLUE, LARGE, WIKIPEDIA, Hub, environment, serve
-from tests.runs import REPOSITORY, write_bert, write_corpus
-from tests.runs import SETTINGS as PRETRAINING
+from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, write_bert, write_corpus
 
 EVERYTHING = ("wikipedia", "slice", "books", "digests", "glue", "tokenizer", "model")
 LONG = 40_000_000
@@ -99,7 +97,7 @@ def write_large(folder: Path, text: str) -> None:
 def write_glue(folder: Path) -> None:
     """Labels are classes, every row has an idx, a test split -1 for labels, and texts may end with a blank."""
     configurations = []
-    for name, task in [*TASKS.items(), ("ax", TASKS["mnli"])]:
+    for name, task in [*GLUE_TASKS.items(), ("ax", GLUE_TASKS["mnli"])]:
         matched = ("matched", "mismatched")
         splits = {
             "mnli": ["train", *(f"{part}_{kind}" for part in ("validation", "test") for kind in matched)],
@@ -205,7 +203,7 @@ def test_a_large_corpus_is_streamed(found, folder):
 
 
 def test_glue(found):
-    for name, task in TASKS.items():
+    for name, task in GLUE_TASKS.items():
         rows = ROWS[name][:5]
         assert list(found["glue"][name]) == list(task.splits)
         for split, (first, labels) in found["glue"][name].items():

@@ -15,7 +15,7 @@ from depthlab.models import AdaptiveAlbertForPreTraining
 from tests.data.benchmarks.glue_fixtures import write_glue
 from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import build
-from tests.runs import REPOSITORY, write_bert, write_corpus
+from tests.support import REPOSITORY, write_bert, write_corpus
 
 PAGES = sorted(
     str(page.relative_to(REPOSITORY))

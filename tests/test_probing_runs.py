@@ -4,15 +4,8 @@ import pytest
 
 from depthlab.cli import main
 from tests.data.benchmarks.probing_fixtures import ROWS, write_probing
-from tests.glue_runs import arguments, results, write_checkpoint
-from tests.test_cli import error_of
+from tests.support import error_of, fine_tuning, results, write_checkpoint
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),  # 20 examples are few
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-]
 LEARNS = {
     "data__batch_size": 20,
     "trainer__max_epochs": 30,
@@ -31,7 +24,7 @@ def inputs(tmp_path_factory):
 
 
 def command(inputs, run_dir, name, task, **changes):
-    return arguments(inputs, run_dir, name, task, suite="probing", **changes)
+    return fine_tuning(inputs, run_dir, name, task, suite="probing", **changes)
 
 
 def test_tense_is_over_fitted_and_tested(inputs, tmp_path, capsys):

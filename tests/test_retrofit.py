@@ -10,7 +10,7 @@ from depthlab.cli import main
 from depthlab.data.tokenization import word_start_table
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import RetrofitTask
-from tests.runs import REPOSITORY, run, scalars, write_bert, write_corpus
+from tests.support import REPOSITORY, run, scalars, write_bert, write_corpus
 
 
 @pytest.fixture(scope="module")

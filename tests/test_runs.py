@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer
 
 import depthlab  # noqa: F401 (registers the model type)
-from tests.runs import REPOSITORY, arguments, run, scalars, tags, write_corpus
+from tests.support import REPOSITORY, pretraining, run, scalars, tags, write_corpus
 
 GOLDEN = Path(__file__).parent / "golden/pretraining.json"
 COMPARED = (
@@ -30,7 +30,7 @@ def corpus(tmp_path_factory):
 def reference(corpus):
     """One process, one piece a step."""
     run_dir = corpus.parent / "reference"
-    output = run(arguments(run_dir, corpus))
+    output = run(pretraining(run_dir, corpus))
     return run_dir, output
 
 
@@ -102,7 +102,7 @@ def test_logs_what_the_dashboard_shows(reference):
 )
 def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
     """Same batches, ragged and with a short last one; whatever is logged is of the global batch."""
-    run(arguments(tmp_path / "run", corpus, **changes))
+    run(pretraining(tmp_path / "run", corpus, **changes))
     assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
     if "trainer__devices" in changes:
         imbalance = scalars(tmp_path / "run", "throughput/imbalance").values()
@@ -122,10 +122,10 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(reference):
 @pytest.mark.full
 def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
     ended = {"trainer__max_steps": -1, "trainer__max_epochs": 1, "trainer__log_every_n_steps": 5}
-    run(arguments(tmp_path / "run", corpus, **ended))
+    run(pretraining(tmp_path / "run", corpus, **ended))
     steps = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert f"{steps} steps" in (tmp_path / "run/model/README.md").read_text()
-    run([*arguments(tmp_path / "run", corpus, **ended | {"trainer__max_epochs": 2}), "--ckpt_path=last"])
+    run([*pretraining(tmp_path / "run", corpus, **ended | {"trainer__max_epochs": 2}), "--ckpt_path=last"])
     assert f"{2 * steps} steps" in (tmp_path / "run/model/README.md").read_text()
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2 * steps
 
@@ -134,8 +134,8 @@ def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
     pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
-    command = arguments(run_dir, corpus, data__num_workers=1, **pieces)
-    interrupt = ["--trainer.callbacks+=tests.runs.InterruptAt", f"--trainer.callbacks.batches={batches}"]
+    command = pretraining(run_dir, corpus, data__num_workers=1, **pieces)
+    interrupt = ["--trainer.callbacks+=tests.support.InterruptAt", f"--trainer.callbacks.batches={batches}"]
     assert "--ckpt_path last" in run([*command, *interrupt], exit_code=130)
     assert not (run_dir / "model").exists()
     checkpoint = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
@@ -179,11 +179,11 @@ def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
         "model__time_penalty_warmup_steps": 4,
         "model__config__halting_bias_init": 0,
     }
-    run(arguments(tmp_path / "run", corpus, **changes))
+    run(pretraining(tmp_path / "run", corpus, **changes))
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 5 for step in range(12)) and all(depth[step] < 5 for step in range(12, 20))
     held = {"model__fixed_depth_steps": 99, "trainer__max_steps": 2}
-    run(arguments(tmp_path / "held", corpus, **held))
+    run(pretraining(tmp_path / "held", corpus, **held))
     for name in ("run", "held"):
         run(["export", f"--checkpoint={tmp_path}/{name}/checkpoints/last.ckpt", f"--to={tmp_path}/{name}/exported"])
         config = AutoConfig.from_pretrained(tmp_path / name / "exported")
@@ -193,7 +193,7 @@ def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
 @pytest.mark.full
 def test_two_ranks_and_accumulation_together(corpus, reference, tmp_path):
     changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "trainer__accumulate_grad_batches": 2}
-    run(arguments(tmp_path / "run", corpus, trainer__val_check_interval=8, **changes))
+    run(pretraining(tmp_path / "run", corpus, trainer__val_check_interval=8, **changes))
     assert_same_curves(curves(tmp_path / "run"), curves(reference[0]))
 
 

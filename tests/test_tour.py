@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.runs import REPOSITORY
+from tests.support import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "experiments/tour.ipynb"
 

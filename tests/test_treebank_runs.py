@@ -14,16 +14,8 @@ from depthlab.models import (
     AdaptiveAlbertModel,
 )
 from tests.data.treebanks.treebank_fixtures import conllu
-from tests.glue_runs import write_checkpoint
 from tests.models.exported import write_run
-from tests.runs import REPOSITORY, run
-from tests.test_cli import error_of
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-]
+from tests.support import REPOSITORY, error_of, run, write_checkpoint
 
 SENTENCES = [
     "The/DET/det/2 crows/NOUN/nsubj/3 circled/VERB/root/0 above/ADP/case/5 me/PRON/obl:agent/3 ./PUNCT/punct/3",

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from depthlab.analysis.survey import LeftOut, Survey
-from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE_TASKS
-from depthlab.data.benchmarks.probing import FILES as PROBING_TASKS
-from depthlab.data.benchmarks.probing import SPLITS as PROBING_SPLITS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
+from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.errors import UserError
 from depthlab.run.directory import FinishedRun, Shape, hold
 

@@ -1,6 +1,6 @@
 """The table behind every statistic of words: one row for each piece of a word that a model has read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -50,7 +50,7 @@ _HOLDS = {"texts": is_string_dtype, "integers": is_integer_dtype, "numbers": is_
 
 def read_tokens(files: Sequence[Path]) -> pd.DataFrame:
     """Tables in Parquet, such as `depthlab predict --dump FILE.parquet` writes, into one, as :func:`join_tokens`."""
-    return join_tokens({file: read_table(file) for file in files})
+    return join_tokens([(file, read_table(file)) for file in files])
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -68,8 +68,8 @@ def read_table(file: Path) -> pd.DataFrame:
     return check_tokens(table, str(file))
 
 
-def join_tokens(tables: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
-    """Tables by file into one: a model each, or more.
+def join_tokens(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
+    """Tables, and the files they are from, into one: a model each, or more.
 
     Returns:
         The columns of :data:`COLUMNS` in their order, then those of the files that are not among them. What was not
@@ -78,10 +78,11 @@ def join_tokens(tables: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
     Raises:
         UserError: Two have the same sentences of the same model.
     """
-    together = pd.concat(tables.values(), ignore_index=True)
+    files, frames = zip(*tables, strict=True)
+    together = pd.concat(frames, ignore_index=True)
     if together.duplicated(KEY).any():
         model = together.model[together.duplicated(KEY)].iloc[0]
-        raise UserError(f"{', '.join(map(str, tables))}: more than one has sentences of {model}; name each model once")
+        raise UserError(f"{', '.join(map(str, files))}: more than one has sentences of {model}; name each model once")
     return together
 
 

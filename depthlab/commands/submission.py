@@ -15,7 +15,7 @@ from depthlab.analysis.choice import choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord, read_records
 from depthlab.analysis.survey import survey
-from depthlab.data.benchmarks.glue_tasks import HIGHEST_SCORE, TASKS, GlueTask, Submission
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, HIGHEST_SCORE, GlueTask, Submission
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 from depthlab.reports.glue import summarize
@@ -52,12 +52,14 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
         print(f"left out: {run.path}: {run.reason}")
     files = []
     for task, (record, row) in chosen.items():
-        print(f"{TASKS[task].folder:6} {row.score_best:5.1f} on dev  {record.directory}{_other_state(record, row)}")
+        print(
+            f"{GLUE_TASKS[task].folder:6} {row.score_best:5.1f} on dev  {record.directory}{_other_state(record, row)}"
+        )
     for task, (record, _) in chosen.items():
-        if not _are_fresh(TASKS[task], record.directory):
+        if not _are_fresh(GLUE_TASKS[task], record.directory):
             predict(record.directory)
-        files += [record.directory / "predictions" / wanted.file for wanted in TASKS[task].submissions.values()]
-        check_predictions(TASKS[task], record.directory)
+        files += [record.directory / "predictions" / wanted.file for wanted in GLUE_TASKS[task].submissions.values()]
+        check_predictions(GLUE_TASKS[task], record.directory)
     write_zip(target, files)
     print(f"ready: {target}, {len(files)} files; upload it at gluebenchmark.com/submit")
 
@@ -80,7 +82,7 @@ def choose_runs(records: list[RunRecord], model: str | None = None) -> dict[str,
         raise UserError(f"--model {model!r}: there is no such model, only {_quoted(known)}")
     summary = summarize(choose(epochs_table(records, names)))
     summary = summary[summary.model == (model or known[0])].set_index("task")
-    missing = [task for task in TASKS if task not in summary.index]
+    missing = [task for task in GLUE_TASKS if task not in summary.index]
     if missing:
         raise UserError(
             f"no finished run of {', '.join(missing)}, and the GLUE server takes all tasks or nothing: train it with "
@@ -88,7 +90,7 @@ def choose_runs(records: list[RunRecord], model: str | None = None) -> dict[str,
             "settings, and name its directory too"
         )
     by_directory = {str(record.directory): record for record in records}
-    return {task: (by_directory[summary.best_run[task]], summary.loc[task]) for task in TASKS}
+    return {task: (by_directory[summary.best_run[task]], summary.loc[task]) for task in GLUE_TASKS}
 
 
 def predict(directory: Path) -> None:

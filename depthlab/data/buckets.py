@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from depthlab.data.steps import MicroBatches, StepDataModule, loader
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 
@@ -135,3 +136,20 @@ class LabelledDataset(torch.utils.data.Dataset):
         for piece, kind in self.kinds.items():
             kinds[(batch["input_ids"] == piece) & (kinds != TokenKind.PAD)] = kind
         return batch | {"kinds": kinds, "index": rows}
+
+
+def each_once(module: StepDataModule, examples: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> MicroBatches:
+    """All examples once, sorted by length, in as many batches on every rank.
+
+    Args:
+        module: Whose ranks, batch size and workers to take.
+        examples: Tokenized split.
+        tokenizer: Whose padding to use.
+        name: What the examples are, for the error.
+
+    Raises:
+        UserError: Fewer examples than ranks.
+    """
+    rows = sort_by_length(np.arange(len(examples)), token_counts(examples))
+    windows = [[piece] for piece in module.evaluation_pieces(rows, f"the {len(rows)} {name}")]
+    return MicroBatches(loader(LabelledDataset(examples, tokenizer), windows, module.num_workers), len(windows))

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-NOT_PREDICTED = -100
-"""The label of a token that is not predicted, as in Hugging Face's models."""
+from depthlab.kinds import NOT_PREDICTED
 
 # Long sums of losses lose digits in fp32; Apple's GPUs have nothing better.
 SUM_DTYPE = torch.float32 if torch.backends.mps.is_available() else torch.float64

@@ -15,6 +15,7 @@ from transformers.models.albert.modeling_albert import AlbertMLMHead, AlbertSOPH
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from depthlab.kinds import NOT_PREDICTED
 from depthlab.models.albert import (
     AdaptiveAlbertConfig,
     AdaptiveAlbertModel,
@@ -118,7 +119,7 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
         if labels is None:
             prediction_logits = self.predictions(states)
         else:
-            predicted = labels != -100
+            predicted = labels != NOT_PREDICTED
             predicted_states = states[predicted]
             prediction_logits = self.predictions(pad_rows(predicted_states))[: len(predicted_states)]
             mlm_loss = _mean_cross_entropy(prediction_logits, labels[predicted])
@@ -252,7 +253,7 @@ class AdaptiveAlbertForTokenClassification(AdaptiveAlbertPreTrainedModel):
         logits = self.classifier(self.dropout(encoded.last_hidden_state))
         loss = None
         if labels is not None:
-            labelled = labels != -100
+            labelled = labels != NOT_PREDICTED
             loss = _mean_cross_entropy(logits[labelled], labels[labelled])
         return AdaptiveTokenClassifierOutput(
             loss=self.total_loss(encoded, task=loss), logits=logits, **_passed_on(encoded)
@@ -263,7 +264,7 @@ def _labelled_loss(logits: Tensor, labels: Tensor | None) -> Tensor | None:
     """Of logits [B, T, C] where labels [B, T] are not -100; None without labels."""
     if labels is None:
         return None
-    labelled = labels != -100
+    labelled = labels != NOT_PREDICTED
     return _mean_cross_entropy(logits[labelled], labels[labelled])
 
 

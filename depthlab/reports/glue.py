@@ -8,7 +8,7 @@ import pandas as pd
 from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
@@ -63,7 +63,7 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
             {
                 "model": model,
                 "task": task,
-                "metric": TASKS[task].metrics[0],
+                "metric": GLUE_TASKS[task].metrics[0],
                 **{name: best[name] for name in ("learning_rate", "batch_size", "epoch", "tried", "incomplete")},
                 "seeds": len(seeds),
                 **{f"score_{name}": seeds.score.agg(name, skipna=False) for name in ("median", "min", "max", "mean")},
@@ -112,7 +112,7 @@ def published() -> pd.DataFrame:
 def _scores_table(summary: pd.DataFrame) -> Table:
     """Models below each other, tasks that were tried side by side, the paper's below."""
     tasks = [task for task in (*AVERAGED, "wnli") if task in set(summary.task)]
-    metrics = {task: SCORES[TASKS[task].metrics[0]].removesuffix(" correlation") for task in tasks}
+    metrics = {task: SCORES[GLUE_TASKS[task].metrics[0]].removesuffix(" correlation") for task in tasks}
     rows = [["", "metric", *metrics.values(), "-"]]
     highest = summary.groupby("task").score_median.max() if summary.model.nunique() > 1 else {}
     means = averages(summary).set_index("model")
@@ -154,7 +154,7 @@ def _scores_table(summary: pd.DataFrame) -> Table:
         "all layers. The paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
         "the first author's thesis, which do not reproduce these averages exactly (MNLI: matched/mismatched)."
     )
-    header = ["model", "", *(TASKS[task].folder for task in tasks), "average"]
+    header = ["model", "", *(GLUE_TASKS[task].folder for task in tasks), "average"]
     return Table(caption, header, rows, left=2)
 
 
@@ -171,7 +171,7 @@ def _chosen_table(summary: pd.DataFrame) -> Table:
         for number, row in enumerate(found.itertuples()):
             configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
             counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
-            rows.append(["" if number else model, TASKS[row.task].folder, *configuration, *counts])
+            rows.append(["" if number else model, GLUE_TASKS[row.task].folder, *configuration, *counts])
     header = ["model", "task", "learning rate", "batch", "epochs", "seeds", "tried", "mean score", "best seed"]
     caption = (
         "The configuration of each score above. Tried: how many configurations (learning rate x batch x epochs) it "
@@ -186,14 +186,14 @@ def _notes(records: Sequence[RunRecord], epochs: pd.DataFrame, summary: pd.DataF
     notes = []
     for row in summary[summary.incomplete > 0].itertuples():
         notes.append(
-            f"{row.model}, {TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} seeds "
-            "and did not compete."
+            f"{row.model}, {GLUE_TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} "
+            "seeds and did not compete."
         )
     by_run = dict(zip(epochs.run, epochs.model, strict=True))
     settings: dict[str, dict[str, dict[str, list[str]]]] = {}  # by model, setting and value: the tasks
     sizes: dict[tuple[str, str], set[str]] = {}
     for record in records:
-        model, folder = by_run[str(record.directory)], TASKS[record.task].folder
+        model, folder = by_run[str(record.directory)], GLUE_TASKS[record.task].folder
         for name, value in record.training.items():
             tasks = settings.setdefault(model, {}).setdefault(name, {}).setdefault(str(value), [])
             if folder not in tasks:

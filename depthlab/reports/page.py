@@ -11,7 +11,7 @@ from depthlab.analysis.inspection import Inspector
 from depthlab.analysis.records import RunRecord, read_records
 from depthlab.analysis.survey import LeftOut, Survey
 from depthlab.analysis.tokens import join_tokens, read_table
-from depthlab.data.benchmarks.glue_tasks import TASKS as GLUE
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTraining
@@ -93,16 +93,16 @@ def _section(title: str, make: Callable[[], Sequence[Block]]) -> Iterator[Block]
     yield from (replace(block, level=3) if isinstance(block, Heading) else block for block in blocks)
 
 
-def read_tables(found: Survey) -> tuple[dict[Path, pd.DataFrame], list[LeftOut]]:
+def read_tables(found: Survey) -> tuple[list[tuple[Path, pd.DataFrame]], list[LeftOut]]:
     """The tables of treebanks among the files that were found; and what else their folders hold.
 
     Raises:
         UserError: A file that is itself named is no such table.
     """
-    tables, others = {}, []
+    tables, others = [], []
     for file in found.tables:
         try:
-            tables[file] = read_table(file)
+            tables.append((file, read_table(file)))
         except UserError as error:
             if file.resolve() in found.named:
                 raise
@@ -126,6 +126,6 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
         inspector = Inspector(model, load_tokenizer(find_tokenizer(checkpoint)))
         inspections = [inspector(text if predicts else text.replace(" [MASK]", "")) for text in SENTENCES]
         yield Heading(f"{run.name} ({run.task})")
-        if len(getattr(GLUE.get(run.results.get("task")), "texts", ())) > 1:
+        if len(getattr(GLUE_TASKS.get(run.results.get("task")), "texts", ())) > 1:
             yield "It was fine-tuned on pairs of texts: what it says of a single one means nothing."
         yield from (sentence(inspection) for inspection in inspections)

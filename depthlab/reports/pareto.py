@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from depthlab.analysis.choice import SCORES, choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Heading, Table, dashed
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
 from depthlab.reports.glue import AVERAGED
@@ -96,8 +96,8 @@ def draw(points: pd.DataFrame) -> Canvas:
     grid = canvas.subplots(len(tasks), 2, squeeze=False, sharey="row")
     for row, task in zip(grid, tasks, strict=True):
         of_task = points[points.task == task]
-        metric = SCORES[TASKS[task].metrics[0]]
-        row[0].set_ylabel(f"{TASKS[task].folder}: {metric} (%)")
+        metric = SCORES[GLUE_TASKS[task].metrics[0]]
+        row[0].set_ylabel(f"{GLUE_TASKS[task].folder}: {metric} (%)")
         _panel(row[0], of_task, "depth", "mean depth (iterations per token)", styles)
         _panel(row[1], of_task, "milliseconds", "time (ms per example, model forward)", styles)
     canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
@@ -158,7 +158,7 @@ def _table(points: pd.DataFrame) -> Table:
         for number, point in enumerate(line.itertuples()):
             rows.append(
                 [
-                    "" if number else f"{TASKS[task].folder}: {family}",
+                    "" if number else f"{GLUE_TASKS[task].folder}: {family}",
                     f"{point.setting} {point.value:g}" if point.setting else "-",
                     str(point.runs),
                     _range(point, "score", ".1f"),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
-from depthlab.data.benchmarks.probing import FILES
+from depthlab.data.benchmarks.probing import PROBING_TASKS
 from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
 from depthlab.run.directory import best_epoch
 
@@ -92,7 +92,7 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
             # A seed without a test is noted; one that has diverged leaves nothing to say of the rest.
             statistics = partial(pd.Series.agg, func=statistic, skipna=split == "test")
             summary[f"{split}_{statistic}"] = by_task[split].agg(statistics)
-    order = [*sorted(summary.index.levels[0], key=natural_order), *FILES]
+    order = [*sorted(summary.index.levels[0], key=natural_order), *PROBING_TASKS]
     return summary.reset_index().sort_values(
         ["model", "task"], key=lambda column: column.map(order.index), ignore_index=True
     )
@@ -100,7 +100,7 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _table(summary: pd.DataFrame) -> Table:
     """Models below each other, tasks side by side, the paper's below."""
-    tasks = [task for task in FILES if task in (*PAPER_TASKS, *summary.task)]
+    tasks = [task for task in PROBING_TASKS if task in (*PAPER_TASKS, *summary.task)]
     of_task = summary.groupby("task")
     are_comparable = (of_task.size() > 1) & (of_task.examples.nunique() == 1)
     highest = of_task.test_median.max().where(are_comparable)

@@ -12,6 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
+from depthlab.kinds import NOT_PREDICTED
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
@@ -98,7 +99,7 @@ class RetrofitTask(MaskedLanguageModelling):
     def _distillation(self, batch: dict[str, Tensor], states: tuple[Tensor, ...]) -> Tensor:
         """[B], relative squared distance of the states, L + 1 x [B, T, H], from the teacher's."""
         teacher = self._teacher[0].to(self.device)
-        unmasked = torch.where(batch["labels"] == -100, batch["input_ids"], batch["labels"])
+        unmasked = torch.where(batch["labels"] == NOT_PREDICTED, batch["input_ids"], batch["labels"])
         mask = batch["attention_mask"]
         with torch.no_grad():
             targets = teacher(

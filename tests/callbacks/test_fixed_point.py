@@ -15,7 +15,7 @@ from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.render.fixed_point import READINGS, fixed_point_figure
 from depthlab.tasks import PretrainingTask
 from depthlab.tasks.pretraining import MODEL_INPUTS
-from tests.runs import arguments, write_corpus
+from tests.support import pretraining, write_corpus
 
 
 def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
@@ -33,7 +33,7 @@ def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus.txt")
     quiet = {"trainer__enable_progress_bar": False, "trainer__enable_model_summary": False}
     run_dir = tmp_path / "run"
-    main(arguments(run_dir, tmp_path / "corpus.txt", trainer__max_steps=3, trainer__val_check_interval=9, **quiet))
+    main(pretraining(run_dir, tmp_path / "corpus.txt", trainer__max_steps=3, trainer__val_check_interval=9, **quiet))
     assert encoders and encoders[-1].observer is None
 
     model = AdaptiveAlbertForPreTraining.from_pretrained(run_dir / "model", execution="dense").eval()

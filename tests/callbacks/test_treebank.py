@@ -9,24 +9,15 @@ from torch import nn
 from depthlab.callbacks import TreebankDepth
 from depthlab.cli import main
 from depthlab.errors import UserError
-from tests import glue_runs
 from tests.data.benchmarks.glue_fixtures import write_glue
-from tests.runs import run, scalars, tags
-from tests.test_cli import error_of
+from tests.support import error_of, fine_tuning, run, scalars, tags, write_checkpoint
 from tests.test_treebank_runs import command, write_treebank
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-]
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    glue_runs.write_checkpoint(folder / "checkpoint", initializer_range=0.6)
+    write_checkpoint(folder / "checkpoint", initializer_range=0.6)
     write_glue(folder / "glue")
     write_treebank(folder)
     return folder
@@ -36,7 +27,7 @@ def fit(inputs, run_dir, **changes):
     """A run of one epoch with the callback, whose arguments are given."""
     settings = {"treebank": inputs / "made.conllu", "max_length": 48, "batch_size": 5} | changes.pop("watched", {})
     options = [f"--trainer.callbacks.init_args.{name}={value}" for name, value in settings.items()]
-    arguments = glue_runs.arguments(inputs, run_dir, trainer__max_epochs=1, **changes)
+    arguments = fine_tuning(inputs, run_dir, trainer__max_epochs=1, **changes)
     return [*arguments, "--trainer.callbacks+=depthlab.callbacks.TreebankDepth", *options]
 
 

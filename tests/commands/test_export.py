@@ -17,7 +17,7 @@ from depthlab.models.export import write_export
 from depthlab.reports.card import write_card
 from tests.models.exported import STEPS, tiny_tokenizer, write_run
 from tests.models.variants import HEADS, assert_equal_outputs, build, loaded, name_of
-from tests.runs import REPOSITORY
+from tests.support import REPOSITORY
 
 TRAINING_ONLY = (
     "lightning",

@@ -17,11 +17,9 @@ from depthlab.models import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.checkpoint import load_as_saved
-from tests.glue_runs import write_checkpoint
 from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import build
-from tests.runs import write_bert
-from tests.test_cli import error_of
+from tests.support import error_of, write_bert, write_checkpoint
 
 PALE, STRONG = (255, 243, 224), (230, 97, 0)
 TEXT = "The crows circled above [MASK], unbelievably."

@@ -10,10 +10,10 @@ from depthlab.analysis.survey import survey
 from depthlab.cli import main
 from depthlab.commands import submission as module
 from depthlab.commands.submission import check_predictions, choose_runs, submission
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from tests.reports.synthetic import write_run
-from tests.test_cli import error_of
+from tests.support import error_of
 
 ROWS = {"CoLA.tsv": 1063, "SST-2.tsv": 1821, "MRPC.tsv": 1725, "STS-B.tsv": 1379, "QQP.tsv": 390965, "RTE.tsv": 3000}
 ROWS |= {"MNLI-m.tsv": 9796, "MNLI-mm.tsv": 9847, "QNLI.tsv": 5463, "WNLI.tsv": 146, "AX.tsv": 1104}
@@ -22,7 +22,7 @@ ROWS |= {"MNLI-m.tsv": 9796, "MNLI-mm.tsv": 9847, "QNLI.tsv": 5463, "WNLI.tsv": 
 
 def write_predictions(directory):
     """What `depthlab predict` would write, all of the first label, or 2.5."""
-    task = TASKS[directory.name.partition("-")[0]]
+    task = GLUE_TASKS[directory.name.partition("-")[0]]
     (directory / "predictions").mkdir(exist_ok=True)
     for wanted in task.submissions.values():
         answer = "2.500" if task.is_regression else task.labels[-1]
@@ -33,7 +33,7 @@ def write_predictions(directory):
 @pytest.fixture
 def runs(tmp_path):
     """Two seeds of every task: the second is better."""
-    for task in TASKS:
+    for task in GLUE_TASKS:
         for seed in range(2):
             write_run(tmp_path / f"runs/{task}-{seed}", [0.1, 0.5 + seed / 10, 0.4], task, seed=seed)
     return tmp_path / "runs"
@@ -54,7 +54,7 @@ def predicted(monkeypatch):
 
 def test_the_eleven_files_of_the_best_seeds(tmp_path, runs, predicted, capsys):
     main(["submission", str(runs), "--to", str(tmp_path / "out/submission.zip")])
-    assert predicted == [f"{task}-1" for task in TASKS]
+    assert predicted == [f"{task}-1" for task in GLUE_TASKS]
     with zipfile.ZipFile(tmp_path / "out/submission.zip") as archive:
         assert {name: archive.read(name).count(b"\n") - 1 for name in archive.namelist()} == ROWS
     assert os.listdir(tmp_path / "out") == ["submission.zip"]
@@ -63,7 +63,7 @@ def test_the_eleven_files_of_the_best_seeds(tmp_path, runs, predicted, capsys):
 
 
 def test_predictions_of_this_state_are_not_made_again(tmp_path, runs, predicted):
-    for task in TASKS:
+    for task in GLUE_TASKS:
         write_predictions(runs / f"{task}-1")
     (runs / "rte-1/checkpoints").mkdir()
     (runs / "rte-1/checkpoints/best.ckpt").touch()
@@ -126,18 +126,18 @@ def test_a_faulty_prediction(tmp_path, name):
     directory = tmp_path / task
     directory.mkdir()
     write_predictions(directory)
-    check_predictions(TASKS[task], directory)
-    file = directory / "predictions" / TASKS[task].submissions["test"].file
+    check_predictions(GLUE_TASKS[task], directory)
+    file = directory / "predictions" / GLUE_TASKS[task].submissions["test"].file
     lines = file.read_text().split("\n")[:-1]
     edit(lines)
     file.write_text("\n".join(lines) + ("" if name == "cut" else "\n"))
     with pytest.raises(UserError) as error:
-        check_predictions(TASKS[task], directory)
+        check_predictions(GLUE_TASKS[task], directory)
     assert str(error.value).startswith(f"{file}, ") and expected in str(error.value)
 
 
 def test_a_fault_leaves_nothing_half_written(tmp_path, runs, predicted, capsys):
-    for task in TASKS:
+    for task in GLUE_TASKS:
         write_predictions(runs / f"{task}-1")
     file = runs / "wnli-1/predictions/WNLI.tsv"
     file.write_text(file.read_text().replace("\t1", "\t2"))
@@ -152,7 +152,7 @@ def test_a_diagnostic_set_that_is_not_there(tmp_path, runs):
     with pytest.raises(
         UserError, match=r"AX\.tsv is missing: data\.root of the run has no ax of MNLI.*depthlab predict"
     ):
-        check_predictions(TASKS["mnli"], runs / "mnli-1")
+        check_predictions(GLUE_TASKS["mnli"], runs / "mnli-1")
 
 
 def test_a_file_that_is_there_stays(tmp_path, runs, predicted, capsys):

@@ -15,9 +15,7 @@ from depthlab.commands import experiment as experiment_module
 from depthlab.commands import sweep as command
 from depthlab.commands.experiment import read_settings
 from depthlab.run.sweep.grid import Cell
-from tests.glue_runs import SETTINGS, results, write_inputs
-from tests.runs import REPOSITORY
-from tests.test_cli import error_of
+from tests.support import FINE_TUNING, REPOSITORY, error_of, results, write_inputs
 
 LR = "model.optimizer.init_args.lr"
 STUB = """
@@ -152,7 +150,7 @@ def test_bad_arguments_get_one_line(experiment, tmp_path, capsys, name):
 def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
     """A worker is interrupted in its first run; two of `torchrun`'s go on, each as one of its own."""
     write_inputs(tmp_path)
-    settings = SETTINGS | {
+    settings = FINE_TUNING | {
         "data.root": tmp_path / "glue",
         "data.cache_dir": tmp_path / "cache",
         "model.checkpoint": tmp_path / "checkpoint",

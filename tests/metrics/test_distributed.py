@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from torch import distributed
-from torch.multiprocessing import spawn
 
 from depthlab.metrics import DepthMetric, FixedPointMetric, PretrainingMetrics, TokenRecords
+from tests.support import by_two_processes
 
 from .test_depth import MAX_DEPTH, random_batch
 from .test_pretraining import VOCABULARY, random_sequences, to_floats, update
@@ -31,17 +30,14 @@ def add_iteration(fixed_point, seed):
     fixed_point.update(1 + seed % MAX_DEPTH, kinds, *states)
 
 
-def run_rank(rank, folder):
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.save(measure(SEEDS_OF_RANK[rank]), folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+def measure_on(rank):
+    return measure(SEEDS_OF_RANK[rank])
 
 
 def test_two_processes_equal_one(tmp_path):
-    spawn(run_rank, args=(tmp_path,), nprocs=2)
+    ranks = by_two_processes(measure_on, tmp_path)
     counts, means, fixed_point = measure([seed for seeds in SEEDS_OF_RANK for seed in seeds])
-    for rank in range(2):
-        rank_counts, rank_means, rank_fixed_point = torch.load(tmp_path / f"{rank}.pt")
+    for rank_counts, rank_means, rank_fixed_point in ranks:
         assert torch.equal(rank_counts, counts)
         assert rank_means == pytest.approx(means, rel=1e-9)
         torch.testing.assert_close(rank_fixed_point, fixed_point, rtol=1e-9, atol=0, equal_nan=True)

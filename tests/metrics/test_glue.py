@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from torch import distributed
-from torch.multiprocessing import spawn
 
 from depthlab.metrics.glue import GlueMetrics
+from tests.support import by_two_processes
 
 CLASSIFICATION = ("matthews_corrcoef", "accuracy", "f1")
 REGRESSION = ("spearman", "pearson")
@@ -120,7 +119,7 @@ def test_reset_in_inference_mode_and_used_outside():
     assert values == pytest.approx(reference(logits, labels, ["f1", "accuracy"]), abs=1e-6)
 
 
-TASKS = (("f1", "accuracy"), ("matthews_corrcoef",), REGRESSION)
+METRICS = (("f1", "accuracy"), ("matthews_corrcoef",), REGRESSION)
 COUNT, SEED = 21, 17
 
 
@@ -131,22 +130,19 @@ def shares(seed, is_regression, rank=None):
     return [(logits[part], labels[part], part) for part in rows.split(4)]
 
 
-def run_rank(rank, folder):
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    values = [measure(shares(SEED, names == REGRESSION, rank), names, names == REGRESSION) for names in TASKS]
-    torch.save(values, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+def measure_on(rank):
+    return [measure(shares(SEED, names == REGRESSION, rank), names, names == REGRESSION) for names in METRICS]
 
 
 @pytest.mark.full
 def test_two_processes_equal_one(tmp_path):
-    spawn(run_rank, args=(tmp_path,), nprocs=2)
-    for number, names in enumerate(TASKS):
+    ranks = by_two_processes(measure_on, tmp_path)
+    for number, names in enumerate(METRICS):
         is_regression = names == REGRESSION
         expected = reference(*examples(SEED, COUNT, is_regression=is_regression), names)
         assert measure(shares(SEED, is_regression), names, is_regression) == pytest.approx(expected, abs=1e-6)
-        for rank in range(2):
-            assert torch.load(tmp_path / f"{rank}.pt")[number] == pytest.approx(expected, abs=1e-6)
+        for rank in ranks:
+            assert rank[number] == pytest.approx(expected, abs=1e-6)
         assert 0 < abs(expected["score"]) < 1
 
 

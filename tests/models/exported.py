@@ -8,7 +8,7 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from depthlab.data.tokenization import train_tokenizer
-from tests.runs import write_corpus
+from tests.support import write_corpus
 
 STEPS = 7
 

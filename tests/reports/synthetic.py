@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 
 MODEL = {
     "checkpoint": "checkpoints/nano",
@@ -93,7 +93,7 @@ def write_run(
             "step": 10 * (number + 1),
             "val/score": score,
             "val/glue_score": score - 0.01,
-            f"val/{TASKS[task].metrics[0]}": score,
+            f"val/{GLUE_TASKS[task].metrics[0]}": score,
             **mismatched,
             "val/depth/all": depth - 0.1 * number,
             "val/depth/cls": depth + 1,
@@ -109,7 +109,7 @@ def write_run(
         "data": {"train": 2490, "dev": 277},
         "seed": seed,
         "task": task,
-        "metrics": list(TASKS[task].metrics),
+        "metrics": list(GLUE_TASKS[task].metrics),
         "model": facts,
         "learning_rate": learning_rate,
         "warmup_steps": 200,

@@ -10,11 +10,11 @@ import pytest
 
 from depthlab.cli import main
 from depthlab.commands.report import glue
-from depthlab.data.benchmarks.glue_tasks import TASKS
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER
 from tests.reports.synthetic import write_run
-from tests.test_cli import error_of
+from tests.support import error_of
 
 SCORES = {"mnli": 0.62, "qqp": 0.66, "qnli": 0.7, "sst2": 0.81, "cola": -0.125, "stsb": 0.3, "mrpc": 0.8, "rte": 0.54}
 """Their mean is 4.305 / 8 = 0.538125."""
@@ -30,7 +30,7 @@ def report(runs, folder):
     glue([str(runs)], str(folder))
     table = (folder / "glue.md").read_text().partition("\n\n")[2].partition("\n\n")[0].splitlines()
     (model, _, *columns), _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in table)
-    tasks = {task.folder: name for name, task in TASKS.items()}
+    tasks = {task.folder: name for name, task in GLUE_TASKS.items()}
     rows = {}
     for cells in lines:
         model = cells[0] or model
@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_every_task_has_a_column():
-    assert {*AVERAGED, "wnli"} == set(TASKS)
+    assert {*AVERAGED, "wnli"} == set(GLUE_TASKS)
 
 
 @pytest.mark.parametrize("command", [["report", "glue"], ["report"], ["report", "glue", "no/such"]])

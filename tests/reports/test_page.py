@@ -20,10 +20,9 @@ from depthlab.reports import trained
 from depthlab.reports.trained import name_runs, trained_table
 from depthlab.run.logs import read_scalars
 from tests.analysis.token_tables import token_table
-from tests.glue_runs import write_checkpoint
 from tests.reports.synthetic import write_run
 from tests.reports.test_glue import Page
-from tests.test_cli import error_of
+from tests.support import error_of, write_checkpoint
 
 CAP, STEPS = 4, 40
 SIMILARITY = {"plain": (0.5, 0.75, 1.0), "cls": (0.25, 0.5, 0.75, 0.875)}

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from datasets import load_dataset
 
-from depthlab.data.benchmarks.glue_tasks import TASKS, GlueTask, read_split
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, GlueTask, read_split
 from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
 from depthlab.data.hub import announce
 from depthlab.errors import UserError
@@ -36,9 +36,9 @@ class GlueDataModule(LabelledDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if task not in TASKS:
-            raise UserError(f"data.task is {task}; it must be one of {', '.join(TASKS)}")
-        self.task: GlueTask = TASKS[task]
+        if task not in GLUE_TASKS:
+            raise UserError(f"data.task is {task}; it must be one of {', '.join(GLUE_TASKS)}")
+        self.task: GlueTask = GLUE_TASKS[task]
         self.task_name, self.labels, self.metrics = self.task.name, self.task.labels, self.task.metrics
         self.root = root
         self.title, self.place = self.task.folder, root or HUB

@@ -82,7 +82,7 @@ class GlueTask:
 
 PAIR = ("sentence1", "sentence2")
 ENTAILMENT = ("entailment", "not_entailment")
-TASKS = {
+GLUE_TASKS = {
     task.name: task
     for task in (
         GlueTask(

@@ -12,10 +12,9 @@ import torch
 from datasets import Dataset, Features, List, Value
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, sort_by_length, token_counts
+from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
@@ -48,6 +47,8 @@ class Tokenized(NamedTuple):
 
 class LabelledDataModule(StepDataModule, ABC):
     """Batches of labelled texts for fine-tuning and evaluation (see `LabelledBatch`).
+
+    A task of another benchmark is a class with the attributes below and `read`.
 
     What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
     nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
@@ -116,17 +117,17 @@ class LabelledDataModule(StepDataModule, ABC):
             UserError: There is none, or one cannot be read.
         """
 
-    @abstractmethod
     def prediction_file(self, split: str) -> str:
         """The name of the file for a split's predictions."""
+        return f"{self.task_name}.tsv"
 
-    @abstractmethod
     def as_written(self, prediction: float) -> str:
-        """A prediction as it stands in that file.
+        """A prediction as it stands in that file: the label's name.
 
         Args:
-            prediction: Index of a label, or score of a regression.
+            prediction: Index of a label; of a regression, whose own module writes it, the score.
         """
+        return self.labels[int(prediction)]
 
     def prepare_data(self) -> None:
         """Read all splits that there are and tokenize them, unless the cache has them.
@@ -223,32 +224,29 @@ class LabelledDataModule(StepDataModule, ABC):
             accumulate,
             lambda: self.steps_done(accumulate),
         )
-        return TrainingMicroBatches(self._loader(examples, sampler), len(sampler) * accumulate)
+        steps = loader(LabelledDataset(examples, self.tokenizer), sampler, self.num_workers)
+        return TrainingMicroBatches(steps, len(sampler) * accumulate)
 
     def val_dataloader(self) -> list[MicroBatches]:
         """One of each of `val_splits`."""
-        return [self._evaluation(split) for split in self.val_splits]
+        return self._evaluations("validate")
 
     def test_dataloader(self) -> list[MicroBatches]:
         """One of each of `test_splits`."""
-        return [self._evaluation(split) for split in self.test_splits]
+        return self._evaluations("test")
 
     def predict_dataloader(self) -> list[MicroBatches]:
         """One of each of `predict_splits`."""
-        return [self._evaluation(split) for split in self.predict_splits]
+        return self._evaluations("predict")
 
     def _present(self, splits: Iterable[str]) -> list[str]:
         return [split for split in splits if split in self._splits]
 
-    def _evaluation(self, split: str) -> MicroBatches:
-        """All examples once, sorted by length, in as many batches on every rank."""
-        examples = self._splits[split]
-        rows = sort_by_length(np.arange(len(examples)), token_counts(examples))
-        windows = [[piece] for piece in self.evaluation_pieces(rows, f"the {len(rows)} examples of {split}")]
-        return MicroBatches(self._loader(examples, windows), len(windows))
-
-    def _loader(self, examples: Dataset, windows: Iterable[list[np.ndarray]]) -> DataLoader:
-        return loader(LabelledDataset(examples, self.tokenizer), windows, self.num_workers)
+    def _evaluations(self, stage: str) -> list[MicroBatches]:
+        return [
+            each_once(self, self._splits[split], self.tokenizer, f"examples of {split}")
+            for split in self._present(self.evaluated[stage])
+        ]
 
     def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
         """Tokenize a split into an Arrow file, which appears only when it is complete."""

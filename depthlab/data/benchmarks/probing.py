@@ -12,7 +12,7 @@ from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
 from depthlab.data.corpora.corpus import read_lines
 from depthlab.errors import UserError
 
-FILES = {
+PROBING_TASKS = {
     "tense": "past_present",
     "subj_number": "subj_number",
     "obj_number": "obj_number",
@@ -25,7 +25,7 @@ FILES = {
     "coordination_inversion": "coordination_inversion",
 }
 """SentEval's ten tasks (Conneau et al. 2018), the paper's four first, and the names of their files."""
-SPLITS = {"tr": "train", "va": "dev", "te": "test"}
+PROBING_SPLITS = {"tr": "train", "va": "dev", "te": "test"}
 """SentEval's names of the splits, and ours."""
 SENTEVAL = "https://github.com/facebookresearch/SentEval/tree/main/data/probing"
 
@@ -53,14 +53,14 @@ class ProbingDataModule(LabelledDataModule):
 
     def __init__(
         self,
-        task: Literal[*FILES, "past_present"] = "tense",
+        task: Literal[*PROBING_TASKS, "past_present"] = "tense",
         root: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.task_name = self.title = our_name(task)
-        if self.task_name not in FILES:
-            raise UserError(f"data.task is {task}; it must be one of {', '.join(FILES)}")
+        if self.task_name not in PROBING_TASKS:
+            raise UserError(f"data.task is {task}; it must be one of {', '.join(PROBING_TASKS)}")
         self.place = str(find_file(self.task_name, root))
 
     @cached_property
@@ -76,18 +76,10 @@ class ProbingDataModule(LabelledDataModule):
         """What the file has."""
         return self._content[1]
 
-    def prediction_file(self, split: str) -> str:
-        """One for the task."""
-        return f"{self.task_name}.tsv"
-
-    def as_written(self, prediction: float) -> str:
-        """The label's name."""
-        return self.labels[int(prediction)]
-
 
 def our_name(task: str) -> str:
     """Of a task, by SentEval's name or ours; of others what they are called."""
-    return {file: name for name, file in FILES.items()}.get(task, task)
+    return {file: name for name, file in PROBING_TASKS.items()}.get(task, task)
 
 
 def find_file(task: str, root: str | None) -> Path:
@@ -102,7 +94,7 @@ def find_file(task: str, root: str | None) -> Path:
             "`depthlab data probing`"
         )
     task = our_name(task)
-    names = [f"{name}{suffix}" for name in dict.fromkeys((FILES[task], task)) for suffix in (".txt", ".txt.gz")]
+    names = [f"{name}{suffix}" for name in dict.fromkeys((PROBING_TASKS[task], task)) for suffix in (".txt", ".txt.gz")]
     found = [file for name in names if (file := Path(root).expanduser() / name).is_file()]
     if not found:
         raise UserError(f"{root}: no {names[0]} there; set data.root to the folder that holds it")
@@ -122,14 +114,15 @@ def read_probing(file: Path) -> tuple[tuple[str, ...], dict[str, Examples]]:
     Raises:
         UserError: The file cannot be read, or has fewer than two labels; a line lacks a field, or has another split.
     """
-    rows: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in SPLITS.values()}
+    rows: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in PROBING_SPLITS.values()}
     for number, line in read_lines(file, "data.root"):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) < 3 or not fields[1] or not fields[-1]:
             raise UserError(f"{file}, line {number}: not split<TAB>label<TAB>sentence; mend or remove the line")
-        if fields[0] not in SPLITS:
-            raise UserError(f"{file}, line {number}: the split is {fields[0]!r}; it must be one of {', '.join(SPLITS)}")
-        sentences, names = rows[SPLITS[fields[0]]]
+        if fields[0] not in PROBING_SPLITS:
+            known = ", ".join(PROBING_SPLITS)
+            raise UserError(f"{file}, line {number}: the split is {fields[0]!r}; it must be one of {known}")
+        sentences, names = rows[PROBING_SPLITS[fields[0]]]
         sentences.append(fields[-1])
         names.append(fields[1])
     labels = tuple(sorted({name for _, names in rows.values() for name in names}))

@@ -1,4 +1,4 @@
-"""`depthlab data probing`: four of SentEval's probing tasks out of treebanks, in SentEval's layout.
+"""Four of SentEval's probing tasks out of treebanks, in SentEval's layout.
 
 Beside the rules for labels (see `probing_rules`):
 
@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from conllu import Token
 
-from depthlab.data.benchmarks.probing import FILES, SPLITS
+from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.data.benchmarks.probing_rules import object_number, subject_number, tense, top_constituents
-from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu, treebank_files
+from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
 
@@ -55,34 +55,6 @@ class Labelled(NamedTuple):
     document: str
     text: str
     label: str
-
-
-def probing(treebank: list[str], to: str) -> None:
-    """Make probing tasks out of treebanks: tense and numbers of CoNLL-U, top constituents of brackets.
-
-    What label a sentence gets and which sentences are taken is written at the top of depthlab/data/probing_rules.py and
-    depthlab/data/probing_sets.py.
-
-    Args:
-        treebank: files in CoNLL-U (.conllu, with features) or the Penn Treebank's brackets (.ptb, .mrg), plain or
-            gzipped, and folders of such.
-        to: the directory for the tasks' files; it must not exist yet, or be empty.
-
-    Raises:
-        UserError: a treebank can't be read, lacks annotation or is too small; the directory is not empty or can't be
-            written.
-    """
-    target = Path(to).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--to {target} exists already: name another directory or remove it")
-    derived = derive(treebank_files(treebank))
-    tasks = {
-        task: balance(task, classes(sentences) if task == TOP else sentences) for task, sentences in derived.items()
-    }
-    _write(tasks, target)
-    for task, sides in tasks.items():
-        print(_counts(task, len(derived[task]), sides) + "\n")
-    print("\n".join(f"written  {target / f'{FILES[task]}.txt'}" for task in tasks))
 
 
 def derive(files: Iterable[Path]) -> dict[str, list[Labelled]]:
@@ -136,7 +108,7 @@ def balance(task: str, sentences: Sequence[Labelled]) -> dict[str, list[Labelled
     random = np.random.default_rng(0)
     labels = sorted({sentence.label for sentence in sentences})
     sides = {}
-    for side, split in SPLITS.items():
+    for side, split in PROBING_SPLITS.items():
         groups = [[s for s in sentences if s.label == label and side_of(s.document) == side] for label in labels]
         counts = [len(group) for group in groups]
         most = int(np.quantile(counts, 0.75)) if task == TOP else min(counts)
@@ -153,19 +125,23 @@ def _listed(labels: Sequence[str], counts: Sequence[int]) -> str:
     return ", ".join(f"{count} {label}" for label, count in zip(labels, counts, strict=True))
 
 
-def _write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
-    """Write the files; the folder appears only when it is complete."""
+def write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
+    """Write a file for each task; the folder appears only when it is complete.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
         with all_or_nothing(target) as unfinished:
             unfinished.mkdir(parents=True)
             for task, sides in tasks.items():
                 lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
-                (unfinished / f"{FILES[task]}.txt").write_text("".join(lines), encoding="utf-8")
+                (unfinished / f"{PROBING_TASKS[task]}.txt").write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write --to {target}: {error.strerror or error}") from error
 
 
-def _counts(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
+def count_table(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:
     """How many sentences of each label each side has, as Markdown."""
     counts = {side: Counter(sentence.label for sentence in sentences) for side, sentences in sides.items()}
     documents = {side: len({sentence.document for sentence in sentences}) for side, sentences in sides.items()}

@@ -10,24 +10,11 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.tokenization import special_ids, word_start_table
-from depthlab.kinds import TokenKind
-
-__all__ = [
-    "MaskingRule",
-    "Sample",
-    "SampleRandom",
-    "TokenKind",
-    "choose_words",
-    "make_sample",
-    "mask_budget",
-    "truncate_pair",
-]
+from depthlab.kinds import NOT_PREDICTED, TokenKind
 
 NGRAM_CHANCES = np.array([6, 3, 2]) / 11
 """P(n) of an n-gram of n = 1, 2, 3 words, proportional to 1/n."""
 NGRAM_BOUNDS = np.cumsum(NGRAM_CHANCES)[:-1]
-IGNORED = -100
-"""Label of a position that is not predicted."""
 PLAIN, MASK_MASK, MASK_RANDOM, MASK_ORIGINAL, CLS, SEP = map(int, list(TokenKind)[:6])  # enum look-ups are slow
 
 
@@ -140,7 +127,7 @@ def make_sample(ids: np.ndarray, sentence_lengths: np.ndarray, rule: MaskingRule
     special = kinds[bounds[:-1]] != PLAIN
     chosen = choose_words(bounds, special, mask_budget(length, rule.mask_ratio, rule.max_predictions), rng)
 
-    labels = np.full(length, IGNORED, dtype=np.int32)
+    labels = np.full(length, NOT_PREDICTED, dtype=np.int32)
     labels[chosen] = input_ids[chosen]
     drawn = rng.random(len(chosen))
     masked, replaced = drawn < 0.8, drawn >= 0.9

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
@@ -15,10 +14,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from depthlab.data.buckets import LabelledDataset, sort_by_length
+from depthlab.data.buckets import each_once
 from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents, read_texts
 from depthlab.data.corpora.frequency import count_words, log_frequency
-from depthlab.data.steps import MicroBatches, StepDataModule, loader
+from depthlab.data.steps import MicroBatches, StepDataModule
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebanks.alignment import AlignedTreebank, piece_rows, read_aligned
 from depthlab.errors import UserError
@@ -121,11 +120,9 @@ class TreebankDataModule(StepDataModule):
     def predict_dataloader(self) -> MicroBatches:
         """All sentences once, sorted by length, in as many batches on every rank."""
         input_ids = [pieces.input_ids for pieces in self.treebank.pieces]
-        lengths = np.array([len(ids) for ids in input_ids])
-        rows = sort_by_length(np.arange(len(lengths)), lengths)
-        windows = [[piece] for piece in self.evaluation_pieces(rows, f"the {len(rows)} sentences")]
-        sentences = Dataset.from_dict({"input_ids": input_ids, "token_type_ids": [[0] * n for n in lengths]})
-        return MicroBatches(loader(LabelledDataset(sentences, self.tokenizer), windows, self.num_workers), len(windows))
+        types = [[0] * len(ids) for ids in input_ids]
+        sentences = Dataset.from_dict({"input_ids": input_ids, "token_type_ids": types})
+        return each_once(self, sentences, self.tokenizer, "sentences")
 
 
 def as_files(treebank: str | list[str] | None, setting: str) -> list[Path]:

@@ -44,7 +44,7 @@ class Constituent(NamedTuple):
         return [word for child in self.children for word in child.words]
 
 
-class Sentence(NamedTuple):
+class ParsedSentence(NamedTuple):
     """A sentence and its tree.
 
     Attributes:
@@ -83,7 +83,7 @@ def treebank_files(paths: Iterable[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def read_conllu(file: Path) -> Iterator[Sentence]:
+def read_conllu(file: Path) -> Iterator[ParsedSentence]:
     """The sentences of a file in CoNLL-U, plain or gzipped.
 
     Raises:
@@ -107,10 +107,10 @@ def read_conllu(file: Path) -> Iterator[Sentence]:
                 f"with {heads.count(0)} roots"
             )
         id_ = block.metadata.get("sent_id") or f"{block.document}-{seen[block.document]}"
-        yield Sentence(id_, block.document, [word["form"] for word in tree], tree)
+        yield ParsedSentence(id_, block.document, [word["form"] for word in tree], tree)
 
 
-def read_brackets(file: Path) -> Iterator[Sentence]:
+def read_brackets(file: Path) -> Iterator[ParsedSentence]:
     """The sentences of a file in the Penn Treebank's brackets, plain or gzipped, over any number of lines each.
 
     Between sentences, lines that begin with # are comments; `# newdoc id = ...` begins a document.
@@ -139,7 +139,7 @@ def read_brackets(file: Path) -> Iterator[Sentence]:
                     open_[-1].append(node)
                 else:
                     index += 1
-                    yield Sentence(f"{document}-{index}", document, node.words, node)
+                    yield ParsedSentence(f"{document}-{index}", document, node.words, node)
     if open_:
         raise UserError(f"{file}, line {begun}: the bracket that begins here is never closed; mend the file")
 

@@ -1,32 +1,19 @@
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from depthlab.data.benchmarks.glue import read_task
-from depthlab.data.benchmarks.glue_tasks import TASKS, read_split
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, read_split
 from depthlab.errors import UserError
+from tests.support import SHARED
 
-from .glue_fixtures import ROWS, write_glue, write_tsv
-
-SHARED = Path(__file__).parents[3].parent / "shared/data"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return write_glue(tmp_path_factory.mktemp("glue"))
+from .glue_fixtures import ROWS, write_tsv
 
 
-@pytest.fixture
-def own_root(tmp_path) -> Path:
-    """One to write in."""
-    return write_glue(tmp_path / "glue")
-
-
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", GLUE_TASKS)
 def test_reads_the_layout_of_every_task(root, name):
-    task = TASKS[name]
+    task = GLUE_TASKS[name]
     rows = ROWS[name]
     texts = [list(column) for column in zip(*(row[1:] for row in rows), strict=True)]
     labels = [float(row[0]) if task.is_regression else task.labels.index(row[0]) for row in rows]
@@ -39,12 +26,12 @@ def test_reads_the_layout_of_every_task(root, name):
 
 def test_mnli_has_more_splits(root):
     for split in ("dev_mismatched", "test_mismatched", "ax"):
-        assert len(read_split(TASKS["mnli"], root, split).texts[1]) == 5
+        assert len(read_split(GLUE_TASKS["mnli"], root, split).texts[1]) == 5
 
 
 def test_registry():
     """What the server wants: https://gluebenchmark.com/faq."""
-    rows = {file: count for task in TASKS.values() for file, count in task.submissions.values()}
+    rows = {file: count for task in GLUE_TASKS.values() for file, count in task.submissions.values()}
     assert rows == {
         "CoLA.tsv": 1063,
         "SST-2.tsv": 1821,
@@ -58,30 +45,30 @@ def test_registry():
         "RTE.tsv": 3000,
         "WNLI.tsv": 146,
     }
-    assert {name: task.metrics[0] for name, task in TASKS.items() if task.metrics != ("accuracy",)} == {
+    assert {name: task.metrics[0] for name, task in GLUE_TASKS.items() if task.metrics != ("accuracy",)} == {
         "cola": "matthews_corrcoef",
         "mrpc": "f1",
         "qqp": "f1",
         "stsb": "spearman",
     }
-    assert [task.num_labels for task in TASKS.values()] == [2, 2, 2, 1, 2, 3, 2, 2, 2]
+    assert [task.num_labels for task in GLUE_TASKS.values()] == [2, 2, 2, 1, 2, 3, 2, 2, 2]
 
 
 def test_gzip_and_numbered_pieces(own_root):
     folder = own_root / "QQP"
-    whole = read_split(TASKS["qqp"], own_root, "train")
+    whole = read_split(GLUE_TASKS["qqp"], own_root, "train")
     header, *lines = (folder / "train.tsv").read_bytes().splitlines(keepends=True)
     pieces = [lines[:2], *([line] for line in lines[2:11]), lines[11:]]  # 11 of them: 10 comes after 2
     (folder / "train.tsv").unlink()
     for number, piece in enumerate(pieces):
         (folder / f"train-{number}.tsv.gz").write_bytes(gzip.compress(header + b"".join(piece)))
-    assert read_split(TASKS["qqp"], own_root, "train") == whole
+    assert read_split(GLUE_TASKS["qqp"], own_root, "train") == whole
     (folder / "train-3.tsv.gz").unlink()
     with pytest.raises(UserError, match=r"train-\*: there are pieces \[0, 1, 2, 4,"):
-        read_split(TASKS["qqp"], own_root, "train")
+        read_split(GLUE_TASKS["qqp"], own_root, "train")
     (folder / "train.tsv").write_bytes(header + lines[0])
     with pytest.raises(UserError, match=r"train\.tsv and .*train-0\.tsv\.gz are both there"):
-        read_split(TASKS["qqp"], own_root, "train")
+        read_split(GLUE_TASKS["qqp"], own_root, "train")
 
 
 def test_mrpc_as_microsoft_has_it(own_root):
@@ -92,7 +79,7 @@ def test_mrpc_as_microsoft_has_it(own_root):
     (folder / "dev.tsv").write_text("\n".join([header, *lines[:6]]) + "\n")
     (folder / "test.tsv").unlink()
     (folder / "msr_paraphrase_test.txt").write_text("\n".join([header, *lines[:3]]) + "\n", "utf-8-sig")
-    train, dev, test = (read_split(TASKS["mrpc"], own_root, split) for split in ("train", "dev", "test"))
+    train, dev, test = (read_split(GLUE_TASKS["mrpc"], own_root, split) for split in ("train", "dev", "test"))
     assert (len(train.texts[0]), train.skipped, len(dev.texts[0])) == (14, 6, 6)
     assert test.labels == [1, 1, 1]
 
@@ -103,12 +90,18 @@ def test_mrpc_dev_without_ids(own_root):
     (folder / "train.tsv").rename(folder / "msr_paraphrase_train.txt")
     write_tsv(folder / "dev.tsv", [["Quality", "#1 String", "#2 String"], [1, "a", "b"]])
     with pytest.raises(UserError, match=r"dev\.tsv: it has no #1 ID and #2 ID"):
-        read_split(TASKS["mrpc"], own_root, "train")
+        read_split(GLUE_TASKS["mrpc"], own_root, "train")
 
 
 def test_quotes_are_text(root):
-    assert read_split(TASKS["mrpc"], root, "train").texts[1][2] == 'Ms Holt said they were "pleased.'
-    assert read_split(TASKS["qqp"], root, "train").texts[0][9] == '"What does ""amber"" mean?"'
+    """They need not match, and may be at both ends of a field: `test_reads_the_layout_of_every_task` compares them."""
+    texts = [
+        text
+        for name in ("mrpc", "qqp")
+        for column in read_split(GLUE_TASKS[name], root, "train").texts
+        for text in column
+    ]
+    assert any(text.count('"') % 2 for text in texts) and any(text.startswith('"') for text in texts)
 
 
 def test_rows_that_everybody_leaves_out(own_root):
@@ -117,10 +110,10 @@ def test_rows_that_everybody_leaves_out(own_root):
     write_tsv(
         own_root / "QQP/dev.tsv", [header, [0, 1, 2, "a", "b", 1], [1, 3, 4, "half"], [""], [2, 5, 6, "", "c", 0]]
     )
-    assert read_split(TASKS["qqp"], own_root, "dev") == ([["a", ""], ["b", "c"]], [1, 0], 2)
+    assert read_split(GLUE_TASKS["qqp"], own_root, "dev") == ([["a", ""], ["b", "c"]], [1, 0], 2)
     header = ["index", "sentence1", "sentence2", "gold_label"]
     write_tsv(own_root / "MNLI/train.tsv", [header, [0, "a", "b", "-"], [1, "c", "d", "neutral"]])
-    assert read_split(TASKS["mnli"], own_root, "train") == ([["c"], ["d"]], [1], 1)
+    assert read_split(GLUE_TASKS["mnli"], own_root, "train") == ([["c"], ["d"]], [1], 1)
 
 
 @pytest.mark.parametrize(
@@ -140,29 +133,29 @@ def test_rows_that_everybody_leaves_out(own_root):
     ],
 )
 def test_broken_rows(own_root, task, file, rows, message):
-    path = own_root / TASKS[task].folder / file
+    path = own_root / GLUE_TASKS[task].folder / file
     header = path.read_text().split("\n")[0].split("\t")
     write_tsv(path, [header, *rows])
     with pytest.raises(UserError, match=message):
-        read_split(TASKS[task], own_root, file.removesuffix(".tsv"))
+        read_split(GLUE_TASKS[task], own_root, file.removesuffix(".tsv"))
 
 
 def test_broken_row_of_cola(own_root):
     write_tsv(own_root / "CoLA/dev.tsv", [["a", "1", "", "Fine."], ["a", "2", "", "Fine."]])
     with pytest.raises(UserError, match=r"dev\.tsv, line 2: the label is '2'; it must be one of 0, 1$"):
-        read_split(TASKS["cola"], own_root, "dev")
+        read_split(GLUE_TASKS["cola"], own_root, "dev")
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("other", TASKS)
+@pytest.mark.parametrize("task", GLUE_TASKS)
+@pytest.mark.parametrize("other", GLUE_TASKS)
 def test_files_of_other_tasks_are_refused(own_root, task, other):
     """By columns, or by labels where the columns are the same (RTE and WNLI)."""
     if task == other:
         return
-    file, others = (own_root / TASKS[name].folder / "train.tsv" for name in (task, other))
+    file, others = (own_root / GLUE_TASKS[name].folder / "train.tsv" for name in (task, other))
     file.write_bytes(others.read_bytes())
     with pytest.raises(UserError, match=f"{file}(: not train of|, line 2: the label)"):
-        read_split(TASKS[task], own_root, "train")
+        read_split(GLUE_TASKS[task], own_root, "train")
 
 
 def test_refusal_says_what_was_expected_and_found(own_root):
@@ -171,21 +164,25 @@ def test_refusal_says_what_was_expected_and_found(own_root):
         r"not train of STS-B, which has a header with sentence1, sentence2, score .*first line is 'sentence, label'"
     )
     with pytest.raises(UserError, match=expected):
-        read_split(TASKS["stsb"], own_root, "train")
+        read_split(GLUE_TASKS["stsb"], own_root, "train")
 
 
 def test_files_that_cannot_be_read(own_root):
     file = own_root / "RTE/train.tsv"
     file.write_bytes(file.read_bytes() + b"20\t\xff")
     with pytest.raises(UserError, match=r"train\.tsv, line 22: not valid UTF-8"):
-        read_split(TASKS["rte"], own_root, "train")
+        read_split(GLUE_TASKS["rte"], own_root, "train")
     file.rename(file.with_suffix(".tsv.gz"))
     with pytest.raises(UserError, match=r"train\.tsv\.gz, after line 0: broken gzip"):
-        read_split(TASKS["rte"], own_root, "train")
+        read_split(GLUE_TASKS["rte"], own_root, "train")
     file.mkdir()
     file.with_suffix(".tsv.gz").unlink()
     with pytest.raises(UserError, match=r"train\.tsv: cannot be read \(Is a directory\).*data\.root"):
-        read_split(TASKS["rte"], own_root, "train")
+        read_split(GLUE_TASKS["rte"], own_root, "train")
+
+
+def test_submitted_scores_stay_within_bounds():
+    assert [GLUE_TASKS["stsb"].as_submitted(score) for score in (-0.2, 2.34567, 7.0)] == ["0.000", "2.346", "5.000"]
 
 
 COUNTS = {  # MANIFEST.md
@@ -202,15 +199,15 @@ COUNTS = {  # MANIFEST.md
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GLUE_TASKS)
 def test_counts_of_the_development_data(task):
-    splits = read_task(TASKS[task], str(SHARED / "glue"))
+    splits = read_task(GLUE_TASKS[task], str(SHARED / "glue"))
     assert {split: len(examples.texts[0]) for split, examples in splits.items()} == COUNTS[task]
     assert all(examples.skipped == 0 for examples in splits.values())
     for split, examples in splits.items():
         assert examples.labels is None or len(examples.labels) == COUNTS[task][split]
-        assert (examples.labels is None) == (split in TASKS[task].submissions and task != "mrpc")
-        if split in TASKS[task].submissions:
-            assert COUNTS[task][split] == TASKS[task].submissions[split].rows
+        assert (examples.labels is None) == (split in GLUE_TASKS[task].submissions and task != "mrpc")
+        if split in GLUE_TASKS[task].submissions:
+            assert COUNTS[task][split] == GLUE_TASKS[task].submissions[split].rows
     if task == "mnli":
         assert np.bincount(splits["dev_matched"].labels).tolist() == [3479, 3123, 3213]

@@ -1,38 +1,20 @@
-import copy
-
 import pytest
 
-from depthlab.data.benchmarks import labelled
-from depthlab.data.benchmarks.probing import FILES, ProbingDataModule, read_probing
+from depthlab.data.benchmarks.probing import PROBING_TASKS, ProbingDataModule, read_probing
 from depthlab.errors import UserError
 
-from .probing_fixtures import ROWS, SENTEVALS_NAMES, write_lines, write_probing
-from .test_glue import NANO, load_once
-
-
-@pytest.fixture(autouse=True)
-def quick_tokenizer(monkeypatch):
-    monkeypatch.setattr(labelled, "load_tokenizer", lambda path: copy.deepcopy(load_once(path)))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return write_probing(tmp_path_factory.mktemp("probing"))
+from .probing_fixtures import ROWS, SENTEVALS_NAMES, write_lines
 
 
 @pytest.fixture
-def make(root, cache):
-    def make(task: str, stage: str | None = "fit", **settings) -> ProbingDataModule:
-        defaults = {"root": str(root), "tokenizer": NANO, "batch_size": 4, "num_workers": 0, "cache_dir": str(cache)}
-        module = ProbingDataModule(task, **(defaults | settings))
-        module.prepare_data()
-        module.setup(stage)
-        return module
+def make(make_data):
+    def make(task: str, stage: str | None = "fit", **changes) -> ProbingDataModule:
+        return make_data("probing", stage, task=task, **changes)
 
     return make
 
 
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", PROBING_TASKS)
 def test_all_ten_tasks(make, task):
     module = make(task)
     rows = ROWS[task]
@@ -58,7 +40,7 @@ def test_names_of_tasks_and_files(make, root, tmp_path):
     by_our_name = make("past_present", root=str(tmp_path))
     assert by_our_name.task_name == "tense" == make("past_present").task_name
     assert by_our_name.labels == make("tense").labels == ("PAST", "PRES")
-    assert SENTEVALS_NAMES == FILES
+    assert SENTEVALS_NAMES == PROBING_TASKS
     write_lines(tmp_path / "past_present.txt", lines)
     with pytest.raises(UserError, match=r"past_present\.txt and .*tense\.txt\.gz are both there"):
         make("tense", root=str(tmp_path))
@@ -123,7 +105,7 @@ def test_absent_files(make, tmp_path):
         make("tense", root=None)
 
 
-@pytest.mark.parametrize(("name", "value"), [("task", "snli"), ("max_length", 4), ("train_examples", 0), ("seed", -1)])
-def test_settings_out_of_range(root, name, value):
+@pytest.mark.parametrize(("name", "value"), [("task", "snli"), ("train_examples", 0)])
+def test_settings_out_of_range(make_data, name, value):
     with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
-        ProbingDataModule(**({"root": str(root)} | {name: value}))
+        make_data("probing", set_up=False, **{name: value})

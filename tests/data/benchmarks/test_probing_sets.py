@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from depthlab.cli import main
-from depthlab.data.benchmarks.probing import FILES
-from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, derive, probing, side_of
+from depthlab.commands.data import make_probing_sets
+from depthlab.data.benchmarks.probing import PROBING_TASKS
+from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, derive, side_of
 from depthlab.errors import UserError
 from tests.data.treebanks.treebank_fixtures import conllu
-from tests.test_cli import error_of
-
-from .test_glue import SHARED
+from tests.support import SHARED, error_of
 
 NAMES = {"past": "PAST", "pres": "PRES", "sing": "NN", "plur": "NNS"}
 SIDES = ["tr", "va", "te"]
@@ -58,7 +57,7 @@ class Truth:
 
     def rows(self, folder: Path, task: str) -> list[tuple[str, str, str]]:
         """Side, label and text of each line that was made, and a look at the rest."""
-        rows = [line.split("\t") for line in (folder / f"{FILES[task]}.txt").read_text().splitlines()]
+        rows = [line.split("\t") for line in (folder / f"{PROBING_TASKS[task]}.txt").read_text().splitlines()]
         sides = [side for side, _, _ in rows]
         assert sides == sorted(sides, key=SIDES.index) and {*sides} == {*SIDES}
         assert len({text for _, _, text in rows}) == len(rows)
@@ -74,7 +73,7 @@ def truth(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(truth):
-    probing([str(truth.folder)], str(truth.folder.parent / "made"))
+    make_probing_sets([str(truth.folder)], str(truth.folder.parent / "made"))
     return truth.folder.parent / "made"
 
 
@@ -91,7 +90,7 @@ def test_a_documents_side_does_not_depend_on_others(truth, made, tmp_path):
     sides = {truth.documents[text]: side for side, _, text in truth.rows(made, "tense")}
     some = (truth.folder / "trees.conllu").read_text().partition("# newdoc id = d40\n")[0]
     (tmp_path / "some.conllu").write_text(some)
-    probing([str(tmp_path / "some.conllu")], str(tmp_path / "made"))
+    make_probing_sets([str(tmp_path / "some.conllu")], str(tmp_path / "made"))
     again = {truth.documents[text]: side for side, _, text in truth.rows(tmp_path / "made", "tense")}
     assert len(again) == 40 and again.items() <= sides.items()
     shares = Counter(side_of(f"document {number}") for number in range(10_000))
@@ -131,9 +130,9 @@ def test_top_constituents(truth, made):
 
 
 def test_the_same_again(truth, made, tmp_path):
-    probing([str(truth.folder / "trees.ptb"), str(truth.folder / "trees.conllu")], str(tmp_path / "again"))
+    make_probing_sets([str(truth.folder / "trees.ptb"), str(truth.folder / "trees.conllu")], str(tmp_path / "again"))
     for task in TASKS:
-        file = f"{FILES[task]}.txt"
+        file = f"{PROBING_TASKS[task]}.txt"
         assert (tmp_path / "again" / file).read_bytes() == (made / file).read_bytes()
 
 
@@ -174,7 +173,7 @@ def test_a_treebank_that_is_too_small(truth, tmp_path):
     first = (truth.folder / "trees.conllu").read_text().partition("# newdoc id = d1\n")[0]
     (tmp_path / "first.conllu").write_text(first)
     with pytest.raises(UserError, match=r"tense: in \w+ \(..\) there are 0 PAST, 0 PRES: too few; give more"):
-        probing([str(tmp_path / "first.conllu")], str(tmp_path / "made"))
+        make_probing_sets([str(tmp_path / "first.conllu")], str(tmp_path / "made"))
     assert not (tmp_path / "made").exists()
 
 

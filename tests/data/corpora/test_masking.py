@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from depthlab.data.corpora.masking import (
     MaskingRule,
     SampleRandom,
-    TokenKind,
     choose_words,
     make_sample,
     mask_budget,
     truncate_pair,
 )
+from depthlab.kinds import TokenKind
 
 VOCABULARY = 500
 WORD_STARTS = np.arange(VOCABULARY) % 3 != 0  # a third of the pieces go on with a word

@@ -10,7 +10,7 @@ from transformers import AlbertTokenizer
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebanks.alignment import align, piece_rows, read_aligned, read_treebank
 from depthlab.errors import UserError
-from tests.runs import REPOSITORY, write_bert
+from tests.support import REPOSITORY, write_bert
 
 SHARED = Path(__file__).parents[3].parent / "shared/data"
 TREEBANKS = ["ud-english-ewt/en_ewt-ud-dev.conllu.gz", "gum/gum-dev.conllu.gz"]

@@ -7,7 +7,7 @@ import yaml
 
 from depthlab.errors import UserError
 from depthlab.run.sweep.grid import axes_of, choose, cover, expand, read_grids
-from tests.runs import REPOSITORY
+from tests.support import REPOSITORY
 
 GRID = {"data.task": ["rte", "mrpc"], "model.lr": [5e-5, 1], "seed": [0, 1, 2]}
 SMALL_AND_LARGE = [{"task": ["rte", "mrpc"], "seed": [0, 1]}, {"task": ["mnli"], "seed": [0]}]
