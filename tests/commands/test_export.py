@@ -65,7 +65,7 @@ def test_round_trip_to_the_bit(tmp_path, run_of, model_class, dtype):
 
 
 def test_the_tokenizer_knows_the_models_limit(tmp_path, run_of):
-    export(str(run_of(build(AdaptiveAlbertForPreTraining))), str(tmp_path / "out"))
+    export(checkpoint=str(run_of(build(AdaptiveAlbertForPreTraining))), to=str(tmp_path / "out"))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer("bado kelu " * 30, truncation=True)["input_ids"]) == 24
 
@@ -82,7 +82,7 @@ def test_says_what_it_wrote(tmp_path, run_of, capsys):
 
 def test_card_and_settings_come_from_the_run(tmp_path, run_of):
     run_dir = run_of(build(AdaptiveAlbertForPreTraining, time_penalty=0.25)).parent.parent
-    export(str(run_dir), str(tmp_path / "out"), "bfloat16")
+    export(checkpoint=str(run_dir), to=str(tmp_path / "out"), dtype="bfloat16")
     card = (tmp_path / "out/README.md").read_text()
     for phrase in (
         *(
@@ -104,7 +104,7 @@ def test_card_and_settings_come_from_the_run(tmp_path, run_of):
 
 def test_results_of_another_step_are_not_this_models(tmp_path, run_of):
     run_dir = run_of(build(AdaptiveAlbertForPreTraining), global_step=STEPS + 1).parent.parent
-    export(str(run_dir), str(tmp_path / "out"))
+    export(checkpoint=str(run_dir), to=str(tmp_path / "out"))
     card = (tmp_path / "out/README.md").read_text()
     assert "8 steps" in card and "not been evaluated" in card and "12.30" not in card
     results = {"steps": 8, "task": "mrpc", "val/score": 0.5, "val/depth/all": 2.25}
@@ -122,13 +122,13 @@ def test_work_that_is_the_whole_runs_is_said_to_be(tmp_path, run_of):
     run_dir = run_of(build(AdaptiveAlbertForPreTraining)).parent.parent
     results = {"steps": STEPS, "tokens": 4000, "token_iterations": 9000, "seconds": 8.0, "epochs": [{"step": 21}]}
     (run_dir / "results.json").write_text(json.dumps(results))
-    export(str(run_dir), str(tmp_path / "out"))
+    export(checkpoint=str(run_dir), to=str(tmp_path / "out"))
     card = (tmp_path / "out/README.md").read_text()
     assert "for 7 steps" in card and "Seen in all 21 steps of the run: 4,000 tokens" in card
 
 
 def test_a_halting_unit_that_still_rests_is_left_out(tmp_path, run_of):
-    export(str(run_of(build(AdaptiveAlbertForPreTraining), hold_depth=True)), str(tmp_path / "out"))
+    export(checkpoint=str(run_of(build(AdaptiveAlbertForPreTraining), hold_depth=True)), to=str(tmp_path / "out"))
     model = AdaptiveAlbertForPreTraining.from_pretrained(tmp_path / "out")
     assert model.config.halting == "fixed"
     assert "5 iterations for every token" in (tmp_path / "out/README.md").read_text()
@@ -152,7 +152,7 @@ def test_refuses(tmp_path, run_of):
     checkpoint = str(run_of(build(AdaptiveAlbertForPreTraining)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").touch()
-    export(checkpoint, str(tmp_path / "exported"))
+    export(checkpoint=checkpoint, to=str(tmp_path / "exported"))
     for source, target, message in (
         (checkpoint, "full", "exists already"),
         (checkpoint, "full/notes.txt", "exists already"),
@@ -163,15 +163,15 @@ def test_refuses(tmp_path, run_of):
         (str(tmp_path / "full/notes.txt"), "out", "not a checkpoint"),
     ):
         with pytest.raises(UserError, match=message):
-            export(source, str(tmp_path / target))
+            export(checkpoint=source, to=str(tmp_path / target))
     (tmp_path / "run/tokenizer").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="tokenizer is missing"):
-        export(checkpoint, str(tmp_path / "out"))
+        export(checkpoint=checkpoint, to=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_exported_directory_needs_nothing_that_trains(tmp_path, run_of):
-    export(str(run_of(build(AdaptiveAlbertForPreTraining))), str(tmp_path / "out"))
+    export(checkpoint=str(run_of(build(AdaptiveAlbertForPreTraining))), to=str(tmp_path / "out"))
     program = f"""
 import sys
 for name in {TRAINING_ONLY}:

