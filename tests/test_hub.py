@@ -305,7 +305,7 @@ def test_every_experiment_that_takes_from_the_hub_is_run():
 def test_experiments_run_as_shipped(names, hub, tmp_path):
     """Corpora, tokenizer and checkpoint by their names on the hub; one process for all, since most of it is imports."""
     write_bert(tmp_path / "bert")
-    commands = [["convert", str(tmp_path / "bert"), str(tmp_path / "converted"), "--from", "bert", "--mean_depth", "3"]]
+    commands = [["convert", str(tmp_path / "bert"), str(tmp_path / "converted"), "--mean_depth", "3"]]
     for name in names:
         settings = RUNS[name] | {"run_dir": tmp_path / name, "data.cache_dir": tmp_path / "cache"}
         values = (f"--{key}={value}".replace("FOLDER", str(tmp_path)) for key, value in settings.items())

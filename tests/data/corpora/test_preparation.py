@@ -116,7 +116,7 @@ def test_cache(corpus, cache, tmp_path, monkeypatch):
         raise AssertionError("worked in spite of the cache")
 
     with monkeypatch.context() as patch:
-        for name in ("load_documents", "train_tokenizer", "_write_chunks"):
+        for name in ("load_documents", "train_tokenizer", "write_chunks"):
             patch.setattr(preparation, name, forbidden)
         assert run(str(corpus), cache) == first
         assert run(str(copy), cache) == first  # the same content elsewhere
@@ -218,7 +218,7 @@ def test_sentence_a_row_is_found_before_anything_is_tokenized(corpus, cache, tmp
     rows.write_text('{"text": "A sentence."}\n' * 3000)
     looks = []
     monkeypatch.setattr(preparation, "split_sentences", lambda text: looks.append(text) or split_sentences(text))
-    for name in ("train_tokenizer", "_write_chunks"):
+    for name in ("train_tokenizer", "write_chunks"):
         monkeypatch.setattr(preparation, name, lambda *args: pytest.fail("worked before it looked"))
     kept = next(path for path in cache.glob("tokenizer-*"))
     vocab_size = len(load_tokenizer(str(kept)))
