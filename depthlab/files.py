@@ -1,28 +1,138 @@
-"""Files and folders that have their name only once they are complete."""
+"""Files and folders that have their name only once they are complete, and what the user hears where they can't be."""
 
+import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from depthlab.errors import UserError
+
 
 @contextmanager
-def all_or_nothing(target: Path) -> Iterator[Path]:
+def all_or_nothing(target: Path, replaces_folder: bool = False) -> Iterator[Path]:
     """Gives a path beside `target` to write a file or make a folder at, which takes `target`'s name in the end.
 
-    After an exception nothing is left of it, and what was at `target` is untouched. A file is replaced, an empty folder
-    as well.
+    It is on the disk before it has the name, so that a power cut leaves the old or the new, too. After an exception
+    nothing is left of it, and what was at `target` is untouched. A file is replaced, an empty folder as well.
+
+    Args:
+        target: the name.
+        replaces_folder: whether a folder with something in it is replaced, too.
 
     Raises:
         OSError: what is at `target` can't be replaced.
     """
-    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
+    unfinished, replaced = (
+        target.with_name(f".{target.name}.{state}-{os.getpid()}") for state in ("unfinished", "old")
+    )
     try:
         yield unfinished
-        unfinished.replace(target)
+        for path in (unfinished, *unfinished.rglob("*")):
+            _to_disk(path)
+        if replaces_folder and target.is_dir():
+            target.rename(replaced)
+        try:
+            unfinished.replace(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
+        _to_disk(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def cannot_write(what: str) -> Iterator[None]:
+    """Turns the system's errors into the user's: "cannot write WHAT: no space left on device".
+
+    Raises:
+        UserError: there was one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what}: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing(what: str, target: Path, replaces_folder: bool = False) -> Iterator[Path]:
+    """As `all_or_nothing`, in a folder that is made if it is not there, with errors of one line.
+
+    Args:
+        what: what to call it before its name, as in "the report to --to".
+        target: its name.
+        replaces_folder: as there.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    with cannot_write(f"{what} {target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with all_or_nothing(target, replaces_folder) as unfinished:
+            yield unfinished
+
+
+def check_new(option: str, target: Path) -> None:
+    """Hold a place for something new against what is there: nothing, or an empty folder.
+
+    Raises:
+        UserError: there is something; `option` names the place.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        kind = "directory" if target.is_dir() else "file"
+        raise UserError(f"{option} {target} exists already: name another {kind} or remove it")
+
+
+def check_own(option: str, file: Path, mark: bytes, what: str) -> None:
+    """Hold a file's place against what is there: its folder, and in it nothing, or a file like it, to be replaced.
+
+    Args:
+        option: names the place.
+        file: the place.
+        mark: what stands at the beginning of a file like it.
+        what: such a file is called.
+
+    Raises:
+        UserError: there is no folder, or something else lies there.
+    """
+    if not file.parent.is_dir():
+        raise UserError(f"{option} {file}: there is no folder {file.parent}")
+    try:
+        with file.open("rb") as there:
+            is_own = mark in there.read(1000)
+    except FileNotFoundError:
+        return
+    except OSError:  # a folder, say
+        is_own = False
+    if not is_own:
+        raise UserError(f"{option} {file} exists and is no {what}: name another file")
+
+
+def make_writable(what: str, folder: Path) -> None:
+    """Make a folder, if it is not there, and see now, rather than after hours of work, that it can be written.
+
+    Raises:
+        UserError: it can't; `what` names it.
+    """
+    with cannot_write(f"{what} {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing
+            raise
+    finally:
+        os.close(descriptor)

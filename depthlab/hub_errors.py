@@ -27,14 +27,15 @@ def retried(load: Callable[[], Loaded]) -> Loaded:
 
 def reason(error: Exception) -> str:
     """Why the hub did not give a repository and, where one can tell, what to do about it: one line."""
-    from datasets.exceptions import DatasetNotFoundError  # slow to import, and only what went wrong needs it
-
     causes = list(_causes(error))
     if any(isinstance(cause, GatedRepoError) for cause in causes) or "is a gated dataset" in str(error):
         return "it is gated: ask for access on its page there, then log in with `hf auth login`"
     if is_offline_mode() and any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
         return "HF_HUB_OFFLINE is set and the cache has it not: unset HF_HUB_OFFLINE, or fetch it once without"
-    if any(isinstance(cause, RepositoryNotFoundError | DatasetNotFoundError) for cause in causes):
+    # datasets' own error by its name: importing it takes seconds, and models need no corpora
+    if any(
+        isinstance(cause, RepositoryNotFoundError) or type(cause).__name__ == "DatasetNotFoundError" for cause in causes
+    ):
         return "the hub has none of that name, or not for you: correct it, or log in with `hf auth login`"
     return first_line(error)
 

@@ -16,8 +16,9 @@ from datasets.utils.logging import disable_progress_bar
 from depthlab.cli import main
 from depthlab.data.benchmarks.glue import read_task
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
+from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
-from depthlab.data.corpora.preparation import ChunkSettings, prepare, summarise
+from depthlab.data.corpora.preparation import prepare, summarise
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel

@@ -2,7 +2,8 @@
 
 import pytest
 
-from depthlab.files import all_or_nothing
+from depthlab.errors import UserError
+from depthlab.files import all_or_nothing, check_new, check_own, make_writable, writing
 
 
 def found(folder):
@@ -54,3 +55,41 @@ def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), all_or_nothing(tmp_path / "report"):
         pass
     assert found(tmp_path) == {"report": "old"}
+
+
+def test_a_folder_is_replaced_where_that_is_wanted(tmp_path):
+    for content in ("old", "new"):
+        with all_or_nothing(tmp_path / "model", replaces_folder=True) as unfinished:
+            unfinished.mkdir()
+            (unfinished / "weights").write_text(content)
+    with pytest.raises(OSError), all_or_nothing(tmp_path / "model", replaces_folder=True) as unfinished:
+        raise OSError
+    assert found(tmp_path) == {"model/weights": "new"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_one_line_for_the_user(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    for refused in (
+        lambda: check_new("--to", tmp_path),
+        lambda: check_new("--to", tmp_path / "notes"),
+        lambda: make_writable("to --to", tmp_path / "notes"),
+        lambda: make_writable("to --to", tmp_path / "notes/below"),
+        lambda: writing("the report to --to", tmp_path / "notes/below").__enter__(),
+    ):
+        with pytest.raises(UserError, match=rf"^(cannot write .*|--to) {tmp_path}.*(exists|directory)"):
+            refused()
+    with writing("the report", tmp_path / "made/for/it") as unfinished:
+        unfinished.write_text("complete")
+    check_new("--to", tmp_path / "nothing")
+    make_writable("to --to", tmp_path / "made")
+    assert found(tmp_path) == {"notes": "mine", "made/for/it": "complete"}
+
+
+def test_a_file_of_its_own_may_be_replaced(tmp_path):
+    (tmp_path / "page").write_text("<!-- MARK -->")
+    for name in ("page", "new"):
+        check_own("--to", tmp_path / name, b"MARK", "page of ours")
+    (tmp_path / "notes").write_text("mine")
+    for name, message in {"notes": "is no page of ours", ".": "is no page of ours", "no/page": "no folder"}.items():
+        with pytest.raises(UserError, match=rf"^--to {tmp_path}.*{message}"):
+            check_own("--to", tmp_path / name, b"MARK", "page of ours")

@@ -22,7 +22,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def converted(bert):
-    main(["convert", str(bert), str(bert / "converted"), "--from", "bert", "--mean_depth", "3"])
+    main(["convert", str(bert), str(bert / "converted"), "--mean_depth", "3"])
     return bert / "converted"
 
 

@@ -73,7 +73,7 @@ def test_prints_table_1_and_where_things_lie(reference):
     results = json.loads((run_dir / "results.json").read_text())
     assert results["steps"] == 20 and results["tokens"] > 0
     assert results["tokens"] < results["token_iterations"] < 5 * results["tokens"]
-    assert str(run_dir / "model") in output
+    assert f"{run_dir / 'model'} (" in output and "parameters in float32, after 20 steps)" in output
     assert results["val/depth/all"] == pytest.approx(scalars(run_dir, "val/depth/all")[20], rel=1e-5)
     assert 0 < results["val/unigram_entropy"] < math.log(120)
 

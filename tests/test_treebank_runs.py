@@ -13,6 +13,7 @@ from depthlab.models import (
     AdaptiveAlbertForSequenceClassification,
     AdaptiveAlbertModel,
 )
+from depthlab.models.scoring import masked_word_losses
 from tests.data.treebanks.treebank_fixtures import conllu
 from tests.models.exported import write_run
 from tests.support import REPOSITORY, error_of, run, write_checkpoint
@@ -120,17 +121,15 @@ def test_losses_of_masked_words_and_frequencies(inputs, tmp_path):
     corpus = f"--data.frequencies={tmp_path}/corpus.txt"
     main(command(inputs, f"--dump={tmp_path}/table.parquet", corpus, model__losses=True))
     rows = pd.read_parquet(tmp_path / "table.parquet")
-    model = AdaptiveAlbertForMaskedLM.from_pretrained(inputs / "checkpoint", execution="dense").eval()
+    model = AdaptiveAlbertForMaskedLM.from_pretrained(inputs / "checkpoint").eval()
     tokenizer = load_tokenizer(str(inputs / "checkpoint"))
-    for (number, _), word in rows[rows["sentence"] < len(SENTENCES)].groupby(["sentence", "word"]):
-        text = " ".join(word_.split("/")[0] for word_ in SENTENCES[number].split())
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        masked = ids.clone()
-        masked[0, word["position"].tolist()] = tokenizer.mask_token_id
+    for number, sentence in rows[rows["sentence"] < len(SENTENCES)].groupby("sentence"):
+        text = " ".join(word.split("/")[0] for word in SENTENCES[number].split())
+        given = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        words = torch.tensor([[-1, *sentence["word"], -1]])
         with torch.no_grad():
-            logs = model(input_ids=masked).logits[0].log_softmax(dim=-1)
-        expected = [-logs[position, ids[0, position]].item() for position in word["position"]]
-        np.testing.assert_allclose(word["loss"], expected, rtol=1e-4)
+            losses = masked_word_losses(model, **given, words=words, mask_id=tokenizer.mask_token_id)
+        np.testing.assert_allclose(sentence["loss"], losses[0, 1:-1], rtol=1e-4)
 
     words = 13 * 5  # we do n't go . the crows go , they 'd go ...
     million = (words + 11) / 1e6

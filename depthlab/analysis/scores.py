@@ -1,4 +1,4 @@
-"""What scores are called."""
+"""What scores are called; apart from frames, so that a model card needs none."""
 
 SCORES = {  # tag: what it is called
     "score": "score",

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.api.types import is_float_dtype, is_integer_dtype, is_string_dtype
 
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import writing
 
 
 class Column(NamedTuple):
@@ -93,11 +93,8 @@ def write_tokens(tokens: pd.DataFrame, file: Path) -> None:
         UserError: It is not such a table, or the file can't be written.
     """
     tokens = check_tokens(tokens, str(file))
-    try:
-        with all_or_nothing(file) as unfinished:
-            tokens.to_parquet(unfinished, index=False)
-    except OSError as error:
-        raise UserError(f"cannot write the table to {file}: {error.strerror or error}") from None
+    with writing("the table to", file) as unfinished:
+        tokens.to_parquet(unfinished, index=False)
 
 
 def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:

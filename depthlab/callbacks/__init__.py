@@ -1,6 +1,13 @@
-"""What is watched, and kept, while a run goes on."""
+"""What is watched, and kept, while a run goes on.
+
+They measure, log and write files. `FixedPointMonitor`, `PonderMonitor` and `TreebankDepth` work in anybody's Lightning
+project, on any module with an adaptive ALBERT in it. Tables for readers are made by reports, never here.
+"""
 
 from depthlab.callbacks.best import BestCheckpoint
+from depthlab.callbacks.checkpoint_io import WholeCheckpoints
+from depthlab.callbacks.dashboard import Dashboard
+from depthlab.callbacks.data_check import DataCheck
 from depthlab.callbacks.export import ExportAtEnd
 from depthlab.callbacks.fixed_point import FixedPointMonitor
 from depthlab.callbacks.ponder import PonderMonitor
@@ -13,6 +20,8 @@ from depthlab.callbacks.treebank import TreebankDepth
 
 __all__ = [
     "BestCheckpoint",
+    "Dashboard",
+    "DataCheck",
     "ExportAtEnd",
     "FixedPointMonitor",
     "PonderMonitor",
@@ -22,4 +31,5 @@ __all__ = [
     "ThroughputMonitor",
     "TokenTable",
     "TreebankDepth",
+    "WholeCheckpoints",
 ]

@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from depthlab.callbacks.resumable import Resumable
-from depthlab.models.export import WriteCard, write_export
+from depthlab.models.export import Exported, WriteCard, write_export
 from depthlab.run.directory import RunDirectory
 
 
@@ -23,8 +23,8 @@ class ExportAtEnd(Callback):
         self.write_card = write_card
         self.best = best
         self.directory = RunDirectory(run_dir).model
-        self.steps: int | None = None
-        """How long the exported model was trained; None until there is one, and on other ranks."""
+        self.exported: Exported | None = None
+        """None until there is one, and on other ranks."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export."""
@@ -32,9 +32,9 @@ class ExportAtEnd(Callback):
         for saved in checkpoints:
             if trainer.is_global_zero and not saved.interrupted and saved.path.exists():
                 path = self.best if self.best is not None and self.best.exists() else saved.path
-                self.steps = write_export(path, self.directory, self.write_card)
+                self.exported = write_export(path, self.directory, self.write_card)
 
     def update_card(self) -> None:
         """Fill the model card from the results, which come after the fit."""
-        if self.steps is not None:
-            self.write_card(self.run_dir, self.directory, self.steps)
+        if self.exported is not None:
+            self.write_card(self.run_dir, self.directory, self.exported.steps)

@@ -5,25 +5,45 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
+from depthlab.callbacks.watched import adaptive_model
 from depthlab.kinds import POOLS
-from depthlab.metrics import DepthMetric, DocumentDepthMetric, depth_intervals, mean_depths
+from depthlab.metrics import DepthMetric, GroupDepthMetric, depth_intervals, mean_depths
+from depthlab.models.encoder import EncoderOutput
+from depthlab.tasks.base import is_logging_step
 
 
 class PonderMonitor(Callback):
     """Logs `{train,val,test}/depth/<kind>` and a histogram of depths, and lays out the dashboard's depth charts.
 
-    Counts gather on the device, from all ranks, and are read when they are logged. Where the data says which document a
-    sequence comes from, the bounds of 95 % intervals over documents are logged as `val/depth_low` and `val/depth_high`.
-
-    Args:
-        max_depth: L, the cap of the model.
+    It watches the encoder of any LightningModule that has one of ours in it; batches say in `kinds`, [B, T], what each
+    token is. Counts gather on the device, from all ranks, and are read when they are logged. Where the data module says
+    how many documents it holds out (`validation_documents`) and batches of which each sequence is (`document`, [B]),
+    the bounds of 95 % intervals over documents are logged as `val/depth_low` and `val/depth_high`.
     """
 
-    def __init__(self, max_depth: int) -> None:
-        self.depths = {stage: DepthMetric(max_depth) for stage in ("train", "val", "test")}
-        self.by_document: DocumentDepthMetric | None = None
+    def __init__(self) -> None:
+        self.depths: dict[str, DepthMetric] = {}
+        self.by_document: GroupDepthMetric | None = None
+        self._seen: Tensor  # [B, T], what the encoder has said last
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen to the encoder.
+
+        Raises:
+            UserError: the model's tokens have no depth.
+        """
+        model = adaptive_model(pl_module, self)
+        self.depths = {stage: DepthMetric(model.config.num_hidden_layers) for stage in ("train", "val", "test")}
+        self._hook = model.encoder.register_forward_hook(self._see)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave."""
+        self._hook.remove()
+
+    def _see(self, module: nn.Module, args: Any, output: EncoderOutput) -> None:
+        self._seen = output.depths
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One chart for the depths of all kinds, so that it is there when TensorBoard opens."""
@@ -37,7 +57,7 @@ class PonderMonitor(Callback):
         self.depths["val"].to(pl_module.device)
         documents = getattr(trainer.datamodule, "validation_documents", None)
         if documents is not None:
-            self.by_document = DocumentDepthMetric(documents).to(pl_module.device)
+            self.by_document = GroupDepthMetric(documents).to(pl_module.device)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count where the model is."""
@@ -46,9 +66,9 @@ class PonderMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        """Count, and log at the task's pace."""
-        self.depths["train"].update(outputs["depths"], batch["kinds"])
-        if pl_module.is_logging_step(batch_idx):
+        """Count, and log at the trainer's pace."""
+        self.depths["train"].update(self._seen, batch["kinds"])
+        if is_logging_step(trainer, batch_idx):
             self._log("train", trainer, pl_module)
 
     def on_validation_batch_end(
@@ -61,9 +81,9 @@ class PonderMonitor(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count."""
-        self.depths["val"].update(outputs["depths"], batch["kinds"])
+        self.depths["val"].update(self._seen, batch["kinds"])
         if self.by_document is not None:
-            self.by_document.update(outputs["depths"], batch["kinds"], batch["document"])
+            self.by_document.update(self._seen, batch["document"][:, None], batch["kinds"])
 
     def on_test_batch_end(
         self,
@@ -75,7 +95,7 @@ class PonderMonitor(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count."""
-        self.depths["test"].update(outputs["depths"], batch["kinds"])
+        self.depths["test"].update(self._seen, batch["kinds"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over the held-out documents, and between which bounds they lie."""

@@ -6,8 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import writing
 from depthlab.metrics.glue import Predictions
 
 
@@ -59,10 +58,6 @@ class PredictionWriter(Callback):
         file = self.folder / data.prediction_file(split)
         rows = zip(index, map(data.as_written, predictions), strict=True)
         lines = ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with all_or_nothing(file) as unfinished:
-                unfinished.write_text("\n".join(lines) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {file}: {error.strerror or error}") from error
+        with writing("predictions to", file) as unfinished:
+            unfinished.write_text("\n".join(lines) + "\n")
         self.files.append(file)

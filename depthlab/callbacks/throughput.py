@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from depthlab.tasks.base import is_logging_step
+
 
 class ThroughputMonitor(Callback):
     """Logs `throughput/{tokens,token_iterations,steps}_per_second` of training, validation excluded, over all ranks.
@@ -63,7 +65,7 @@ class ThroughputMonitor(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of training, and time the model."""
         self._paused_at = time.monotonic()
-        self._forward = ForwardTimer(pl_module.model, pl_module.device)
+        self._forward = ForwardTimer(getattr(pl_module, "model", pl_module), pl_module.device)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the time of an example."""
@@ -79,12 +81,12 @@ class ThroughputMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        """Count on the device; read the counts at the task's pace."""
+        """Count on the device; read the counts at the trainer's pace."""
         work = [batch["attention_mask"].sum()]
-        if "depths" in outputs:
+        if isinstance(outputs, dict) and "depths" in outputs:
             work.append(outputs["depths"].sum())
         self._work.append(torch.stack(work))
-        if pl_module.is_logging_step(batch_idx):
+        if is_logging_step(trainer, batch_idx):
             pl_module.log_dict({f"throughput/{name}": value for name, value in self._collect(trainer).items()})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

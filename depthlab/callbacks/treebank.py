@@ -8,11 +8,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn.utils.rnn import pad_sequence
 
 from depthlab.analysis.labels import without_subtype
+from depthlab.callbacks.watched import adaptive_model
 from depthlab.data.buckets import sort_by_length
+from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebanks.alignment import Pieces, Word, read_aligned
 from depthlab.data.treebanks.treebank import as_files, report_left_out
 from depthlab.errors import UserError
-from depthlab.metrics import LabelDepthMetric
+from depthlab.metrics import GroupDepthMetric, mean_depth_by_group
 
 LABELS: dict[str, Callable[[Word], str | None]] = {
     "upos": lambda word: word.upos,
@@ -35,15 +37,22 @@ class TreebankDepth(Callback):
         sentences: at most so many of them, spread evenly over the treebank; null for all.
         batch_size: sentences that a rank computes at a time.
         max_length: most pieces of a sentence, special tokens counted; a longer one is left out.
+        tokenizer: folder or name of the model's tokenizer; by default the data module's.
     """
 
     def __init__(
-        self, treebank: str | list[str], sentences: int | None = 500, batch_size: int = 32, max_length: int = 128
+        self,
+        treebank: str | list[str],
+        sentences: int | None = 500,
+        batch_size: int = 32,
+        max_length: int = 128,
+        tokenizer: str | None = None,
     ) -> None:
         self.treebank = treebank
         self.sentences = sentences
         self.batch_size = batch_size
         self.max_length = max_length
+        self.tokenizer = tokenizer
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the treebank, as the model's tokenizer cuts it, and take this rank's share.
@@ -56,24 +65,19 @@ class TreebankDepth(Callback):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{type(self).__name__}: {name} is {value}; it must be 1 or more")
-        if pl_module.cap is None:
-            raise UserError(
-                f"{type(self).__name__} needs a model that iterates: take it out of trainer.callbacks for a "
-                f"{type(pl_module.model).__name__}"
-            )
-        positions = pl_module.model.config.max_position_embeddings
+        positions = adaptive_model(pl_module, self).config.max_position_embeddings
         if self.max_length > positions:
             raise UserError(
                 f"{type(self).__name__}: max_length {self.max_length} is over the model's {positions} position "
                 "embeddings: lower it"
             )
-        tokenizer = trainer.datamodule.tokenizer
+        tokenizer = trainer.datamodule.tokenizer if self.tokenizer is None else load_tokenizer(self.tokenizer)
         files = as_files(self.treebank, f"{type(self).__name__}: treebank")
         treebank = read_aligned(files, tokenizer, self.max_length)
         report_left_out(treebank, self.max_length)
         words = [word for sentence in treebank.sentences for word in sentence.words]
         self.labels = {field: sorted({label(word) for word in words} - {None}) for field, label in LABELS.items()}
-        self.metrics = {field: LabelDepthMetric(len(labels)) for field, labels in self.labels.items()}
+        self.metrics = {field: GroupDepthMetric(len(labels)) for field, labels in self.labels.items()}
 
         total = len(treebank.sentences)
         rows = np.linspace(0, total - 1, min(total, self.sentences or total)).astype(int)
@@ -92,17 +96,18 @@ class TreebankDepth(Callback):
         """Run the model, and log."""
         if not trainer.loggers or trainer.sanity_checking:
             return
+        model = adaptive_model(pl_module, self)
         for metric in self.metrics.values():
             metric.to(pl_module.device)
         for batch in self.batches:
             batch = {name: tensor.to(pl_module.device) for name, tensor in batch.items()}
-            output = pl_module.model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+            output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             for field, metric in self.metrics.items():
                 labelled = batch[field] != NO_LABEL
-                metric.update(output.depths[labelled][:, None], batch[field][labelled])
+                metric.update(output.depths[labelled], batch[field][labelled])
         scalars = {}
         for field, metric in self.metrics.items():
-            depths = metric.compute().tolist()  # from all ranks
+            depths = mean_depth_by_group(*metric.compute()).tolist()  # from all ranks
             metric.reset()
             named = zip(self.labels[field], depths, strict=True)
             scalars |= {f"depth_{field}/{label}": depth for label, depth in named if depth == depth}

@@ -1,5 +1,34 @@
 """`depthlab convert`: what others trained becomes a model of ours."""
 
-from depthlab.models.convert.conversion import convert
+from pathlib import Path
+from typing import Any
 
-__all__ = ["convert"]
+from depthlab.files import check_new, writing
+from depthlab.models.checkpoint import save_model
+from depthlab.models.convert import conversion
+from depthlab.models.convert.foreign import read_tokenizer
+
+
+def convert(source: str, out: str, **settings: Any) -> None:
+    """Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT: config, safetensors and tokenizer in OUT.
+
+    What SOURCE is, its files say. `--as albert` writes a plain Hugging Face ALBERT, where depth is fixed;
+    `--as adaptive_albert` is the default. Weights that are new, dropped or approximated are listed; weights that are
+    missing, left over or of another size are refused.
+
+    Args:
+        source: a directory in Hugging Face's form, tokenizer included, or a name on its hub.
+        out: the directory to write; it must not exist yet, or be empty.
+        settings: those of `conversion.convert`.
+
+    Raises:
+        UserError: see above; or a setting makes no sense for this SOURCE, or OUT can't be written.
+    """
+    target = Path(out).absolute()
+    check_new("OUT", target)
+    model, notes = conversion.convert(source, **settings)
+    tokenizer = read_tokenizer(source, model.config.vocab_size)
+    with writing("to OUT", target) as unfinished:
+        save_model(model, unfinished)
+        tokenizer.save_pretrained(unfinished)
+    print("\n".join([*notes, f"written to   {target}"]))

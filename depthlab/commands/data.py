@@ -5,7 +5,7 @@ from pathlib import Path
 from depthlab.data.benchmarks.probing import PROBING_TASKS
 from depthlab.data.benchmarks.probing_sets import TOP, balance, classes, count_table, derive, write
 from depthlab.data.treebanks.trees import treebank_files
-from depthlab.errors import UserError
+from depthlab.files import check_new
 
 
 def make_probing_sets(*, treebank: list[str], to: str) -> None:
@@ -24,8 +24,7 @@ def make_probing_sets(*, treebank: list[str], to: str) -> None:
             written.
     """
     target = Path(to).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--to {target} exists already: name another directory or remove it")
+    check_new("--to", target)
     derived = derive(treebank_files(treebank))
     tasks = {
         task: balance(task, classes(sentences) if task == TOP else sentences) for task, sentences in derived.items()

@@ -9,16 +9,19 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from depthlab.callbacks import (
     BestCheckpoint,
+    Dashboard,
+    DataCheck,
     ExportAtEnd,
     PonderMonitor,
     PredictionWriter,
     ProgressBar,
     Resumable,
     ThroughputMonitor,
+    WholeCheckpoints,
 )
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
@@ -29,6 +32,7 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
 from depthlab.reports.measured import measured_table
+from depthlab.reports.predicted import predicted_document
 from depthlab.run.directory import RunDirectory
 
 set_parsing_settings(
@@ -162,10 +166,10 @@ class ExperimentCLI(LightningCLI):
         """Give the trainer the callbacks of every run, and its logger."""
         self.resumable = self.options.checkpoint
         self.throughput = ThroughputMonitor()
-        callbacks: list[Callback] = [self.throughput, LearningRateMonitor(logging_interval="step")]
+        callbacks: list[Callback] = [DataCheck(), self.throughput, LearningRateMonitor(logging_interval="step")]
         self.trainer_defaults["callbacks"] = callbacks
         if self.model.cap is not None:
-            callbacks.insert(0, PonderMonitor(self.model.cap))
+            callbacks.insert(0, PonderMonitor())
         if self.model.monitor is not None:
             self.best = BestCheckpoint(self.run.best, self.run.last, self.model.monitor)
             callbacks.append(self.best)
@@ -181,6 +185,8 @@ class ExperimentCLI(LightningCLI):
             kwargs.setdefault("logger", self.make_loggers())
         else:
             kwargs.setdefault("logger", False)
+        plugins = self.options.trainer.plugins or []
+        kwargs["plugins"] = [WholeCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
         return super().instantiate_trainer(**kwargs)
 
     def make_loggers(self) -> list[Logger]:
@@ -193,7 +199,7 @@ class ExperimentCLI(LightningCLI):
         if given is False:
             raise UserError("trainer.logger can't be false: every run has TensorBoard's; name those wanted beside it")
         others = [] if given in (None, True) else given if isinstance(given, list) else [given]
-        return [TensorBoardLogger(self.run.path, name="", version=""), *others]
+        return [Dashboard(self.run.path, name="", version=""), *others]
 
     def make_writer(self) -> Callback:
         """The callback that keeps what is predicted, and reports on it."""
@@ -260,9 +266,14 @@ class ExperimentCLI(LightningCLI):
         say("\n" + measured_table(self.trainer.callback_metrics, getattr(self.model, "task", ""), stage))
 
     def after_predict(self) -> None:
-        """Say what was found, and what was written."""
-        if self.trainer.is_global_zero:
+        """Say what was found, or what was written."""
+        if not self.trainer.is_global_zero:
+            return
+        if self.experiment.table is None:
             say(self.writer.report())
+        else:
+            written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
+            say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
 
 
 class SettingsOnly(ExperimentCLI):

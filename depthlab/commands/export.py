@@ -1,8 +1,8 @@
-"""The command `depthlab export`."""
+"""`depthlab export`: a run becomes a directory in Hugging Face's form."""
 
 from pathlib import Path
 
-from depthlab.errors import UserError
+from depthlab.files import check_new
 from depthlab.models.export import Dtype, write_export
 from depthlab.reports.card import write_card
 from depthlab.run.directory import find_checkpoint
@@ -20,6 +20,6 @@ def export(*, checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
         UserError: the checkpoint is missing or not one of depthlab's; the directory is not empty or can't be written.
     """
     target = Path(to).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--to {target} exists already: name another directory or remove it")
-    write_export(find_checkpoint(checkpoint) or Path(checkpoint), target, write_card, dtype)
+    check_new("--to", target)
+    exported = write_export(find_checkpoint(checkpoint) or Path(checkpoint), target, write_card, dtype)
+    print(f"written to   {exported}\nfiles        {exported.files()}")

@@ -1,6 +1,5 @@
 """What is refused before a fit or an evaluation, so that no run is lost."""
 
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from depthlab.errors import UserError
+from depthlab.files import make_writable
 from depthlab.run.directory import RunDirectory
 
 
@@ -26,11 +26,7 @@ def refuse_to_overwrite(run: RunDirectory, goes_on: bool) -> None:
         raise UserError(
             f"{run.path} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or remove it"
         )
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=run.path).close()
-    except OSError as error:
-        raise UserError(f"cannot write to --run_dir {run.path}: {error.strerror}") from None
+    make_writable("to --run_dir", run.path)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from depthlab.analysis.inspection import Inspector
 from depthlab.data.hub import may_be_on_hub
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import check_own, writing
 from depthlab.models.checkpoint import check_vocabulary, find_tokenizer, load_as_saved
 from depthlab.render.document import Document
 from depthlab.render.html import to_html
@@ -47,7 +47,9 @@ def inspect(
     texts = [text for text in _read(texts, file) if text.strip()]
     if not texts:
         raise UserError('nothing to inspect: give a text ("The crows circled above me."), a --file, or pipe one in')
-    target = None if html is None else _checked(Path(html))
+    target = None if html is None else Path(html)
+    if target is not None:
+        check_own("--html", target, f'content="{MARK}"'.encode(), "page of `depthlab inspect`")
     if not Path(checkpoint).exists() and (checkpoint == DEFAULT_CHECKPOINT or not may_be_on_hub(checkpoint)):
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     logging.disable_progress_bar()
@@ -65,7 +67,8 @@ def inspect(
         cap = inspector.model.config.num_hidden_layers
         legend = f"Depths stand below, {cap} in the strongest colour; point at a piece for its halting probabilities."
         blocks = [f"{introduction} {legend}", *(sentence(inspection) for inspection in inspections)]
-        _write(target, to_html(Document("Depth by piece", blocks), MARK))
+        with writing("--html", target) as unfinished:
+            unfinished.write_text(to_html(Document("Depth by piece", blocks), MARK), encoding="utf-8")
         console.print(f"page  {target}", soft_wrap=True)
 
 
@@ -98,32 +101,3 @@ def _tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokeni
 def _depths(config: PreTrainedConfig) -> str:
     cap = config.num_hidden_layers
     return f"a piece iterates {cap} times at most" if config.rule.adaptive else f"every piece iterates {cap} times"
-
-
-def _checked(target: Path) -> Path:
-    """The page's place, if a page can go there.
-
-    Raises:
-        UserError: its folder is missing, or something else lies there.
-    """
-    if not target.parent.is_dir():
-        raise UserError(f"--html {target}: there is no folder {target.parent}")
-    if target.exists() and not _is_page(target):
-        raise UserError(f"--html {target} exists and is not a page of `depthlab inspect`: name another file")
-    return target
-
-
-def _is_page(target: Path) -> bool:
-    try:
-        with target.open("rb") as file:
-            return f'content="{MARK}"'.encode() in file.read(1000)
-    except OSError:
-        return False
-
-
-def _write(target: Path, content: str) -> None:
-    try:
-        with all_or_nothing(target) as unfinished:
-            unfinished.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write --html {target}: {error.strerror or error}") from None

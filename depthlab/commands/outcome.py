@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from depthlab.callbacks import BestCheckpoint, ExportAtEnd, Resumable, ThroughputMonitor
 from depthlab.errors import UserError
 from depthlab.reports.measured import measured_table
+from depthlab.run.config import read_yaml
 from depthlab.run.directory import RunDirectory
 
 
@@ -57,6 +58,7 @@ class Outcome:
         results |= tested
         if self.trainer.is_global_zero:
             self.run.write_results(results)
+            self.trainer.logger.log_results(read_yaml(self.run.config), results)
             self.exporter.update_card()
         for stage in ("val", "test") if tested else ("val",):
             say("\n" + measured_table(results, getattr(self.model, "task", ""), stage))
@@ -73,6 +75,7 @@ class Outcome:
             **self.throughput.state_dict(),
             "data": self.data.summary,
             "seed": self.seed,
+            "batch_size": self.data.batch_size,
             **self.model.facts(),
             **self._measured("val/"),
             **({} if self.best is None else self.best.results()),
@@ -99,7 +102,7 @@ class Outcome:
             "results": self.run.results,
             "checkpoint": self.resumable.path,
             "best": None if self.best is None else self.best.path,
-            "model": self.exporter.directory,
+            "model": self.exporter.exported,
             "TensorBoard": f"tensorboard --logdir {self.run.path}",
         }
         return "\n".join(

@@ -4,7 +4,6 @@ import math
 import shlex
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from depthlab.analysis.records import RunRecord, read_records
 from depthlab.analysis.survey import survey
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, HIGHEST_SCORE, GlueTask, Submission
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import check_new, make_writable, writing
 from depthlab.reports.glue import summarize
 from depthlab.run.directory import best_epoch
 
@@ -39,13 +38,8 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
             named; a prediction fails, or is not what the server takes.
     """
     target = Path(to)
-    if target.exists():
-        raise UserError(f"--to {target} exists already: name another file or remove it")
-    try:  # rather now than after hours of predicting
-        target.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target.parent).close()
-    except OSError as error:
-        raise UserError(f"cannot write --to {target}: {error.strerror}") from None
+    check_new("--to", target)
+    make_writable("--to into", target.parent)  # rather now than after hours of predicting
     records, left_out = read_records(survey(runs), "glue")
     chosen = choose_runs(records, model)
     for run in left_out:
@@ -138,12 +132,9 @@ def write_zip(target: Path, files: list[Path]) -> None:
     Raises:
         UserError: It can't be written.
     """
-    try:
-        with all_or_nothing(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in files:
-                archive.write(file, file.name)
-    except OSError as error:
-        raise UserError(f"cannot write --to {target}: {error.strerror or error}") from None
+    with writing("--to", target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, file.name)
 
 
 def _faults(task: GlueTask, wanted: Submission, file: Path) -> Iterator[str]:

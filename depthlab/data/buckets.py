@@ -28,6 +28,7 @@ class LabelledBatch(TypedDict):
     token_type_ids: Tensor  # [B, T], 1 = second text
     kinds: Tensor  # [B, T], TokenKind: CLS, SEP, PLAIN, PAD
     labels: NotRequired[Tensor]  # [B], fp32 for a regression; absent where the split has none
+    words: NotRequired[Tensor]  # [B, T], of a treebank: each piece's word in its sentence; -1 where there is none
     index: Tensor  # [B], row within the split, rows that were skipped not counted
     window_sequences: Tensor  # [], examples of this rank's share of the optimiser step
 
@@ -131,10 +132,16 @@ class LabelledDataset(torch.utils.data.Dataset):
         return [self._collate(rows) | {"window_sequences": np.int64(sequences)} for rows in window]
 
     def _collate(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        batch = dict(self.pad(self.examples[rows]))
+        columns = self.examples[rows]
+        words = columns.pop("words", None)
+        batch = dict(self.pad(columns))
         kinds = np.where(batch["attention_mask"], TokenKind.PLAIN, TokenKind.PAD)
         for piece, kind in self.kinds.items():
             kinds[(batch["input_ids"] == piece) & (kinds != TokenKind.PAD)] = kind
+        if words is not None:
+            batch["words"] = np.full(kinds.shape, -1)
+            for row, numbers in zip(batch["words"], words, strict=True):
+                row[: len(numbers)] = numbers
         return batch | {"kinds": kinds, "index": rows}
 
 

@@ -1,19 +1,23 @@
-"""What is measured: torchmetrics Metrics that are right under DDP."""
+"""What is measured: torchmetrics Metrics, and functions of what they count.
 
-from depthlab.metrics.depth import DepthMetric, LabelDepthMetric, mean_depths
+Each is right in batches of any size and on any number of ranks, adds up on the device, and is tested against counting
+one by one. No Lightning here, no models and no tables.
+"""
+
+from depthlab.metrics.depth import DepthMetric, GroupDepthMetric, mean_depth_by_group, mean_depths
 from depthlab.metrics.fixed_point import FixedPointMetric
-from depthlab.metrics.intervals import DocumentDepthMetric, bootstrap_intervals, depth_intervals
+from depthlab.metrics.intervals import bootstrap_intervals, depth_intervals
 from depthlab.metrics.pretraining import PretrainingMetrics
 from depthlab.metrics.tokens import TokenRecords
 
 __all__ = [
     "DepthMetric",
-    "DocumentDepthMetric",
     "FixedPointMetric",
-    "LabelDepthMetric",
+    "GroupDepthMetric",
     "PretrainingMetrics",
     "TokenRecords",
     "bootstrap_intervals",
     "depth_intervals",
+    "mean_depth_by_group",
     "mean_depths",
 ]

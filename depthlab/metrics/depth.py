@@ -78,11 +78,13 @@ def mean_depths(counts: Tensor) -> dict[str, float]:
     }
 
 
-class LabelDepthMetric(Metric):
-    """The mean depth of the tokens of each class of examples, over everything seen since the last reset, on all ranks.
+class GroupDepthMetric(Metric):
+    """Iterations and tokens of each kind in each group: a document, a class of examples, a part of speech.
+
+    Over everything seen since the last reset, on all ranks.
 
     Args:
-        num_labels: C, how many classes there are.
+        groups: G, how many there are.
     """
 
     full_state_update = False
@@ -90,21 +92,30 @@ class LabelDepthMetric(Metric):
     iterations: Tensor
     tokens: Tensor
 
-    def __init__(self, num_labels: int) -> None:
+    def __init__(self, groups: int) -> None:
         super().__init__()
         for state in ("iterations", "tokens"):
-            self.add_state(state, torch.zeros(num_labels, dtype=torch.int64), dist_reduce_fx="sum")
+            zeros = torch.zeros(groups, len(TokenKind), dtype=torch.int64)
+            self.add_state(state, zeros, dist_reduce_fx="sum")
 
-    def update(self, depths: Tensor, labels: Tensor) -> None:
+    def update(self, depths: Tensor, groups: Tensor, kinds: Tensor | None = None) -> None:
         """Add one batch.
 
         Args:
-            depths: [B, T] integer, N_t: iterations of each token, 0 on padding.
-            labels: [B] integer, the class of each example.
+            depths: any shape, integer, N_t: iterations of each token, 0 on padding.
+            groups: integer, 0 to G - 1, of the same shape or broadcast to it, as [B, 1] to [B, T].
+            kinds: of the same shape, the :class:`TokenKind` of each token; None where it does not matter.
         """
-        self.iterations = self.iterations.index_put((labels,), depths.sum(dim=1), accumulate=True)
-        self.tokens = self.tokens.index_put((labels,), (depths > 0).sum(dim=1), accumulate=True)
+        kinds = torch.zeros_like(depths) if kinds is None else kinds
+        where = (groups.long().expand_as(depths), kinds.long())
+        self.iterations = self.iterations.index_put(where, depths.long(), accumulate=True)
+        self.tokens = self.tokens.index_put(where, (depths > 0).long(), accumulate=True)
 
-    def compute(self) -> Tensor:
-        """Mean iterations per token by class, [C]; NaN for one without an example."""
-        return self.iterations / self.tokens
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Iterations and tokens, each [G, kinds] int64."""
+        return self.iterations, self.tokens
+
+
+def mean_depth_by_group(iterations: Tensor, tokens: Tensor) -> Tensor:
+    """Mean iterations per token, [G] fp32, of what :class:`GroupDepthMetric` computes; nan for a group without one."""
+    return iterations.sum(dim=1) / tokens.sum(dim=1)

@@ -1,57 +1,20 @@
 """How sure mean depths are: 95 % intervals from resampling documents or sentences, whose tokens are not independent."""
 
 import numpy as np
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from depthlab.kinds import POOLS, TokenKind
+from depthlab.kinds import POOLS
 
 RESAMPLES = 2000
 BLOCK = 100
 """Resamples that are computed at once: all of them would need much memory where there are many clusters."""
 
 
-class DocumentDepthMetric(Metric):
-    """Iterations and tokens of each kind in each document, over everything seen since the last reset, on all ranks.
-
-    Args:
-        documents: D, how many documents there are.
-    """
-
-    full_state_update = False
-    is_differentiable = False
-    iterations: Tensor
-    tokens: Tensor
-
-    def __init__(self, documents: int) -> None:
-        super().__init__()
-        for state in ("iterations", "tokens"):
-            zeros = torch.zeros(documents, len(TokenKind), dtype=torch.int64)
-            self.add_state(state, zeros, dist_reduce_fx="sum")
-
-    def update(self, depths: Tensor, kinds: Tensor, document: Tensor) -> None:
-        """Add one batch.
-
-        Args:
-            depths: [B, T] integer, N_t: iterations of each token, 0 on padding.
-            kinds: [B, T] integer, the :class:`TokenKind` of each token.
-            document: [B] integer, 0 to D - 1: where each sequence comes from.
-        """
-        where = (document[:, None].expand_as(kinds), kinds)
-        self.iterations = self.iterations.index_put(where, depths.long(), accumulate=True)
-        self.tokens = self.tokens.index_put(where, (depths > 0).long(), accumulate=True)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Iterations and tokens, each [D, kinds] int64."""
-        return self.iterations, self.tokens
-
-
 def depth_intervals(iterations: Tensor, tokens: Tensor) -> dict[str, tuple[float, float]]:
     """The 95 % interval of the mean depth of every pool of kinds, from the bootstrap over documents.
 
     Args:
-        iterations: [D, kinds] integer, as :class:`DocumentDepthMetric` computes them.
+        iterations: [D, kinds] integer, as :class:`GroupDepthMetric` computes them.
         tokens: [D, kinds] integer.
 
     Returns:

@@ -1,6 +1,5 @@
 """Models from what was trained before: a run of depthlab, an exported directory, any ALBERT of Hugging Face."""
 
-import json
 import pickle
 import re
 import shutil
@@ -89,12 +88,14 @@ class RunCheckpoint:
     weights: dict[str, Tensor]
     steps: int
     """Optimiser steps that it was trained for."""
-    holds_depth: bool
-    """Whether depth was still held fixed: the halting unit is there, but has not been trained."""
 
 
-def read_run(path: Path) -> RunCheckpoint:
-    """The model in a run's checkpoint.
+def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoint:
+    """The model in a run's checkpoint; without a halting unit, if that has not been trained yet: depth was still fixed.
+
+    Args:
+        path: of the checkpoint.
+        settings: fields of the configuration that differ from it.
 
     Raises:
         UserError: the file is missing or no checkpoint of depthlab's.
@@ -110,26 +111,26 @@ def read_run(path: Path) -> RunCheckpoint:
         content = {}
     if "model_config" not in content:
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
-    config = _configure(content["model_config"], {})
-    prefix = "model."
-    weights = {name[len(prefix) :]: w for name, w in content["state_dict"].items() if name.startswith(prefix)}
-    return RunCheckpoint(config, weights, content["global_step"], bool(content.get("hold_depth")))
+    rests = bool(content.get("hold_depth"))
+    config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+    weights = {
+        name.removeprefix("model."): weight
+        for name, weight in content["state_dict"].items()
+        if name.startswith("model.") and not (rests and ".halting." in name)
+    }
+    return RunCheckpoint(config, weights, content["global_step"])
 
 
 def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
-    """The model with the head that a run's checkpoint has; of fixed depth where depth was still held.
+    """The model with the head that a run's checkpoint has.
 
     Raises:
         UserError: it has no head of depthlab's.
     """
-    config, weights = run.config, run.weights
-    if run.holds_depth:  # who loads it should get the model that was trained
-        config.halting, config.halting_settings = "fixed", {}
-        weights = {name: weight for name, weight in weights.items() if ".halting." not in name}
     for model_class, own in HEADS.items():
-        if weights.keys() >= set(own):
-            model = model_class(config)
-            model.load_state_dict(weights)
+        if run.weights.keys() >= set(own):
+            model = model_class(run.config)
+            model.load_state_dict(run.weights)
             return model
     raise UserError("the checkpoint has no head of depthlab's")
 
@@ -173,29 +174,22 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
     """
     settings = settings or {}
-    run = find_checkpoint(checkpoint)
+    found = find_checkpoint(checkpoint)
+    if found is not None:
+        run = read_run(found, settings)
+        source, weights, config = None, run.weights, run.config
+    else:
+        theirs = _read_config(checkpoint)
+        defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
+        source, weights, config = checkpoint, None, _configure(theirs.to_dict(), defaults | settings)
     try:
-        if run is not None:
-            read = read_run(run)
-            rested = {"halting": "fixed"} if read.holds_depth else {}
-            config = _configure(read.config.to_dict(), rested | settings)
-            weights = {name: w for name, w in read.weights.items() if not rested or ".halting." not in name}
-            loaded = model_class.from_pretrained(
-                None, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
+        model, info = retried(
+            lambda: model_class.from_pretrained(
+                source, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
             )
-        else:
-            _check_kind(checkpoint)
-            theirs = retried(lambda: AutoConfig.from_pretrained(checkpoint))
-            defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
-            config = _configure(theirs.to_dict(), defaults | settings)
-            loaded = retried(
-                lambda: model_class.from_pretrained(
-                    checkpoint, config=config, dtype=torch.float32, output_loading_info=True
-                )
-            )
+        )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
-    model, info = loaded
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
     if missing:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
@@ -214,14 +208,10 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
     Raises:
         UserError: as there.
     """
-    run = find_checkpoint(checkpoint)
-    if run is not None:
-        return model_of(read_run(run)).eval()
-    _check_kind(checkpoint)
-    try:
-        architectures = retried(lambda: AutoConfig.from_pretrained(checkpoint)).architectures or ["AlbertModel"]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
+    found = find_checkpoint(checkpoint)
+    if found is not None:
+        return model_of(read_run(found)).eval()
+    architectures = _read_config(checkpoint).architectures or ["AlbertModel"]
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
     return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()
@@ -231,8 +221,14 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     """As its own `save_pretrained`, but whoever may read the configuration may read the weights.
 
     safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
+
+    Raises:
+        OSError: it can't be written.
     """
-    model.save_pretrained(directory)
+    try:
+        model.save_pretrained(directory)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     for weights in directory.glob("*.safetensors"):
         shutil.copymode(directory / "config.json", weights)
 
@@ -244,13 +240,15 @@ def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlb
     return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
 
 
-def _check_kind(checkpoint: str) -> None:
-    path = Path(checkpoint)
-    if not path.is_dir():
-        return  # a hub name, or nothing: Hugging Face will say
+def _read_config(checkpoint: str) -> PreTrainedConfig:
+    """Of a directory or hub name in Hugging Face's form, if its model can be one of ours."""
     try:
-        kind = json.loads((path / "config.json").read_text()).get("model_type")
+        kind = retried(lambda: PreTrainedConfig.get_config_dict(checkpoint))[0].get("model_type")
+        if kind in ("adaptive_albert", "adaptive_bert", "albert"):
+            return AutoConfig.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} holds neither a run nor a model (no readable config.json)") from error
-    if kind not in ("adaptive_albert", "adaptive_bert", "albert"):
-        raise UserError(f"{path} holds a model of type {kind!r}: turn it into ours with `depthlab convert {path} OUT`")
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
+    if kind is None:
+        raise UserError(f"{checkpoint} holds neither a run nor a model (no readable config.json)")
+    hint = f"turn it into ours with `depthlab convert {checkpoint} OUT`"
+    raise UserError(f"{checkpoint} holds a model of type {kind!r}: {hint}")

@@ -1,8 +1,7 @@
 """A run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, the run's settings."""
 
-import os
-import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from depthlab.errors import UserError
+from depthlab.files import writing
 from depthlab.models.checkpoint import model_of, read_run, save_model
 from depthlab.run.directory import RunDirectory, run_of
 
@@ -22,7 +22,26 @@ SETTINGS = "training.yaml"
 """The file of the exported directory with which `depthlab fit --config` trains such a model again."""
 
 
-def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: Dtype = "float32") -> int:
+@dataclass(frozen=True)
+class Exported:
+    """A model that was written; as text, one line about it."""
+
+    path: Path
+    steps: int
+    """Optimiser steps that it was trained for."""
+    parameters: int
+    dtype: Dtype
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.parameters:,} parameters in {self.dtype}, after {self.steps:,} steps)"
+
+    def files(self) -> str:
+        """What lies there, and how large it is."""
+        sizes = {file.name: file.stat().st_size for file in sorted(self.path.iterdir())}
+        return ", ".join(f"{name} ({-(-size // 1000):,} kB)" for name, size in sizes.items())
+
+
+def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: Dtype = "float32") -> Exported:
     """Write a run's checkpoint; a directory that is there is replaced once the new one is complete.
 
     Args:
@@ -30,9 +49,6 @@ def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: D
         target: the directory.
         write_card: puts the model card into it.
         dtype: precision of the weights.
-
-    Returns:
-        How many steps the checkpoint was trained for.
 
     Raises:
         UserError: the checkpoint is not one of depthlab's, or the directory can't be written.
@@ -42,36 +58,18 @@ def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: D
     if not run_dir.tokenizer.is_dir():
         raise UserError(f"{run_dir.tokenizer} is missing: export a checkpoint from where its run has left it")
     model = model_of(run).to(getattr(torch, dtype))
-    unfinished, replaced = (
-        target.with_name(f".{target.name}.{state}-{os.getpid()}") for state in ("unfinished", "replaced")
-    )
-    try:
-        unfinished.mkdir(parents=True)
-        try:
-            save_model(model, unfinished)
-            # What Hugging Face's tools need to know: that segments matter, and where to truncate.
-            tokenizer = AutoTokenizer.from_pretrained(
-                run_dir.tokenizer,
-                model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-                model_max_length=run.config.max_position_embeddings,
-            )
-            tokenizer.save_pretrained(unfinished)
-            _write_settings(run_dir, unfinished)
-            write_card(run_dir.path, unfinished, run.steps)
-            if target.exists():
-                target.rename(replaced)
-            try:
-                unfinished.rename(target)
-            except OSError:
-                if replaced.exists():
-                    replaced.rename(target)
-                raise
-            shutil.rmtree(replaced, ignore_errors=True)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"cannot write the model to {target}: {error.strerror or error}") from None
-    return run.steps
+    with writing("the model to", target, replaces_folder=True) as unfinished:
+        save_model(model, unfinished)
+        # What Hugging Face's tools need to know: that segments matter, and where to truncate.
+        tokenizer = AutoTokenizer.from_pretrained(
+            run_dir.tokenizer,
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            model_max_length=run.config.max_position_embeddings,
+        )
+        tokenizer.save_pretrained(unfinished)
+        _write_settings(run_dir, unfinished)
+        write_card(run_dir.path, unfinished, run.steps)
+    return Exported(target, run.steps, model.num_parameters(), dtype)
 
 
 def _write_settings(run_dir: RunDirectory, directory: Path) -> None:

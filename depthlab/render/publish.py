@@ -8,7 +8,7 @@ from pathlib import Path
 
 from depthlab.analysis.survey import LeftOut
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import all_or_nothing, cannot_write
 from depthlab.render.document import Block, Bullets, Document, Figure, Heading
 from depthlab.render.html import to_html
 
@@ -34,7 +34,7 @@ def publish(name: str, to: str, document: Document, left_out: Sequence[LeftOut],
     beside = {f"{name}.md": markdown, **others, **pictures}
     files = {**beside, f"{name}.html": to_html(document, mark, beside)}
     target = Path(to)
-    try:
+    with cannot_write(f"the report to --to {to}"):
         page = target / f"{name}.html"
         earlier = page.read_text(errors="replace") if page.is_file() else ""
         is_ours = f'content="{mark}"' in earlier
@@ -44,8 +44,6 @@ def publish(name: str, to: str, document: Document, left_out: Sequence[LeftOut],
         _write(target, files)
         for file in _files_of(earlier) - files.keys() if is_ours else ():
             (target / file).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the report to --to {to}: {error.strerror or error}") from None
     print(markdown)
     print("\n".join(f"report  {target / file}" for file in files))
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from depthlab.analysis.choice import SCORES, choose, epochs_table
+from depthlab.analysis.choice import choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
+from depthlab.analysis.scores import SCORES
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
 

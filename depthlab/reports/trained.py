@@ -189,11 +189,12 @@ def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
     """
     drawn = 0
     for run in runs:
-        logged = {tag: values for tag, values in run.scalars.items() if tag.startswith("fixed_point")}
-        if logged:
+        file = run.finished.directory.fixed_point
+        if file.is_file():
             drawn += 1
-            step = max(values.index[-1] for values in logged.values())
-            last = {tag: values[step] for tag, values in logged.items() if step in values.index}
+            readings = pd.read_csv(file)
+            step = readings["step"].max()
+            last = readings[readings["step"] == step].drop_duplicates(["kind", "n"], keep="last")
             tables = {name: _by_kind(last, name) for name in (*READINGS, "fixed_point_tokens")}
             tokens = tables.pop("fixed_point_tokens").nan_to_num()
             caption = (
@@ -206,8 +207,7 @@ def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
         raise UserError("none of the runs has logged it; put depthlab.callbacks.FixedPointMonitor into its callbacks")
 
 
-def _by_kind(scalars: dict[str, float], name: str) -> torch.Tensor:
-    """[kinds, L], nan where nothing was logged."""
-    cap = max(int(tag.rpartition("/")[2]) for tag in scalars)
-    tags = [[f"{name}/{kind.name.lower()}/{n}" for n in range(1, cap + 1)] for kind in TokenKind]
-    return torch.tensor([[scalars.get(tag, float("nan")) for tag in row] for row in tags])
+def _by_kind(readings: pd.DataFrame, name: str) -> torch.Tensor:
+    """[kinds, L], nan where there was no token."""
+    table = readings.pivot(index="kind", columns="n", values=name)
+    return torch.tensor(table.reindex([kind.name.lower() for kind in TokenKind]).to_numpy(float))

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import writing
 
 Shape = Mapping[str, type]
 """Names of what a file must hold, and of which kind each is; float stands for any number, object for anything."""
@@ -66,6 +66,11 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def fixed_point(self) -> Path:
+        """Table of how much each iteration still changed the states, at every validation that watched it."""
+        return self.path / "fixed_point.csv"
+
+    @property
     def lock(self) -> Path:
         """Locked by the process that trains here."""
         return self.path / ".lock"
@@ -78,9 +83,9 @@ class RunDirectory:
         """Say that the run has ended, and what it measured.
 
         Raises:
-            OSError: the file can't be written.
+            UserError: the file can't be written.
         """
-        with all_or_nothing(self.results) as unfinished:
+        with writing("the results to", self.results) as unfinished:
             unfinished.write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -1,4 +1,7 @@
-"""LightningModules: loss, metrics, optimiser."""
+"""LightningModules: a model, named losses, metrics and an optimiser, for batches from any loaders.
+
+They return and log numbers. What data there is, where a run lies and what is printed of it, they do not know.
+"""
 
 from depthlab.tasks.base import Task
 from depthlab.tasks.classification import ClassificationTask

@@ -1,16 +1,19 @@
-"""What all tasks share: steps that stay whole, the optimiser and its schedule, the configuration beside the weights."""
+"""What all tasks share: named losses, the optimiser and its schedule, the configuration beside the weights."""
 
 import math
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import check_vocabulary
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
+from depthlab.tasks.losses import Loss, LossSums, global_mean
 
 FREE_TO_CHANGE = {
     *("execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"),
@@ -19,7 +22,7 @@ FREE_TO_CHANGE = {
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
 
 
-def check_fit(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
+def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
     """Hold the data against the model of a checkpoint.
 
     Args:
@@ -39,8 +42,21 @@ def check_fit(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length
         )
 
 
+def is_logging_step(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
+    ends_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    every = trainer.log_every_n_steps
+    return ends_step and every > 0 and trainer.global_step % every == 0
+
+
 class Task(LightningModule):
-    """A model in training.
+    """A model in training: what it is charged is a sum of named losses.
+
+    A task says how to run the model and what to charge for a batch (`run_model`, `losses`). All else follows from the
+    names: weights, means over the global batch (all ranks, all accumulated pieces), the total, and
+    `{train,val,test}/loss/{<name>,total}` in the logs. A loss that is there in some steps only, as a teacher's, is
+    logged for those. Any loaders do: batches say in `window_sequences` and `window_predicted` how much a rank's share
+    of the optimiser step holds, or each piece of it counts the same.
 
     Args:
         model: of Hugging Face's kind.
@@ -61,6 +77,31 @@ class Task(LightningModule):
         self.model = model
         self.optimizer = optimizer
         self.warmup_steps = warmup_steps
+        self.loss_sums = {stage: LossSums() for stage in ("train", "val", "test")}
+
+    def run_model(self, batch: dict[str, Tensor]) -> ModelOutput:
+        """What the model says of a batch."""
+        raise NotImplementedError
+
+    def losses(self, batch: dict[str, Tensor], outputs: ModelOutput) -> dict[str, Loss]:
+        """What a batch is charged, by name; on all ranks the same names."""
+        raise NotImplementedError
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """In the total; a loss that is not named here counts once."""
+        return {"ponder": self.time_penalty}
+
+    @property
+    def time_penalty(self) -> float:
+        """Tau; 0 where depth costs nothing: there is none, or the rule does not charge for it."""
+        config = self.model.config
+        return 0.0 if self.cap is None or not config.rule.charges_for_depth else config.time_penalty
+
+    @property
+    def data_module(self) -> LightningDataModule | None:
+        """The trainer's, where it has one: it may know more of the data than batches say."""
+        return self.trainer.datamodule
 
     @property
     def cap(self) -> int | None:
@@ -87,11 +128,41 @@ class Task(LightningModule):
                 f"trainer.accumulate_grad_batches {accumulate}"
             )
 
-    def is_logging_step(self, batch_idx: int) -> bool:
-        """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
-        ends_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        every = self.trainer.log_every_n_steps
-        return ends_step and every > 0 and self.global_step % every == 0
+    def compute(self, stage: str, batch: dict[str, Tensor]) -> tuple[ModelOutput, dict[str, Loss]]:
+        """Run the model, and count what it is charged."""
+        outputs = self.run_model(batch)
+        losses = self.losses(batch, outputs)
+        self.loss_sums[stage].add(losses)
+        return outputs, losses
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """One piece of an optimiser step.
+
+        Returns:
+            loss: scaled so that the mean over ranks of the sums over pieces, which is what Lightning and DDP make of
+                it, is the loss of the global batch.
+            depths, remainders: [B, T], for who watches; absent where the model has no depth.
+        """
+        outputs, losses = self.compute("train", batch)
+        return {"loss": global_mean(losses, self.loss_weights, batch, self.trainer), **watched(outputs)}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log what has gathered since the last time, from all ranks."""
+        if is_logging_step(self.trainer, batch_idx):
+            self.log_stage("train")
+
+    def log_stage(self, stage: str) -> None:
+        """Log the means of all losses since the last time, and their total."""
+        means = self.loss_sums[stage].read(self.trainer.strategy)
+        weights = self.loss_weights
+        total = sum(weights.get(name, 1.0) * mean for name, mean in means.items())
+        logged = {f"{stage}/loss/{name}": mean for name, mean in means.items()}
+        is_training = stage == "train"
+        self.log(f"{stage}/loss/total", total, prog_bar=is_training, logger=not is_training)
+        self.log_dict(logged, logger=not is_training)
+        if is_training:  # `self.log` would repeat the last value of a loss that is there no more until the epoch ends
+            for logger in self.loggers:
+                logger.log_metrics({"train/loss/total": total} | logged, self.global_step - 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser over the groups of `parameter_groups`, and the schedule over all steps of the trainer.
@@ -130,3 +201,10 @@ class Task(LightningModule):
                     f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
                     "use the configuration that it was trained with"
                 )
+
+
+def watched(outputs: ModelOutput) -> dict[str, Tensor]:
+    """What of a model's outputs is for who watches: depths and remainders, [B, T] each, where it has them."""
+    if "depths" not in outputs:
+        return {}
+    return {"depths": outputs.depths, "remainders": outputs.remainders.detach()}

@@ -5,8 +5,11 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from depthlab.kinds import TokenKind
+from depthlab.models.imposed import imposed_depths
 
 DepthControl = Literal["shuffled", "frequency"]
 
@@ -30,3 +33,25 @@ def control_depths(depths: Tensor, kinds: Tensor, index: Tensor, ranks: Tensor |
             rarest_first = words[np.argsort(frequent[row, words], kind="stable")]
             controlled[row, rarest_first] = -np.sort(-controlled[row, words])
     return torch.as_tensor(controlled, device=depths.device)
+
+
+def run_controlled(
+    model: PreTrainedModel, inputs: dict[str, Tensor], kinds: Tensor, index: Tensor, frequencies: Tensor | None = None
+) -> ModelOutput:
+    """What a model says at the depths of `control_depths`; who watches the encoder sees this run alone.
+
+    Args:
+        model: with an adaptive encoder.
+        inputs: of the model, by name.
+        kinds: as there, like `index`.
+        index: see there.
+        frequencies: [V], how often each piece occurs; None for any order.
+    """
+    encoder = model.base_model.encoder
+    observer, encoder.observer = encoder.observer, None
+    with torch.no_grad():
+        chosen = model(**inputs).depths
+    encoder.observer = observer
+    ranks = None if frequencies is None else frequencies.to(chosen.device)[inputs["input_ids"]]
+    with imposed_depths(encoder, control_depths(chosen, kinds, index, ranks)):
+        return model(**inputs)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,16 +11,14 @@ from depthlab.metrics import PretrainingMetrics
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
-from depthlab.tasks.base import Task
+from depthlab.tasks.base import Task, watched
+from depthlab.tasks.losses import Loss
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels", "sentence_order_label")
 
 
 class MaskedLanguageModelling(Task):
     """Train an adaptive ALBERT with MLM, SOP and the ponder cost, wherever it comes from.
-
-    Every loss is a mean over the global batch (all ranks, all accumulated pieces): MLM over its predicted tokens, SOP
-    and ponder cost over its sequences.
 
     Args:
         model: what to train.
@@ -55,68 +52,74 @@ class MaskedLanguageModelling(Task):
         self.train_metrics = PretrainingMetrics(model.config.vocab_size)
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
 
-    def setup(self, stage: str) -> None:
-        """Hold the data against the model.
+    def check_data(self, pieces: int, max_length: int) -> None:
+        """Hold data against the model; whoever knows both may call it before they meet.
+
+        Args:
+            pieces: how many the data's tokenizer has.
+            max_length: most tokens of a sequence.
 
         Raises:
-            UserError: vocabulary or length of the data do not fit the model; an epoch ends inside an optimiser step.
+            UserError: the vocabularies differ, or a sequence may be longer than the model can read.
         """
-        config, data = self.model.config, self.trainer.datamodule
-        if data.vocab_size != config.vocab_size:
+        config = self.model.config
+        if pieces != config.vocab_size:
             raise UserError(
-                f"model.config.vocab_size is {config.vocab_size}, but the tokenizer has {data.vocab_size} pieces: "
+                f"model.config.vocab_size is {config.vocab_size}, but the tokenizer has {pieces} pieces: "
                 "make model.config.vocab_size and data.vocab_size agree"
             )
-        if data.max_length > config.max_position_embeddings:
+        if max_length > config.max_position_embeddings:
             raise UserError(
-                f"data.max_length {data.max_length} is over model.config.max_position_embeddings "
+                f"data.max_length {max_length} is over model.config.max_position_embeddings "
                 f"{config.max_position_embeddings}: lower the first or raise the second"
             )
-        super().setup(stage)
 
     @property
     def time_penalty(self) -> float:
         """Tau of this optimiser step: 0 while depth is fixed, then rising over `time_penalty_warmup_steps`."""
         step = max(self.global_step, self._steps_of_checkpoint) - self.fixed_depth_steps
-        if step < 0 or not self.model.config.rule.charges_for_depth:
+        if step < 0:
             return 0.0
-        return self.model.config.time_penalty * min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
+        return super().time_penalty * min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
+
+    def run_model(self, batch: dict[str, Tensor]) -> AdaptiveAlbertForPreTrainingOutput:
+        """What the model says of a batch, with all losses."""
+        return self.model(**{name: batch[name] for name in MODEL_INPUTS})
+
+    def losses(self, batch: dict[str, Tensor], outputs: AdaptiveAlbertForPreTrainingOutput) -> dict[str, Loss]:
+        """MLM per predicted token; SOP and the ponder cost per sequence."""
+        return {
+            "mlm": Loss(outputs.mlm_loss, len(outputs.prediction_logits), "predicted"),
+            "sop": Loss(outputs.sop_loss, len(batch["input_ids"])),
+            "ponder": Loss(outputs.ponder_cost),
+        }
+
+    def compute(
+        self, stage: str, batch: dict[str, Tensor]
+    ) -> tuple[AdaptiveAlbertForPreTrainingOutput, dict[str, Loss]]:
+        """As for every task, and count what was right."""
+        outputs, losses = super().compute(stage, batch)
+        self.get_submodule(f"{stage}_metrics").update(
+            outputs.prediction_logits.detach(),
+            batch["labels"],
+            outputs.sop_logits.detach(),
+            batch["sentence_order_label"],
+        )
+        return outputs, losses
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """One piece of an optimiser step.
-
-        Returns:
-            loss: scaled so that the mean over ranks of the sums over pieces, which is what Lightning and DDP make of
-                it, is the loss of the global batch.
-            depths, remainders: [B, T], for who watches.
-        """
+        """As for every task, at fixed depth first."""
         encoder = self.model.albert.encoder
         encoder.hold_depth = self.global_step < self.fixed_depth_steps
-        outputs, sequence_losses = self._run_model(batch)
-        _update(self.train_metrics, batch, outputs)
-
-        totals = torch.stack([batch["window_predicted"], batch["window_sequences"]])
-        predicted, sequences = self.trainer.strategy.reduce(totals, reduce_op="sum")
-        loss = outputs.mlm_loss * len(outputs.prediction_logits) / predicted.clamp(min=1)
-        loss = loss + sequence_losses / sequences
+        step = super().training_step(batch, batch_idx)
         if encoder.hold_depth:
             # DDP expects a gradient of every parameter; the halting unit's is dropped before the optimiser sees it.
-            loss = loss + 0.0 * sum(parameter.sum() for parameter in self._halting_parameters())
-        else:
-            loss = loss + self.time_penalty * outputs.ponder_cost.sum() / sequences
-        pieces = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        return {"loss": loss * pieces, "depths": outputs.depths, "remainders": outputs.remainders.detach()}
-
-    def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
-        """The model's outputs, and the sum over sequences of what each of them is charged beside MLM and depth."""
-        outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS})
-        return outputs, outputs.sop_loss * len(batch["input_ids"])
+            step["loss"] = step["loss"] + 0.0 * sum(parameter.sum() for parameter in self._halting_parameters())
+        return step
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns depths and remainders, [B, T], for who watches."""
-        outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS})
-        _update(self.val_metrics, batch, outputs)
-        return {"depths": outputs.depths, "remainders": outputs.remainders}
+        return watched(self.compute("val", batch)[0])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """While depth is fixed nothing may move the halting unit, weight decay included."""
@@ -124,15 +127,18 @@ class MaskedLanguageModelling(Task):
             for parameter in self._halting_parameters():
                 parameter.grad = None
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log what has gathered since the last time, from all ranks."""
-        if self.is_logging_step(batch_idx):
-            self._log_metrics("train", self.train_metrics, prog_bar=True)
-            self.log("train/time_penalty", self.time_penalty)
-
     def on_validation_epoch_end(self) -> None:
         """Log the means over the held-out documents."""
-        self._log_metrics("val", self.val_metrics)
+        self.log_stage("val")
+
+    def log_stage(self, stage: str) -> None:
+        """As for every task, and accuracies; in training tau, too."""
+        super().log_stage(stage)
+        metrics = self.get_submodule(f"{stage}_metrics")
+        self.log_dict({f"{stage}/{name}": value.float() for name, value in metrics.compute().items()})
+        metrics.reset()
+        if stage == "train":
+            self.log("train/time_penalty", self.time_penalty)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the configuration beside the weights, and whether depth is still fixed."""
@@ -154,13 +160,6 @@ class MaskedLanguageModelling(Task):
     def _halting_parameters(self) -> list[nn.Parameter]:
         halting = self.model.albert.encoder.halting
         return [] if halting is None else list(halting.parameters())
-
-    def _log_metrics(self, stage: str, metrics: PretrainingMetrics, prog_bar: bool = False) -> None:
-        values = {name: value.float() for name, value in metrics.compute().items()}
-        metrics.reset()
-        total = values["loss/mlm"] + values["loss/sop"] + self.time_penalty * values["loss/ponder"]
-        self.log(f"{stage}/loss/total", total, prog_bar=prog_bar)
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
 
 
 class PretrainingTask(MaskedLanguageModelling):
@@ -191,15 +190,3 @@ class PretrainingTask(MaskedLanguageModelling):
     ) -> None:
         model = AdaptiveAlbertForPreTraining(config)
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
-
-
-def _update(metrics: PretrainingMetrics, batch: dict[str, Tensor], outputs: Any) -> None:
-    metrics.update(
-        mlm_loss=outputs.mlm_loss.detach(),
-        prediction_logits=outputs.prediction_logits.detach(),
-        labels=batch["labels"],
-        sop_loss=outputs.sop_loss.detach(),
-        sop_logits=outputs.sop_logits.detach(),
-        sentence_order_label=batch["sentence_order_label"],
-        ponder_cost=outputs.ponder_cost.detach(),
-    )

@@ -1,13 +1,11 @@
 """Retrofit: a model that others trained, its layers tied by `depthlab convert`, learns to go as deep as it needs."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from safetensors import SafetensorError
 from torch import Tensor
-from torchmetrics import MeanMetric
 from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
@@ -17,6 +15,7 @@ from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
+from depthlab.tasks.losses import Loss
 from depthlab.tasks.pretraining import MODEL_INPUTS, MaskedLanguageModelling
 
 
@@ -60,7 +59,6 @@ class RetrofitTask(MaskedLanguageModelling):
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
         self.distillation_weight = distillation_weight
-        self.distillation = MeanMetric()
         self._teacher = () if teacher is None else (self._load_teacher(teacher),)  # not one of our modules: not saved
 
     def _load_teacher(self, name: str) -> PreTrainedModel:
@@ -78,23 +76,27 @@ class RetrofitTask(MaskedLanguageModelling):
                 )
         return teacher
 
-    def _run_model(self, batch: dict[str, Tensor]) -> tuple[AdaptiveAlbertForPreTrainingOutput, Tensor]:
-        is_fixed = self.model.albert.encoder.hold_depth or not self.model.config.rule.adaptive
-        if not self._teacher or not is_fixed:
-            return super()._run_model(batch)
-        outputs = self.model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
-        distillation = self._distillation(batch, outputs.hidden_states)
-        self.distillation.update(distillation.detach())
-        sequence_losses = outputs.sop_loss * len(batch["input_ids"]) + self.distillation_weight * distillation.sum()
-        return outputs, sequence_losses
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """As in pre-training, and the distillation's."""
+        return super().loss_weights | {"distillation": self.distillation_weight}
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """As in pre-training, and the distillation's loss while there is one."""
-        super().on_train_batch_end(outputs, batch, batch_idx)
-        if self.is_logging_step(batch_idx) and self.distillation.update_called:
-            # `self.log` would repeat the last value until the epoch ends.
-            self.logger.log_metrics({"train/loss/distillation": self.distillation.compute()}, self.global_step - 1)
-            self.distillation.reset()
+    def _is_taught(self) -> bool:
+        is_fixed = self.model.albert.encoder.hold_depth or not self.model.config.rule.adaptive
+        return bool(self._teacher) and is_fixed and self.training
+
+    def run_model(self, batch: dict[str, Tensor]) -> AdaptiveAlbertForPreTrainingOutput:
+        """What the model says of a batch, with all states where the teacher has something to say of them."""
+        return self.model(
+            **{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=self._is_taught() or None
+        )
+
+    def losses(self, batch: dict[str, Tensor], outputs: AdaptiveAlbertForPreTrainingOutput) -> dict[str, Loss]:
+        """As in pre-training; and the distillation, per sequence, while there is one."""
+        losses = super().losses(batch, outputs)
+        if self._is_taught():
+            losses["distillation"] = Loss(self._distillation(batch, outputs.hidden_states))
+        return losses
 
     def _distillation(self, batch: dict[str, Tensor], states: tuple[Tensor, ...]) -> Tensor:
         """[B], relative squared distance of the states, L + 1 x [B, T, H], from the teacher's."""

@@ -71,4 +71,4 @@ def test_files(tmp_path):
     with pytest.raises(UserError, match="not a table in Parquet"):
         read_tokens([tmp_path / "tokens.parquet"])
     with pytest.raises(UserError, match="cannot write the table to "):
-        write_tokens(token_table(), tmp_path / "none/tokens.parquet")
+        write_tokens(token_table(), tmp_path / "tokens.parquet/none")

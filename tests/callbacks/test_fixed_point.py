@@ -1,21 +1,18 @@
 """The fixed point in a run: what TensorBoard has of it, against the exported model's states."""
 
-from types import SimpleNamespace
-
+import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import cosine_similarity
 
-from depthlab.callbacks import FixedPointMonitor
 from depthlab.cli import main
-from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.render.fixed_point import READINGS, fixed_point_figure
 from depthlab.tasks import PretrainingTask
 from depthlab.tasks.pretraining import MODEL_INPUTS
-from tests.support import pretraining, write_corpus
+from tests.support import pretraining, scalars, tags, write_corpus
 
 
 def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
@@ -49,15 +46,17 @@ def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
                 for reading, tokens in (("fixed_point", chosen), ("fixed_point_running", runs)):
                     similarities.setdefault(f"{reading}/{kind.name.lower()}/{n}", []).append(alike[tokens])
     expected = {tag: torch.cat(values).mean().item() for tag, values in similarities.items() if len(torch.cat(values))}
-    events = EventAccumulator(str(run_dir)).Reload()
-    logged = {tag for tag in events.Tags()["scalars"] if tag.startswith(("fixed_point/", "fixed_point_running/"))}
-    assert logged == expected.keys() and len(logged) > 30
-    for tag, value in expected.items():
-        (event,) = events.Scalars(tag)
-        assert (event.step, event.value) == (3, pytest.approx(value, abs=1e-5)), tag
-    (sequences,) = events.Scalars("fixed_point_tokens/cls/1")
-    assert sequences.value == sum(len(batch["labels"]) for batch in batches)
-    assert set(READINGS) <= set(events.Tags()["images"])
+    table = pd.read_csv(run_dir / "fixed_point.csv").set_index(["kind", "n"])
+    readings = table[["fixed_point", "fixed_point_running"]].stack().dropna()
+    found = {f"{reading}/{kind}/{n}": value for (kind, n, reading), value in readings.items()}
+    assert {*table["step"]} == {3} and len(expected) > 30
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert table.loc[("cls", 1), "fixed_point_tokens"] == sum(len(batch["labels"]) for batch in batches)
+    logged = [tag for tag in tags(run_dir) if tag.startswith("fixed_point")]
+    assert len(logged) == 20 and {"fixed_point/mask_mask/1", "fixed_point/sep/5"} <= {*logged}
+    for tag in logged:
+        assert scalars(run_dir, tag) == {3: pytest.approx(expected[tag], abs=1e-5)}
+    assert set(READINGS) <= set(EventAccumulator(str(run_dir)).Reload().Tags()["images"])
 
 
 def test_the_figure_has_a_line_for_each_kind_there_is():
@@ -71,9 +70,3 @@ def test_the_figure_has_a_line_for_each_kind_there_is():
     lines = [line.get_ydata() for line in axes.lines if len(line.get_ydata())]
     assert lines[1].tolist() == similarity[TokenKind.CLS].tolist() and len(lines) == 2
     assert "iteration" in axes.get_xlabel() and "cosine similarity" in axes.get_ylabel()
-
-
-def test_a_model_without_depths_is_refused():
-    task = SimpleNamespace(cap=None, model=object())
-    with pytest.raises(UserError, match=r"trainer\.callbacks"):
-        FixedPointMonitor().setup(None, task, "fit")

@@ -1,9 +1,8 @@
 """The depth of a treebank's words in a run: what TensorBoard has of it, against the table of the exported model."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 import pytest
+from lightning.pytorch import LightningModule
 from torch import nn
 
 from depthlab.callbacks import TreebankDepth
@@ -71,9 +70,10 @@ def test_a_bad_setting_gets_one_line(inputs, tmp_path, capsys, name, value, mess
 
 
 def test_a_model_without_depths_is_refused(inputs):
-    task = SimpleNamespace(cap=None, model=nn.Linear(1, 1))
+    module = LightningModule()
+    module.model = nn.Linear(1, 1)
     with pytest.raises(UserError, match=r"trainer\.callbacks for a Linear"):
-        TreebankDepth(str(inputs / "made.conllu")).setup(None, task, "fit")
+        TreebankDepth(str(inputs / "made.conllu")).setup(None, module, "fit")
 
 
 @pytest.mark.full

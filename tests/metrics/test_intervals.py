@@ -1,4 +1,4 @@
-"""Depths by document and their bootstrap intervals, against counting one by one and against scipy's bootstrap."""
+"""Depths by group and their bootstrap intervals, against counting one by one and against scipy's bootstrap."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
 from depthlab.kinds import POOLS, TokenKind
-from depthlab.metrics import DocumentDepthMetric, bootstrap_intervals, depth_intervals
+from depthlab.metrics import GroupDepthMetric, bootstrap_intervals, depth_intervals, mean_depth_by_group
 from tests.metrics.test_depth import random_batch
 
 DOCUMENTS = 4
@@ -19,8 +19,8 @@ DOCUMENTS = 4
 def test_counts_equal_counting_one_by_one(seed, cut):
     depths, kinds = random_batch(seed)
     document = torch.as_tensor(np.random.default_rng(seed).integers(0, DOCUMENTS, len(depths)))
-    metric = DocumentDepthMetric(DOCUMENTS)
-    for part in zip(*(whole.split([cut, 6 - cut]) for whole in (depths, kinds, document)), strict=True):
+    metric = GroupDepthMetric(DOCUMENTS)
+    for part in zip(*(whole.split([cut, 6 - cut]) for whole in (depths, document[:, None], kinds)), strict=True):
         metric.update(*part)
     expected = np.zeros((2, DOCUMENTS, len(TokenKind)), dtype=int)
     for row, number in enumerate(document.tolist()):
@@ -28,6 +28,9 @@ def test_counts_equal_counting_one_by_one(seed, cut):
             if kind != TokenKind.PAD:
                 expected[:, number, kind] += (depth, 1)
     np.testing.assert_array_equal(torch.stack(metric.compute()).numpy(), expected)
+    with np.errstate(invalid="ignore"):
+        means = np.divide(*expected.sum(axis=2))
+    np.testing.assert_allclose(mean_depth_by_group(*metric.compute()), means, rtol=1e-6)
 
 
 def test_intervals_agree_with_scipy():

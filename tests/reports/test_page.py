@@ -33,6 +33,18 @@ def depth_of(kind, step):
     return {"plain": 2.0, "cls": 4.0, "all": 3.0}[kind] - step / 100
 
 
+def write_fixed_point(run, step, similarity):
+    """All readings of a validation, as the monitor appends them."""
+    columns = ("fixed_point", "fixed_point_running", "fixed_point_layer")
+    rows = [
+        {"step": step, "kind": kind, "n": n} | dict.fromkeys(columns, value) | {"fixed_point_tokens": 1000 // n}
+        for kind, values in similarity.items()
+        for n, value in enumerate(values, start=1)
+    ]
+    file = run / "fixed_point.csv"
+    pd.DataFrame(rows).to_csv(file, mode="a", header=not file.exists(), index=False)
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A run of pre-training that was resumed: its steps from 20 on were logged twice."""
@@ -49,12 +61,7 @@ def pretrained(tmp_path_factory):
                 for kind in ("plain", "cls", "all"):
                     writer.add_scalar(f"train/depth/{kind}", depth_of(kind, step) + wrong, step)
                 writer.add_scalar("train/time_penalty", step / 1e5, step)
-            if not shift:
-                for kind, values in SIMILARITY.items():
-                    for n, value in enumerate(values, start=1):
-                        for reading in ("fixed_point", "fixed_point_running", "fixed_point_layer"):
-                            writer.add_scalar(f"{reading}/{kind}/{n}", value, STEPS)
-                        writer.add_scalar(f"fixed_point_tokens/{kind}/{n}", 1000 // n, STEPS)
+    write_fixed_point(run, STEPS, SIMILARITY)
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": {}, "trainer": {"log_every_n_steps": 10}}))
     results = {
         "steps": STEPS,
@@ -148,10 +155,7 @@ def test_one_page_of_everything(pretrained, tmp_path):
 def test_the_fixed_point_is_of_the_last_validation_alone(pretrained, tmp_path, monkeypatch):
     """In an earlier one a plain token ran in the last iteration; in the last none did."""
     run = shutil.copytree(pretrained, tmp_path / "small")
-    with SummaryWriter(str(run)) as writer:
-        for reading in ("fixed_point", "fixed_point_running", "fixed_point_layer", "fixed_point_tokens"):
-            for n in range(1, CAP + 1):
-                writer.add_scalar(f"{reading}/plain/{n}", 0.125, STEPS - 10)
+    write_fixed_point(run, STEPS - 10, {"plain": [0.125] * CAP})
     drawn = []
     monkeypatch.setattr(trained, "fixed_point_panels", lambda tables, tokens: drawn.append(tables) or Canvas())
     runs, _ = name_runs(survey([str(run)]).runs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthlab.data.benchmarks.labelled import Examples
-from depthlab.data.corpora.corpus import read_lines
+from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
-from depthlab.data.corpora.corpus import read_lines
+from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 
 PROBING_TASKS = {

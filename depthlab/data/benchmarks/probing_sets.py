@@ -28,7 +28,7 @@ from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.data.benchmarks.probing_rules import object_number, subject_number, tense, top_constituents
 from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
+from depthlab.files import writing
 
 LENGTHS = range(5, 29)
 SEQUENCES = 19
@@ -131,14 +131,11 @@ def write(tasks: dict[str, dict[str, list[Labelled]]], target: Path) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    try:
-        with all_or_nothing(target) as unfinished:
-            unfinished.mkdir(parents=True)
-            for task, sides in tasks.items():
-                lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
-                (unfinished / f"{PROBING_TASKS[task]}.txt").write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write --to {target}: {error.strerror or error}") from error
+    with writing("--to", target) as unfinished:
+        unfinished.mkdir()
+        for task, sides in tasks.items():
+            lines = [f"{side}\t{s.label}\t{s.text}\n" for side, sentences in sides.items() for s in sentences]
+            (unfinished / f"{PROBING_TASKS[task]}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def count_table(task: str, labelled: int, sides: dict[str, list[Labelled]]) -> str:

@@ -1,23 +1,20 @@
-"""Documents out of text files, JSONL, Hugging Face datasets and the sample corpus, and the sentences of a document."""
+"""Documents out of text files, JSONL, Hugging Face datasets and the sample corpus."""
 
-import gzip
 import hashlib
-import importlib.util
-import itertools
 import json
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import sentencex
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import snapshot_download
 
+from depthlab.data.corpora.sample import read_sample, sample_files
 from depthlab.data.hub import announce, may_be_on_hub
+from depthlab.data.lines import read_lines, unreadable
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
 
@@ -161,27 +158,8 @@ def content_digest(source: CorpusSource) -> str:
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
             except OSError as error:
-                raise _unreadable(file, error) from error
+                raise unreadable(file, error) from error
     return digest.hexdigest()
-
-
-def split_sentences(document: str) -> list[str]:
-    """The sentences of a document, none of them empty, none across two paragraphs.
-
-    A line is a paragraph, unless the text is hard-wrapped, as Project Gutenberg's is: there blank lines part them.
-    """
-    lines = [line.strip() for line in document.split("\n")]
-    if _is_hard_wrapped(lines):
-        blocks = itertools.groupby(lines, key=bool)
-        lines = [" ".join(block) for filled, block in blocks if filled]
-    sentences = (sentence.strip() for line in lines if line for sentence in sentencex.segment("en", line))
-    return [sentence for sentence in sentences if sentence]
-
-
-def _is_hard_wrapped(lines: list[str]) -> bool:
-    """Whether lines are broken in mid-sentence: paragraphs and headings hardly ever begin in lower case."""
-    initials = [line[0] for line in lines if line]
-    return 3 * sum(initial.islower() for initial in initials) > len(initials)
 
 
 def find_files(source: CorpusSource) -> list[Path] | None:
@@ -191,7 +169,7 @@ def find_files(source: CorpusSource) -> list[Path] | None:
         UserError: There are none.
     """
     if source.path == SAMPLE:
-        return _sample_files()
+        return sample_files()
     path = Path(source.path).expanduser()
     try:
         path.stat()
@@ -200,7 +178,7 @@ def find_files(source: CorpusSource) -> list[Path] | None:
             return None
         raise UserError(f"{path}: no such file or folder; correct data.corpus") from None
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
         if not files:
@@ -211,10 +189,6 @@ def find_files(source: CorpusSource) -> list[Path] | None:
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"{path}: cannot read this kind of file; data.corpus takes {', '.join(SUFFIXES)}")
     return [path]
-
-
-def _unreadable(path: Path, error: OSError, setting: str = "data.corpus") -> UserError:
-    return UserError(f"{path}: cannot be read ({error.strerror or error}); make it readable or correct {setting}")
 
 
 def _load_hub_dataset(source: CorpusSource) -> Dataset | IterableDataset:
@@ -264,7 +238,7 @@ def _revision(source: CorpusSource) -> str:
 def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str, str]]:
     for file in files:
         if source.path == SAMPLE:
-            documents = _read_wikipedia(file) if file.suffix == ".bz2" else _read_bible(file)
+            documents = read_sample(file)
         elif file.name.endswith(".txt"):
             documents = _read_text(file)
         else:
@@ -272,31 +246,6 @@ def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[st
         for document in documents:
             if document.strip():
                 yield {"text": document}
-
-
-def read_lines(file: Path, setting: str = "data.corpus") -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzipped file.
-
-    Args:
-        file: To read.
-        setting: What names it, for the error.
-
-    Raises:
-        UserError: It cannot be read, or is not UTF-8.
-    """
-    number = 0
-    try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                yield number, line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file}, line {number}: not valid UTF-8; convert the file (iconv -t utf-8) or mend it"
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file}, after line {number}: broken gzip data ({error}); fetch the file again") from error
-    except OSError as error:
-        raise _unreadable(file, error, setting) from error
 
 
 def _read_text(file: Path) -> Iterator[str]:
@@ -327,39 +276,3 @@ def _read_jsonl(file: Path, text_field: str) -> Iterator[str]:
                 "the line"
             )
         yield record[text_field]
-
-
-def _sample_files() -> list[Path]:
-    return [
-        _package_folder("gensim")
-        / "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
-        _package_folder("bible") / "data/kjv.jsonl",
-    ]
-
-
-def _package_folder(name: str) -> Path:
-    """Folder of an installed package, not imported: `bible` imports `pkg_resources`, which setuptools has dropped."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise UserError(f"data.corpus: the sample corpus needs the package {name!r}; pip install 'depthlab[sample]'")
-    return Path(spec.origin).parent
-
-
-def _read_wikipedia(file: Path) -> Iterator[str]:
-    """Articles of a MediaWiki dump, one paragraph or heading a line."""
-    import bz2
-
-    from gensim.corpora.wikicorpus import extract_pages, filter_wiki
-
-    with bz2.open(file, "rb") as dump:
-        for _title, markup, _page in extract_pages(dump, filter_namespaces=("0",)):
-            if not markup.lstrip().lower().startswith("#redirect"):
-                text = filter_wiki(markup).replace("'''", "").replace("''", "")
-                yield "\n".join(line.strip("= *#:;") for line in text.split("\n"))
-
-
-def _read_bible(file: Path) -> Iterator[str]:
-    """One document a chapter, one verse a line."""
-    verses = (json.loads(line) for _, line in read_lines(file))
-    for _, chapter in itertools.groupby(verses, key=lambda verse: (verse["book"], verse["chapter"])):
-        yield "\n".join(verse["text"] for verse in chapter)

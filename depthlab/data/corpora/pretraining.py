@@ -11,9 +11,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import MaskingRule
-from depthlab.data.corpora.preparation import ChunkSettings, Prepared, describe, prepare, summarise
+from depthlab.data.corpora.preparation import Prepared, describe, prepare, summarise
 from depthlab.data.corpora.windows import TRAIN_STREAM, VALIDATION_STREAM, EpochSampler, Window, WindowDataset
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
 from depthlab.data.tokenization import load_tokenizer

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from conllu import Token, parse_token_and_metadata
 from conllu.exceptions import ParseException
 
-from depthlab.data.corpora.corpus import read_lines
+from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 
 COLUMNS = 10

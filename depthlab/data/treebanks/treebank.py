@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from datasets import Dataset
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.buckets import each_once
@@ -107,21 +104,12 @@ class TreebankDataModule(StepDataModule):
             rows["frequency"] = log_frequency(rows["form"], self._counts)
         return rows
 
-    def words(self, index: Tensor) -> Tensor:
-        """The word of each piece of a batch, [B, T] int64; -1 of special tokens and padding.
-
-        Args:
-            index: [B], which sentences.
-        """
-        words = [self.treebank.pieces[number].words for number in index.tolist()]
-        rows = [torch.tensor([-1 if word is None else word for word in row]) for row in words]
-        return pad_sequence(rows, batch_first=True, padding_value=-1).to(index.device)
-
     def predict_dataloader(self) -> MicroBatches:
         """All sentences once, sorted by length, in as many batches on every rank."""
         input_ids = [pieces.input_ids for pieces in self.treebank.pieces]
         types = [[0] * len(ids) for ids in input_ids]
-        sentences = Dataset.from_dict({"input_ids": input_ids, "token_type_ids": types})
+        words = [[-1 if word is None else word for word in pieces.words] for pieces in self.treebank.pieces]
+        sentences = Dataset.from_dict({"input_ids": input_ids, "token_type_ids": types, "words": words})
         return each_once(self, sentences, self.tokenizer, "sentences")
 
 

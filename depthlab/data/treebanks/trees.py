@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from conllu import Token
 
-from depthlab.data.corpora.corpus import read_lines
+from depthlab.data.lines import read_lines
 from depthlab.data.treebanks.conllu import read_blocks
 from depthlab.errors import UserError
 

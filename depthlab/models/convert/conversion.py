@@ -5,31 +5,26 @@ but for heads and the halting unit, which may be new and are then listed.
 """
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AlbertConfig, AlbertForPreTraining, AutoTokenizer, PreTrainedModel
-from transformers.utils import cached_file
+from transformers import AlbertConfig, AlbertForPreTraining, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing
 from depthlab.models import (
     AdaptiveAlbertConfig,
     AdaptiveAlbertForPreTraining,
     AdaptiveBertConfig,
     AdaptiveBertForPreTraining,
 )
-from depthlab.models.checkpoint import save_model
 from depthlab.models.convert.factorising import factorise_embeddings
-from depthlab.models.convert.foreign import HALTING, TIED, Kind, Source, Weights, albert_sizes, read_source
+from depthlab.models.convert.foreign import HALTING, Source, Weights, albert_sizes, read_source
 from depthlab.models.convert.tying import Tie, bert_to_albert
 from depthlab.models.halting.act import ActCap
 
-Target = Literal["adaptive_albert", "albert"]
-Kinds = TypedDict("Kinds", {"from": Kind | None, "as": Target}, total=False)  # both are Python's own words
+As = TypedDict("As", {"as": Literal["adaptive_albert", "albert"]}, total=False)  # Python's own word
 
 NO_JUMP = 0.1
 """The weight that a new halting unit gives away before the cap when the first depth is the cap."""
@@ -37,7 +32,6 @@ NO_JUMP = 0.1
 
 def convert(
     source: str,
-    out: str,
     *,
     tie: Tie | None = None,
     embedding_size: int | None = None,
@@ -46,20 +40,15 @@ def convert(
     act_update: Literal["blend", "accumulate"] | None = None,
     act_cap: ActCap | None = None,
     mean_depth: int | float | None = None,
-    **kinds: Unpack[Kinds],
-) -> None:
-    """Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT: config, safetensors and tokenizer in OUT.
-
-    `--from bert|albert|albert-act|adaptive_albert` is what SOURCE is, recognised when not given. `--as albert` writes
-    a plain Hugging Face ALBERT, where depth is fixed; `--as adaptive_albert` is the default. Weights that are new,
-    dropped or approximated are listed; weights that are missing, left over or of another size are refused.
+    **kind: Unpack[As],
+) -> tuple[PreTrainedModel, list[str]]:
+    """A trained BERT, ALBERT or albert-act as an adaptive ALBERT.
 
     Args:
-        source: a directory in Hugging Face's form, tokenizer included, or a name on its hub.
-        out: the directory to write; it must not exist yet, or be empty.
-        tie: bert: which of its layers becomes the shared one: the first (the default; see experiments/RESULTS.md), the
-            last, the average of all, or the layer of that number, counted from 1; or "none", which keeps them all: the
-            untied study baseline.
+        source: a directory in Hugging Face's form, or a name on its hub; what kind of model it is, its files say.
+        tie: a BERT: which of its layers becomes the shared one: the first (the default; see experiments/RESULTS.md),
+            the last, the average of all, or the layer of that number, counted from 1; or "none", which keeps them all:
+            the untied study baseline.
         embedding_size: E. By default SOURCE's (a BERT's hidden size), which is exact; a smaller one factorises the
             embeddings, also those of a model of ours.
         num_hidden_layers: L, the cap; SOURCE's number of layers by default.
@@ -68,23 +57,23 @@ def convert(
         act_cap: "remainder" by default; albert-act: "truncate".
         mean_depth: depth of every token before training, at least 2, at most L, by the bias of a new halting unit; by
             default L.
-        kinds: `from` and `as`.
+        kind: `as="albert"`: a plain ALBERT of Hugging Face's, where depth is fixed.
+
+    Returns:
+        The model; and what it is, and what became of the weights, a line each.
 
     Raises:
-        UserError: see above; or a setting makes no sense for this SOURCE, or OUT can't be written.
+        UserError: weights are missing, left over or of another size; or a setting makes no sense for this SOURCE.
     """
-    target = Path(out).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"OUT {target} exists already: name another directory or remove it")
-    read = read_source(source, kinds.get("from"))
-    as_albert = kinds.get("as") == "albert"
+    read = read_source(source)
+    as_albert = kind.get("as") == "albert"
     if read.kind == "adaptive_albert" and not as_albert and embedding_size is None:
         raise UserError(
             f"{source} is an adaptive ALBERT already: `--embedding_size` factorises its embeddings, and `--as albert` "
             "makes it a plain one"
         )
     if read.kind != "bert" and tie is not None:
-        raise UserError(f"--tie is for --from bert; {source} is of kind {read.kind}")
+        raise UserError(f"--tie is for BERTs; {source} is of kind {read.kind}")
 
     if read.kind == "bert":
         weights, sizes = bert_to_albert(read, "first" if tie is None else tie)
@@ -117,17 +106,14 @@ def convert(
 
     model_class = AdaptiveBertForPreTraining if tie == "none" else AdaptiveAlbertForPreTraining
     model = _build(AlbertForPreTraining if as_albert else model_class, config, weights, read)
-    _write(model, source, target)
     depth = f"{config.act_update}, {config.act_cap}" if config.halting == "act" else "every token L times"
     summary = [
         f"kind         {read.kind}: {source}",
         f"sizes        V {config.vocab_size}, E {config.embedding_size}, H {config.hidden_size}, "
         f"{config.num_attention_heads} heads, FFN {config.intermediate_size}, L {config.num_hidden_layers}",
         f"halting      {config.halting} ({depth})",
-        *read.notes,
-        f"written to   {target}",
     ]
-    print("\n".join(summary))
+    return model, summary + read.notes
 
 
 def halting_bias(config: AdaptiveAlbertConfig, mean_depth: int | float) -> float:
@@ -187,31 +173,8 @@ def _build(
     halting = getattr(model.base_model.encoder, "halting", None)
     if halting is not None:
         nn.init.zeros_(halting.weight)  # so that every token starts at the wished depth, whatever its state
-    new = [name for name in model.load_state_dict(weights, strict=False).missing_keys if name not in TIED]
+    missing = model.load_state_dict(weights, strict=False).missing_keys
+    new = [name for name in missing if name not in model._tied_weights_keys]
     if new:
         source.notes.append(f"new          {', '.join(new)}")
     return model
-
-
-def _write(model: PreTrainedModel, source: str, target: Path) -> None:
-    """Model and tokenizer, under another name until all of it is there."""
-    # Where there is none of these files, AutoTokenizer makes up a tokenizer of five tokens.
-    files = ("tokenizer.json", "spiece.model", "vocab.txt")
-    if not any(cached_file(source, file, _raise_exceptions_for_missing_entries=False) for file in files):
-        raise UserError(f"SOURCE {source} holds no tokenizer ({', '.join(files)})")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read the tokenizer of {source}: {str(error).strip().splitlines()[0]}") from None
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(
-            f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for "
-            f"{model.config.vocab_size}"
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with all_or_nothing(target) as unfinished:
-            save_model(model, unfinished)
-            tokenizer.save_pretrained(unfinished)
-    except OSError as error:
-        raise UserError(f"cannot write to OUT {target}: {error.strerror or error}") from None

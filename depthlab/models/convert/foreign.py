@@ -1,29 +1,27 @@
 """Models as others wrote them: configuration and weights, under Hugging Face's names, nothing missing or left over."""
 
-import json
-import pickle
-import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AlbertConfig,
-    AlbertForPreTraining,
+    AutoTokenizer,
     BertConfig,
     BertForPreTraining,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
-from transformers.utils.hub import get_checkpoint_shard_files
+from transformers.utils import cached_file, logging
 
 from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 
 Kind = Literal["bert", "albert", "albert-act", "adaptive_albert"]
@@ -35,15 +33,17 @@ HALTING = "albert.encoder.halting."
 
 BERT_HEADS = ("bert.pooler.", "cls.predictions.", "cls.seq_relationship.")
 ALBERT_HEADS = ("albert.pooler.", "predictions.", "sop_classifier.")
-"""Heads that SOURCE may lack; a head is there as a whole or not at all."""
+"""What SOURCE may lack; each is there as a whole or not at all."""
 
-TIED = {
-    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-    "predictions.decoder.bias": "predictions.bias",
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
+OF_ALBERT_ACT = {
+    r"encoder\.albert_layer\.act\.dense\.": "encoder.halting.",
+    r"encoder\.albert_layer\.LayerNorm\.": "encoder.albert_layer_groups.0.albert_layers.0.attention.LayerNorm.",
+    r"encoder\.albert_layer\.": "encoder.albert_layer_groups.0.albert_layers.0.",
 }
-"""Weights that are another's: the vocabulary projection."""
+"""The authors' names and ours; the first that fits."""
+
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""What earlier versions of transformers wrote beside the weights."""
 
 
 @dataclass
@@ -57,38 +57,70 @@ class Source:
     """What happened to it, for the user to know."""
 
 
-def read_source(source: str, kind: Kind | None = None) -> Source:
+class _Reader(AdaptiveAlbertForPreTraining):
+    """Reads every ALBERT, with a halting unit or without; what is left over is not ignored here."""
+
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self._keys_to_ignore_on_load_unexpected = None
+
+
+def read_source(source: str) -> Source:
     """A model's configuration and weights, checked to be all there and nothing else.
 
     Raises:
-        UserError: there is no model, it is of another kind, or its weights are not what its configuration asks for.
+        UserError: there is no model, or of another kind, or its weights are not what its configuration asks for.
     """
     path = Path(source)
     if not path.is_dir() and (path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1):
         raise UserError(f"SOURCE {source} is not a directory")
-    content = _read_config(source)
-    weights = _read_weights(source)
-    actual = _recognise(source, content, weights)
-    if kind not in (None, actual):
-        raise UserError(f"--from {kind}, but {source} is of kind {actual}: leave --from out or name another SOURCE")
+    try:
+        content, _ = retried(lambda: PreTrainedConfig.get_config_dict(source))
+    except (OSError, HFValidationError) as error:
+        raise UserError(f"cannot read SOURCE {source}: {reason(error)}") from None
+    if not content:
+        raise UserError(f"SOURCE {source} holds no config.json")
     if content.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(f"{source}/config.json: position_embedding_type must be absolute, as ALBERT's is")
-    weights = RENAME[actual](weights)
-    model_class, config_class = {
-        "bert": (BertForPreTraining, BertConfig),
-        "albert": (AlbertForPreTraining, AlbertConfig),
-        "albert-act": (AdaptiveAlbertForPreTraining, AlbertConfig),
-        "adaptive_albert": (AdaptiveAlbertForPreTraining, AdaptiveAlbertConfig),
-    }[actual]
     try:
-        config = _known_fields(config_class, content)
-        if actual == "albert-act":  # what its configuration leaves out is ALBERT's default
-            epsilon = {"act_epsilon": content.get("act_epsilon", 0.01)}
-            config = AdaptiveAlbertConfig(**albert_sizes(config), **epsilon, act_update="blend", act_cap="truncate")
+        kind, config = _recognise(source, content)
     except StrictDataclassError as error:
         raise UserError(f"{source}/config.json: {' '.join(str(error).split())}") from None
-    _check(source, weights, model_class, config, BERT_HEADS if actual == "bert" else ALBERT_HEADS)
-    return Source(actual, config, {name: weight for name, weight in weights.items() if name not in TIED})
+    model_class = BertForPreTraining if kind == "bert" else _Reader
+    try:
+        with _quietly():
+            settings = {"config": config, "dtype": "auto", "key_mapping": OF_ALBERT_ACT}
+            settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+            model, info = retried(lambda: model_class.from_pretrained(source, **settings))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot read the weights of SOURCE {source}: {reason(error)}") from None
+    optional = {"bert": BERT_HEADS, "albert": (*ALBERT_HEADS, HALTING)}.get(kind, ALBERT_HEADS)
+    absent = _check(source, model, info, optional)
+    weights = {n: w for n, w in model.state_dict().items() if n not in model_class._tied_weights_keys}
+    if kind == "albert" and HALTING not in absent and f"{HALTING}weight" in weights:
+        kind = "albert-act"
+    return Source(kind, config, {n: w for n, w in weights.items() if not n.startswith(absent)})
+
+
+def read_tokenizer(source: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies beside a model.
+
+    Raises:
+        UserError: there is none, or it has more pieces than the model has embeddings.
+    """
+    # Where there is none of these files, AutoTokenizer makes up a tokenizer of five tokens.
+    files = ("tokenizer.json", "spiece.model", "vocab.txt")
+    if not any(cached_file(source, file, _raise_exceptions_for_missing_entries=False) for file in files):
+        raise UserError(f"SOURCE {source} holds no tokenizer ({', '.join(files)})")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the tokenizer of {source}: {reason(error)}") from None
+    if len(tokenizer) > vocab_size:
+        raise UserError(
+            f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for {vocab_size}"
+        )
+    return tokenizer
 
 
 def albert_sizes(config: PreTrainedConfig) -> dict[str, Any]:
@@ -96,126 +128,70 @@ def albert_sizes(config: PreTrainedConfig) -> dict[str, Any]:
     return {key.name: getattr(config, key.name) for key in fields(type(config)) if key.name != "transformers_version"}
 
 
-def _read_config(source: str) -> dict[str, Any]:
-    try:
-        file = cached_file(source, "config.json", _raise_exceptions_for_missing_entries=False)
-    except (OSError, HFValidationError) as error:
-        raise UserError(f"cannot find SOURCE {source}: {str(error).strip().splitlines()[0]}") from None
-    if file is None:
-        raise UserError(f"SOURCE {source} holds no config.json")
-    try:
-        content = json.loads(Path(file).read_text())
-    except ValueError as error:
-        raise UserError(f"{source}/config.json is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{source}/config.json must hold settings")
-    return content
-
-
-def _read_weights(source: str) -> Weights:
-    """All tensors of the model, from safetensors or, where there is none, from PyTorch's own format; sharded or not."""
-    for name, load in (("model.safetensors", load_file), ("pytorch_model.bin", _load_pickle)):
-        files = [cached_file(source, name, _raise_exceptions_for_missing_entries=False)]
-        if files[0] is None:
-            index = cached_file(source, f"{name}.index.json", _raise_exceptions_for_missing_entries=False)
-            files = [] if index is None else get_checkpoint_shard_files(source, index)[0]
-        if files:
-            weights: Weights = {}
-            for file in files:
-                try:
-                    weights |= load(file)
-                except Exception as error:  # safetensors and pickle each have their own
-                    raise UserError(f"cannot read {file}: {str(error).strip().splitlines()[0]}") from None
-            return weights
-    raise UserError(f"SOURCE {source} holds no weights (model.safetensors or pytorch_model.bin)")
-
-
-def _load_pickle(file: str) -> Weights:
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise pickle.UnpicklingError("it holds no named tensors")
-    return content
-
-
-def _recognise(source: str, content: dict[str, Any], weights: Weights) -> Kind:
+def _recognise(source: str, content: dict[str, Any]) -> tuple[Kind, PreTrainedConfig]:
+    """What kind of model it is, and a configuration to read it with."""
     kind = content.get("model_type")
-    if kind == "adaptive_albert":
-        return kind
-    if "act_epsilon" in content or any(".act.dense." in name for name in weights):
-        return "albert-act"
-    if kind in ("bert", "albert"):
-        return kind
-    raise UserError(f"{source} is a model of type {kind!r}: convert takes bert, albert, albert-act and adaptive_albert")
+    if kind in ("bert", "adaptive_albert"):
+        return kind, _known_fields(BertConfig if kind == "bert" else AdaptiveAlbertConfig, content)
+    if kind != "albert" and "act_epsilon" not in content:
+        raise UserError(
+            f"{source} is a model of type {kind!r}: convert takes bert, albert, albert-act and adaptive_albert"
+        )
+    sizes = albert_sizes(_known_fields(AlbertConfig, content))  # what it leaves out is ALBERT's default, not ours
+    alone = sizes["num_hidden_groups"] == sizes["inner_group_num"] == 1
+    depth = {"halting": "act" if alone else "fixed", "act_update": "blend", "act_cap": "truncate"}
+    config = AdaptiveAlbertConfig(**sizes, **depth, act_epsilon=content.get("act_epsilon", 0.01))
+    return "albert-act" if "act_epsilon" in content else "albert", config
 
 
 def _known_fields(config_class: type[PreTrainedConfig], content: dict[str, Any]) -> PreTrainedConfig:
-    """The configuration, without keys that others wrote and nobody reads here."""
+    """The configuration, without keys that others wrote and nobody reads here; the vocabulary projection is tied."""
     known = {key.name for key in fields(config_class)} - {"transformers_version", "architectures", "dtype"}
-    return config_class(**{name: value for name, value in content.items() if name in known})
+    given = {name: value for name, value in content.items() if name in known}
+    return config_class(**given | {"tie_word_embeddings": True})
 
 
-def _rename_bert(weights: Weights) -> Weights:
-    # gamma and beta are what the first BERTs, written by TensorFlow, call a layer norm's weight and bias
-    renamed = {
-        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): weight
-        for name, weight in weights.items()
-    }
-    return _with_prefix("bert.", renamed)
-
-
-def _rename_albert_act(weights: Weights) -> Weights:
-    renamed = {}
-    for name, weight in _with_prefix("albert.", weights).items():
-        name = re.sub(r"^albert\.encoder\.albert_layer\.act\.dense\.", HALTING, name)
-        name = re.sub(r"^albert\.encoder\.albert_layer\.LayerNorm\.", f"{LAYER.format(0)}attention.LayerNorm.", name)
-        renamed[re.sub(r"^albert\.encoder\.albert_layer\.", LAYER.format(0), name)] = weight
-    return renamed
-
-
-def _with_prefix(prefix: str, weights: Weights) -> Weights:
-    """The names as a model with heads has them (those of a bare encoder lack the prefix), without buffers."""
-    bare = ("embeddings.", "encoder.", "pooler.")
-    return {
-        f"{prefix}{name}" if name.startswith(bare) else name: weight
-        for name, weight in weights.items()
-        if not name.endswith(("embeddings.position_ids", "embeddings.token_type_ids"))
-    }
-
-
-RENAME: dict[Kind, Callable[[Weights], Weights]] = {
-    "bert": _rename_bert,
-    "albert": lambda weights: _with_prefix("albert.", weights),
-    "albert-act": _rename_albert_act,
-    "adaptive_albert": lambda weights: _with_prefix("albert.", weights),
-}
-"""From the names in a file to those of HF's model for pre-training."""
-
-
-def _check(
-    source: str, weights: Weights, model_class: type[PreTrainedModel], config: PreTrainedConfig, heads: tuple[str, ...]
-) -> None:
+def _check(source: str, model: PreTrainedModel, info: dict[str, Any], optional: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse weights that are missing, left over, of another size, or untied where they are to be one.
 
     Args:
         source: for the message.
-        weights: under the names of `model_class`.
-        model_class: the model that has all of them.
-        config: its sizes.
-        heads: prefixes of what may be missing as a whole.
+        model: with what could be loaded.
+        info: what could not.
+        optional: prefixes of what may be missing as a whole.
+
+    Returns:
+        Those of `optional` that are missing.
     """
-    with torch.device("meta"):
-        wanted = {name: weight.shape for name, weight in model_class(config).state_dict().items()}
-    absent = tuple(head for head in heads if not any(name.startswith(head) for name in weights))
+    tied = model._tied_weights_keys
+    own = [name for name in model.state_dict() if name not in tied]
+    missing = info["missing_keys"] - tied.keys()
+    absent = tuple(head for head in optional if all(name in missing for name in own if name.startswith(head)))
     problems = {
-        "lacks": [n for n in wanted if n not in weights and n not in TIED and not n.startswith(absent)],
-        "has weights that nobody here reads:": [name for name in weights if name not in wanted],
+        "lacks": [name for name in missing if not name.startswith(absent)],
+        "has weights that nobody here reads:": [n for n in info["unexpected_keys"] if not n.endswith(BUFFERS)],
     }
     for problem, names in problems.items():
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(f"{source} {problem} {', '.join(sorted(names)[:3])}{more}")
-    for name, weight in weights.items():
-        if weight.shape != wanted[name]:
-            raise UserError(f"{source}: {name} is {list(weight.shape)}, its config.json asks for {list(wanted[name])}")
-        if name in TIED and not torch.equal(weight, weights[TIED[name]]):
-            raise UserError(f"{source}: {name} must be {TIED[name]}; here they differ, and ALBERT ties them")
+    for name, theirs, wanted in info["mismatched_keys"]:
+        raise UserError(f"{source}: {name} is {list(theirs)}, its config.json asks for {list(wanted)}")
+    for name, other in tied.items():  # transformers leaves them apart where they differ in the file
+        if model.get_parameter(name) is not model.get_parameter(other):
+            raise UserError(f"{source}: {name} must be {other}; here they differ, and ALBERT ties them")
+    return absent
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what transformers prints of weights: the caller does, in one line."""
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from depthlab.data.corpora import corpus
-from depthlab.data.corpora.corpus import CorpusSource, as_sources, content_digest, load_documents, split_sentences
+from depthlab.data.corpora.corpus import CorpusSource, as_sources, content_digest, load_documents
+from depthlab.data.corpora.sentences import split_sentences
 from depthlab.errors import UserError
 
 

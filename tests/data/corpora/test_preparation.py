@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthlab.data.corpora import preparation
-from depthlab.data.corpora.corpus import as_sources, split_sentences
-from depthlab.data.corpora.preparation import ChunkSettings, chunk_sentences, prepare, summarise
+from depthlab.data.corpora.chunks import ChunkSettings, chunk_sentences
+from depthlab.data.corpora.corpus import as_sources
+from depthlab.data.corpora.preparation import prepare, summarise
+from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 

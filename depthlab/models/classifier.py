@@ -1,0 +1,69 @@
+"""A sequence classifier with the weights of a checkpoint: one of ours, or any that Hugging Face knows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from depthlab.errors import UserError
+from depthlab.hub_errors import reason, retried
+from depthlab.models.albert import AdaptiveAlbertConfig
+from depthlab.models.checkpoint import load_checkpoint
+from depthlab.models.heads import AdaptiveAlbertForSequenceClassification
+from depthlab.run.directory import find_checkpoint
+
+OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
+DROPOUTS = ("classifier_dropout", "seq_classif_dropout")
+"""Hugging Face's names for the dropout before a classifier, ALBERT's aside."""
+
+
+def load_classifier(
+    checkpoint: str, labels: Sequence[str], depth: dict[str, Any], dropout: float | None
+) -> PreTrainedModel:
+    """A classifier with the weights of a checkpoint, in fp32; a new head where it has none.
+
+    Args:
+        checkpoint: as in `load_checkpoint`; or a directory or hub name of any model of Hugging Face's.
+        labels: names of the classes; none for a regression.
+        depth: fields of the configuration that differ from the checkpoint's; for ALBERTs only.
+        dropout: before the classifier; None for the checkpoint's.
+
+    Raises:
+        UserError: it can't be loaded, or has no such settings.
+    """
+    names = labels or ["score"]
+    settings = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": "single_label_classification" if labels else "regression",
+    }
+    config = AdaptiveAlbertConfig() if find_checkpoint(checkpoint) else _read_config(checkpoint)
+    if config.model_type in OUR_TYPES:
+        if dropout is not None:
+            settings["classifier_dropout_prob"] = dropout
+        return load_checkpoint(AdaptiveAlbertForSequenceClassification, checkpoint, settings | depth)
+    if depth:
+        raise UserError(
+            f"model.depth.{next(iter(depth))} is for ALBERTs, but {checkpoint} is of type {config.model_type!r}, whose "
+            "tokens have no depth of their own"
+        )
+    if dropout is not None:
+        settings |= {name: dropout for name in DROPOUTS if hasattr(config, name)}
+        if not settings.keys() & set(DROPOUTS):
+            raise UserError(f"model.classifier_dropout: a model of type {config.model_type!r} has no such setting")
+    for name, value in settings.items():
+        setattr(config, name, value)
+    try:
+        load = AutoModelForSequenceClassification.from_pretrained
+        return retried(lambda: load(checkpoint, config=config, dtype=torch.float32)).train()
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
+
+
+def _read_config(checkpoint: str) -> Any:
+    try:
+        return retried(lambda: AutoConfig.from_pretrained(checkpoint))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error

@@ -1,0 +1,47 @@
+"""Our tasks on somebody else's batches, without a data module."""
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.tasks import ClassificationTask, PretrainingTask
+from tests.models.conftest import SIZES
+from tests.support import write_checkpoint
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:The `srun` command"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:You called `self.log"),
+]
+
+
+def batches(**labels):
+    ids = torch.randint(5, SIZES["vocab_size"], (8, 9))
+    columns = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": 0 * ids}
+    columns |= {"index": torch.arange(8)} | {name: make(ids) for name, make in labels.items()}
+    return DataLoader([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], 4)
+
+
+def fit(task, *loaders):
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **settings)
+    trainer.fit(task, *loaders)
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+def test_pretraining():
+    data = batches(labels=lambda ids: ids.where(ids % 5 == 0, -100), sentence_order_label=lambda ids: ids[:, 0] % 2)
+    values = fit(PretrainingTask(AdaptiveAlbertConfig(**SIZES), warmup_steps=0), data, data)
+    parts = values["val/loss/mlm"] + values["val/loss/sop"] + 5e-4 * values["val/loss/ponder"]
+    assert values["val/loss/total"] == pytest.approx(parts)
+
+
+def test_classification_with_two_validation_sets(tmp_path):
+    data = batches(labels=lambda ids: ids[:, 0] % 2)
+    task = ClassificationTask("parity", ["even", "odd"], ["accuracy"], str(write_checkpoint(tmp_path)), warmup_steps=0)
+    values = fit(task, data, [data, data])
+    assert 0 <= values["val/score"] <= 1 and "val/depth/label/odd" in values
