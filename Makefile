@@ -24,9 +24,10 @@ test: setup ## the default tests, a few minutes
 test-full: setup ## all tests: end-to-end runs, and those that need ../shared/data
 	$(BIN)/pytest -m "" $(ARGS)
 
-lint: setup ## ruff: lint and format
+lint: setup ## ruff: lint and format; codespell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
 
 bench: setup ## how fast the compact execution is
 	$(BIN)/python -m tests.benchmarks.compact $(ARGS)

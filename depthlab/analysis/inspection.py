@@ -51,6 +51,20 @@ class Inspection:
         """Iterations per piece."""
         return sum(piece.depth for piece in self.pieces) / len(self.pieces)
 
+    @property
+    def words(self) -> list[list[Piece]]:
+        """The pieces by word."""
+        words: list[list[Piece]] = []
+        for piece in self.pieces:
+            if piece.starts_word or not words:
+                words.append([])
+            words[-1].append(piece)
+        return words
+
+    def share(self, piece: Piece) -> float:
+        """How far from one iteration to the cap a piece goes, 0 to 1: what its colour shows."""
+        return (piece.depth - 1) / max(self.cap - 1, 1)
+
 
 class Inspector:
     """Runs a model over texts, one at a time.

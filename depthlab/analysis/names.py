@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from depthlab.analysis.records import RunRecord, hashable
 
@@ -13,14 +14,16 @@ WORDS = {
     "act_epsilon": "epsilon",
     "time_penalty": "tau",
     "halting_bias_init": "halting bias",
-    "model.warmup_steps": "warm-up",
+    "warmup_steps": "warm-up",
     "model.optimizer.class_path": "",
     "data.seed": "data seed",
+    "seed_everything": "seed",
     "learning_rate": "learning rate",
+    "lr": "learning rate",
     "batch_size": "batch",
     "train_examples": "training examples",
 }
-"""What stands before the value in a name; for other settings the last part of theirs."""
+"""What stands before the value in a name, by the setting's name or its last part, which stands there for others."""
 BY_VALUE = ("checkpoint", "task", "act_update", "act_cap", "execution", "model_type")
 HALTING = {"act": "adaptive", "fixed": "fixed depth"}  # another rule by its own name
 ORDER = (
@@ -79,25 +82,44 @@ def _distinct(models: Sequence[Settings], names: Iterable[str]) -> int:
 
 
 def _show(model: Settings, name: str) -> str:
-    value = model[name]
+    value, ending = model[name], name.rpartition(".")[2]
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    if name == "halting":
+    if ending == "halting":
         return HALTING.get(text, text)
-    if name == "num_hidden_layers":
+    if ending == "num_hidden_layers":
         return {None: f"{text} layers", "fixed": f"depth {text}"}.get(model.get("halting"), f"cap {text}")
-    if name in BY_VALUE:
+    if ending in BY_VALUE:
         return text
-    return f"{WORDS.get(name, name.rpartition('.')[2])} {text}".strip()
+    return f"{WORDS.get(name, WORDS.get(ending, ending))} {text}".strip()
 
 
 def shorten(checkpoints: Iterable[str]) -> dict[str, str]:
-    """The last part of each path, or as many as it takes to tell them apart."""
-    parts = {checkpoint: run_directory(checkpoint).parts for checkpoint in checkpoints}
+    """The last part of each path, or as many as it takes to tell them apart; of a sweep's runs in words."""
+    directories = {checkpoint: run_directory(checkpoint) for checkpoint in checkpoints}
+    words = _in_words(set(directories.values()))
+    parts = {checkpoint: (*found.parts[:-1], words.get(found, found.name)) for checkpoint, found in directories.items()}
     for count in range(1, max(map(len, parts.values()), default=0) + 1):
         names = {checkpoint: "/".join(found[-count:]) for checkpoint, found in parts.items()}
         if len(set(names.values())) == len(names):
             return names
     return {checkpoint: checkpoint for checkpoint in parts}
+
+
+def _in_words(directories: Iterable[PurePosixPath]) -> dict[PurePosixPath, str]:
+    """What tells the runs of a sweep apart, by directory: `task=rte,lr=5e-05,seed_everything=0` says it all."""
+    sweeps: dict[PurePosixPath, dict[PurePosixPath, Settings]] = {}
+    for directory in directories:
+        settings = [setting.partition("=") for setting in directory.name.split(",")]
+        if all(equals for _, equals, _ in settings):
+            cell = {name: unquote(value) for name, _, value in settings}
+            sweeps.setdefault(directory.parent, {})[directory] = cell
+    words = {}
+    for cells in sweeps.values():
+        names = dict.fromkeys(name for cell in cells.values() for name in cell)
+        same = {name for name in names if len({cell.get(name) for cell in cells.values()}) == 1 < len(cells)}
+        for directory, cell in cells.items():
+            words[directory] = ", ".join(_show(cell, name) for name in cell if name not in same)
+    return words
 
 
 def run_directory(checkpoint: str) -> PurePosixPath:

@@ -69,7 +69,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def join_tokens(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
-    """Tables, and the files they are from, into one: a model each, or more.
+    """Tables, each with its file, into one: a model each, or more.
 
     Returns:
         The columns of :data:`COLUMNS` in their order, then those of the files that are not among them. What was not
@@ -78,11 +78,11 @@ def join_tokens(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
     Raises:
         UserError: Two have the same sentences of the same model.
     """
-    files, frames = zip(*tables, strict=True)
-    together = pd.concat(frames, ignore_index=True)
+    together = pd.concat([table for _, table in tables], ignore_index=True)
     if together.duplicated(KEY).any():
         model = together.model[together.duplicated(KEY)].iloc[0]
-        raise UserError(f"{', '.join(map(str, files))}: more than one has sentences of {model}; name each model once")
+        files = ", ".join(str(file) for file, _ in tables)
+        raise UserError(f"{files}: more than one has sentences of {model}; name each model once")
     return together
 
 

@@ -21,6 +21,7 @@ from depthlab.callbacks import (
     ProgressBar,
     Resumable,
     ThroughputMonitor,
+    TokenTable,
     WholeCheckpoints,
 )
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
@@ -201,7 +202,7 @@ class ExperimentCLI(LightningCLI):
         others = [] if given in (None, True) else given if isinstance(given, list) else [given]
         return [Dashboard(self.run.path, name="", version=""), *others]
 
-    def make_writer(self) -> Callback:
+    def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted, and reports on it."""
         if self.experiment.table is None:
             return PredictionWriter(self.run.predictions)
@@ -266,10 +267,10 @@ class ExperimentCLI(LightningCLI):
         say("\n" + measured_table(self.trainer.callback_metrics, getattr(self.model, "task", ""), stage))
 
     def after_predict(self) -> None:
-        """Say what was found, or what was written."""
+        """Say what was found, and what was written."""
         if not self.trainer.is_global_zero:
             return
-        if self.experiment.table is None:
+        if isinstance(self.writer, PredictionWriter):
             say(self.writer.report())
         else:
             written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"

@@ -1,11 +1,14 @@
 """`depthlab report`: what runs and tables show, as Markdown and as a page that needs no network."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from depthlab.analysis.records import read_records
+import pandas as pd
+
+from depthlab.analysis.records import RunRecord, read_records
 from depthlab.analysis.survey import survey
 from depthlab.analysis.tokens import read_tokens
-from depthlab.render.document import Document
+from depthlab.render.document import Block, Document
 from depthlab.render.publish import publish
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.page import page_blocks
@@ -41,10 +44,7 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    records, left_out = read_records(survey(runs), "glue")
-    blocks, table = glue_blocks(records)
-    document = Document("GLUE: adaptive depth on the development sets", blocks)
-    publish("glue", to, document, left_out, {"glue.csv": table.to_csv(index=False)})
+    _of_suite("glue", "glue", "GLUE: adaptive depth on the development sets", glue_blocks, runs, to)
 
 
 def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
@@ -58,9 +58,7 @@ def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    records, left_out = read_records(survey(runs), "glue")
-    blocks, points = pareto_blocks(records)
-    publish("pareto", to, Document("Depth and quality", blocks), left_out, {"pareto.csv": points.to_csv(index=False)})
+    _of_suite("glue", "pareto", "Depth and quality", pareto_blocks, runs, to)
 
 
 def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> None:
@@ -73,10 +71,14 @@ def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> Non
     Raises:
         UserError: There is no finished run of a probing task, or the report can't be written.
     """
-    records, left_out = read_records(survey(runs), "probing")
-    blocks, summary = probing_blocks(records)
-    document = Document("Probing: what the model knows of a sentence, and how deep it goes for it", blocks)
-    publish("probing", to, document, left_out, {"probing.csv": summary.to_csv(index=False)})
+    _of_suite(
+        "probing",
+        "probing",
+        "Probing: what the model knows of a sentence, and how deep it goes for it",
+        probing_blocks,
+        runs,
+        to,
+    )
 
 
 def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") -> None:
@@ -92,6 +94,20 @@ def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") ->
     """
     blocks, files = treebank_blocks(read_tokens([Path(table) for table in tables]))
     publish("treebank", to, Document("Which words think longest", blocks), [], files)
+
+
+def _of_suite(
+    suite: str,
+    name: str,
+    title: str,
+    make: Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]],
+    runs: list[str],
+    to: str,
+) -> None:
+    """The report on the runs of a suite, with its numbers in a file beside it."""
+    records, left_out = read_records(survey(runs), suite)
+    blocks, table = make(records)
+    publish(name, to, Document(title, blocks), left_out, {f"{name}.csv": table.to_csv(index=False)})
 
 
 KINDS = {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank}

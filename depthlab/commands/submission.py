@@ -18,7 +18,7 @@ from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, HIGHEST_SCORE, GlueT
 from depthlab.errors import UserError
 from depthlab.files import check_new, make_writable, writing
 from depthlab.reports.glue import summarize
-from depthlab.run.directory import best_epoch
+from depthlab.run.directory import RunDirectory, best_epoch
 
 HEADER = "index\tprediction"
 
@@ -52,7 +52,7 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
     for task, (record, _) in chosen.items():
         if not _are_fresh(GLUE_TASKS[task], record.directory):
             predict(record.directory)
-        files += [record.directory / "predictions" / wanted.file for wanted in GLUE_TASKS[task].submissions.values()]
+        files += _predictions(GLUE_TASKS[task], record.directory)
         check_predictions(GLUE_TASKS[task], record.directory)
     write_zip(target, files)
     print(f"ready: {target}, {len(files)} files; upload it at gluebenchmark.com/submit")
@@ -93,7 +93,7 @@ def predict(directory: Path) -> None:
     Raises:
         UserError: It fails.
     """
-    command = ["depthlab", "predict", "--config", str(directory / "config.yaml"), "--run_dir", str(directory)]
+    command = ["depthlab", "predict", "--config", str(RunDirectory(directory).config), "--run_dir", str(directory)]
     print(f"\n{shlex.join(command)}", flush=True)
     if subprocess.run([sys.executable, "-m", *command]).returncode:
         raise UserError(
@@ -112,12 +112,13 @@ def check_predictions(task: GlueTask, directory: Path) -> None:
     Raises:
         UserError: A file is missing or has a fault; names file and line.
     """
+    run = RunDirectory(directory)
     for split, wanted in task.submissions.items():
-        file = directory / "predictions" / wanted.file
+        file = run.predictions / wanted.file
         if not file.is_file():
             raise UserError(
                 f"{file} is missing: data.root of the run has no {split} of {task.folder}; fetch it, then `depthlab "
-                f"predict --config {directory / 'config.yaml'} --run_dir {directory}`"
+                f"predict --config {run.config} --run_dir {directory}`"
             )
         fault = next(_faults(task, wanted, file), None)
         if fault:
@@ -168,9 +169,12 @@ def _is_answer(task: GlueTask, prediction: str) -> bool:
 
 def _are_fresh(task: GlueTask, directory: Path) -> bool:
     """Whether all predictions are there, and of the best state there is."""
-    state = directory / "checkpoints/best.ckpt"
-    files = [directory / "predictions" / wanted.file for wanted in task.submissions.values()]
+    state, files = RunDirectory(directory).best, _predictions(task, directory)
     return all(f.is_file() and (not state.is_file() or f.stat().st_mtime >= state.stat().st_mtime) for f in files)
+
+
+def _predictions(task: GlueTask, directory: Path) -> list[Path]:
+    return [RunDirectory(directory).predictions / wanted.file for wanted in task.submissions.values()]
 
 
 def _other_state(record: RunRecord, row: pd.Series) -> str:

@@ -1,6 +1,8 @@
 """Which names to ask the Hugging Face hub for."""
 
+import os
 import re
+import sys
 
 FILE_SUFFIXES = (
     ".txt",
@@ -24,8 +26,6 @@ def may_be_on_hub(name: str) -> bool:
 
 
 def announce(name: str) -> None:
-    """Say what the user waits for."""
-    # Lightning is slow to import, and not needed where a tokenizer is there.
-    from lightning.pytorch.utilities.rank_zero import rank_zero_info
-
-    rank_zero_info(f"{name} is no file or folder here; trying the Hugging Face hub")
+    """Say what the user waits for, in the first process alone."""
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        print(f"{name} is no file or folder here; trying the Hugging Face hub", file=sys.stderr)

@@ -11,6 +11,18 @@ class Strong(str):
     """Text of a cell that stands out."""
 
 
+class Short(str):
+    """Text of a cell that stands for a longer one, which the page shows where one points at it."""
+
+    full: str
+
+    def __new__(cls, text: str, full: str) -> "Short":
+        """A short text and the full one."""
+        short = super().__new__(cls, text)
+        short.full = full
+        return short
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.
@@ -144,3 +156,8 @@ def with_bounds(value: float, low: float | None, high: float | None, form: str) 
     """A number and, where there are any, the bounds of its interval: "1.20 [1.10, 1.30]"; a dash for no number."""
     bounds = "" if dashed(low) == "-" or dashed(high) == "-" else f" [{low:{form}}, {high:{form}}]"
     return f"{dashed(value, form)}{bounds}"
+
+
+def spread(low: float, high: float, form: str = ".1f") -> str:
+    """The lowest and the highest of several numbers: "1.1..1.3"."""
+    return f"{low:{form}}..{high:{form}}"

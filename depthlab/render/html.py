@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from depthlab.render.document import Block, Bullets, Document, Figure, Heading, Rendered, Strong, Table, colophon
+from depthlab.render.document import Block, Bullets, Document, Figure, Heading, Rendered, Short, Strong, Table, colophon
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1b1f23; --soft: #5b6570; --line: #d5dade; --band: #f2f4f5; }
@@ -19,11 +19,12 @@ h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; }
 h3 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 p, ul { max-width: 50rem; }
 nav ul { columns: 14rem; padding-left: 1.2rem; }
+nav li { break-inside: avoid; }
 nav a { color: inherit; }
 footer { border-top: 1px solid var(--line); color: var(--soft); font-size: .875rem; margin-top: 3rem; }
 figure { margin: 1.5rem 0; }
 figcaption { color: var(--soft); font-size: .875rem; margin-top: .6rem; max-width: 50rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-wrap: normal; overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .55rem; text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; }
@@ -32,7 +33,7 @@ thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; white-s
 tbody { border-bottom: 1px solid var(--line); }
 tbody th { max-width: 16rem; min-width: 11rem; overflow-wrap: break-word; white-space: normal; }
 tbody tr:hover { background: var(--band); }
-svg { height: auto; max-width: 100%; }
+figure svg { height: auto; max-width: 100%; min-width: 40rem; }
 @media print {
   :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #fff; }
   html { font-size: 10pt; }
@@ -42,7 +43,8 @@ svg { height: auto; max-width: 100%; }
   tbody th { min-width: 6rem; }
   .wide { overflow: visible; }
   nav { display: none; }
-  tbody, figure > svg { break-inside: avoid; }
+  figure svg { min-width: 0; }
+  tbody, svg { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
 }
 """
@@ -90,11 +92,9 @@ def _block(block: Block) -> str:
         case Bullets(texts):
             return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>"
         case Table():
-            return _figure(f'<div class="wide">{_table(block)}</div>', block.caption)
-        case Figure():
-            return _figure(
-                block.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(block.alt)}" ', 1), block.caption
-            )
+            return _figure(_table(block), block.caption)
+        case Figure(caption, svg=svg):
+            return _figure(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(block.alt)}" ', 1), caption)
         case Rendered():
             return block.html
     return f"<p>{escape(block)}</p>"
@@ -105,7 +105,7 @@ def _anchor(heading: str) -> str:
 
 
 def _figure(content: str, caption: str) -> str:
-    return f"<figure>\n{content}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
+    return f'<figure>\n<div class="wide">{content}</div>\n<figcaption>{escape(caption)}</figcaption>\n</figure>'
 
 
 def _table(table: Table) -> str:
@@ -131,7 +131,6 @@ def _group(rows: Sequence[Sequence[str]], left: int) -> str:
 
 def _cell(tag: str, text: str, is_left: bool, attributes: str = "") -> str:
     content = f"<strong>{escape(text)}</strong>" if isinstance(text, Strong) else escape(text)
-    if tag == "th":
-        content = content.replace(",", ",<wbr>")  # the cells of a sweep have long names without a space
     style = ' class="text"' if is_left else ""
+    attributes += f' title="{escape(text.full)}"' if isinstance(text, Short) else ""
     return f"<{tag}{style}{attributes}>{content}</{tag}>"

@@ -33,25 +33,21 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def sentence(inspection: Inspection) -> Rendered:
     """One text, the cap in the strongest colour; in Markdown, each piece's depth is its superscript."""
-    words: list[list[Piece]] = []
-    for piece in inspection.pieces:
-        if piece.starts_word or not words:
-            words.append([])
-        words[-1].append(piece)
+    words = inspection.words
     mean = f"{inspection.mean_depth:.2f} over {len(inspection.pieces)} pieces"
     findings = [*inspection.findings, ("mean depth", mean)]
     raised = " ".join("".join(f"{piece.text}{str(piece.depth).translate(SUPERSCRIPTS)}" for piece in w) for w in words)
     markdown = "\n".join([f"> {raised}", ">", *(f"> {heading}: {finding}  " for heading, finding in findings)])
     pieces = "\n".join(
-        f'<span class="word">{"".join(_piece(piece, inspection.cap) for piece in word)}</span>' for word in words
+        f'<span class="word">{"".join(_piece(piece, inspection.share(piece)) for piece in word)}</span>'
+        for word in words
     )
     terms = "".join(f"<dt>{escape(heading)}</dt><dd>{escape(finding)}</dd>" for heading, finding in findings)
     html = f'<section class="sentence">\n<div class="pieces">\n{pieces}\n</div>\n<dl>{terms}</dl>\n</section>'
     return Rendered(markdown, html, STYLE)
 
 
-def _piece(piece: Piece, cap: int) -> str:
-    share = (piece.depth - 1) / max(cap - 1, 1)
+def _piece(piece: Piece, share: float) -> str:
     label = "" if piece.label is None else f"<i>{escape(piece.label)}</i>"
     return (
         f'<span class="piece" tabindex="0" style="--share: {share:.3f}">{escape(piece.text)}<b>{piece.depth}</b>{label}'

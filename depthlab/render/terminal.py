@@ -23,15 +23,13 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
         console: where to; without colours the numbers remain.
         inspection: the text; the cap has the strongest colour.
     """
-    for line in _lines(inspection.pieces, console.width):
+    for line in _lines(inspection.words, console.width):
         for row in range(_rows(line[0])):
             text = Text()
             for number, piece in enumerate(line):
                 if number:
                     text.append(" " if piece.starts_word or row else JOINT, "dim")
-                text.append(
-                    _fit(_cells(piece)[row], _width(piece)), None if row else _colour(piece.depth, inspection.cap)
-                )
+                text.append(_fit(_cells(piece)[row], _width(piece)), None if row else _colour(inspection.share(piece)))
             text.rstrip()
             console.print(text, soft_wrap=True)
         console.print()
@@ -57,17 +55,16 @@ def _fit(cell: str, width: int) -> str:
     return cell + " " * (width - cell_len(cell))
 
 
-def _colour(depth: int, cap: int) -> Style:
-    share = (depth - 1) / max(cap - 1, 1)
+def _colour(share: float) -> Style:
     red, green, blue = (round(low + share * (high - low)) for low, high in zip(SHALLOW, DEEP, strict=True))
     return Style(color=Color.from_rgb(0, 0, 0), bgcolor=Color.from_rgb(red, green, blue))
 
 
-def _lines(pieces: list[Piece], width: int) -> Iterator[list[Piece]]:
+def _lines(words: list[list[Piece]], width: int) -> Iterator[list[Piece]]:
     """Break between words; within one only where it is wider than a line."""
     line: list[Piece] = []
     used = 0
-    for word in _words(pieces):
+    for word in words:
         needed = sum(_width(piece) + 1 for piece in word)
         if line and used + needed - 1 > width:
             yield line
@@ -79,12 +76,3 @@ def _lines(pieces: list[Piece], width: int) -> Iterator[list[Piece]]:
             line.append(piece)
             used += _width(piece) + 1
     yield line
-
-
-def _words(pieces: list[Piece]) -> list[list[Piece]]:
-    words: list[list[Piece]] = []
-    for piece in pieces:
-        if piece.starts_word or not words:
-            words.append([])
-        words[-1].append(piece)
-    return words

@@ -10,7 +10,7 @@ from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
-from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
+from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed, spread
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""
@@ -128,7 +128,7 @@ def _scores_table(summary: pd.DataFrame) -> Table:
         by_task = found.set_index("task")
         mean = means.loc[model] if model in means.index else None
         several = by_task[by_task.seeds > 1]
-        spread = {task: f"{row.score_min:.1f}..{row.score_max:.1f}" for task, row in several.iterrows()}
+        spreads = {task: spread(row.score_min, row.score_max) for task, row in several.iterrows()}
         for name, (column, factor) in ROWS.items():
             cells = {task: dashed(value * factor) for task, value in by_task[column].items()}
             is_first = column == "score_median"
@@ -137,7 +137,7 @@ def _scores_table(summary: pd.DataFrame) -> Table:
                 cells |= {task: Strong(cells[task]) for task in best}
             add(model if is_first else "", name, cells, _average(mean, column, factor))
             if is_first:
-                add("", "lowest..highest seed", spread)
+                add("", "lowest..highest seed", spreads)
         add("", "seeds", {task: str(count) for task, count in by_task.seeds.items()})
     for model, (average, scores) in PAPER.items():
         texts = ["/".join(map(str, scores[:2])), *map(str, scores[2:])] if scores else []

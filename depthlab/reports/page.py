@@ -66,7 +66,7 @@ def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOu
                 "there is no table of a treebank; `depthlab predict --config experiments/treebank.yaml --dump "
                 "FILE.parquet` writes one, to be named beside the runs"
             )
-        blocks, others = treebank_blocks(join_tokens(tables))
+        blocks, others = treebank_blocks(join_tokens(list(tables.items())))
         files.update(others)
         return blocks
 

@@ -12,7 +12,7 @@ from depthlab.analysis.names import Settings, name_models, natural_order, tell_a
 from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
-from depthlab.render.document import Block, Heading, Table, dashed
+from depthlab.render.document import Block, Heading, Table, spread
 from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
 from depthlab.reports.glue import AVERAGED
 
@@ -111,7 +111,7 @@ def _few(runs: pd.Series) -> str:
 
 def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: dict[str, dict[str, str]]) -> None:
     axes.set_xlabel(label)
-    for family, style in styles.items():
+    for number, (family, style) in enumerate(styles.items()):
         line = points[points.family == family]
         axes.errorbar(
             line[f"{measured}_median"],
@@ -126,8 +126,8 @@ def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: 
         )
         for point in line[line[f"{measured}_median"].notna()].itertuples():
             where = (getattr(point, f"{measured}_median"), point.score_median)
-            text = f"{point.setting} {point.value:g}" if point.setting else ""
-            axes.annotate(text, where, (4, 4), textcoords="offset points", fontsize=7, color=style["color"])
+            text, beside = f"{point.value:g}" if point.setting else "", (4, -9 if number % 2 else 4)
+            axes.annotate(text, where, beside, textcoords="offset points", fontsize=7, color=style["color"])
     if not points[f"{measured}_median"].notna().any():
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
     axes.grid(color=LINE, linewidth=0.6)
@@ -145,8 +145,8 @@ def _caption(points: pd.DataFrame) -> str:
         "Score on the development set against mean depth, and against the time that the model takes for an example "
         "in validation, without loading and metrics. A point is a model, in the best of its configurations (learning "
         "rate, batch, epochs; by the mean over seeds): the medians of its runs, one a seed, with bars from the "
-        "lowest to the highest. Beside a point stands what differs along its line: tau, or the fixed depth. A "
-        "control, which passes over each text twice, has no time. Times can be "
+        "lowest to the highest. The number beside a point is what differs along its line: tau, or where it is "
+        "dashed the fixed depth. A control, which passes over each text twice, has no time. Times can be "
         "compared where the runs had the same machine, nothing beside them, and the same batch"
     )
     batches = sorted(set(points.batch_size))
@@ -174,4 +174,4 @@ def _table(points: pd.DataFrame) -> Table:
 
 def _range(point: tuple, name: str, form: str) -> str:
     median, low, high = (getattr(point, f"{name}_{statistic}") for statistic in ("median", "min", "max"))
-    return "-" if median != median else f"{dashed(median, form)} [{low:{form}}..{high:{form}}]"
+    return "-" if median != median else f"{median:{form}} [{spread(low, high, form)}]"

@@ -10,7 +10,7 @@ import pandas as pd
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.probing import PROBING_TASKS
-from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed
+from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed, spread
 from depthlab.run.directory import best_epoch
 
 PAPER_TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
@@ -116,10 +116,8 @@ def _table(summary: pd.DataFrame) -> Table:
             if column in ("test_median", "dev_median"):
                 split = column.partition("_")[0]
                 several = by_task[(by_task.seeds > 1) & by_task[column].notna()]
-                spread = {
-                    task: f"{row[f'{split}_min']:.1f}..{row[f'{split}_max']:.1f}" for task, row in several.iterrows()
-                }
-                rows.append(_row("", "lowest..highest seed", spread, tasks))
+                spreads = {task: spread(row[f"{split}_min"], row[f"{split}_max"]) for task, row in several.iterrows()}
+                rows.append(_row("", "lowest..highest seed", spreads, tasks))
     for model, (accuracies, depths) in PAPER.items():
         rows.append(_row(model, "test accuracy", dict(zip(PAPER_TASKS, map(str, accuracies), strict=False)), tasks))
         rows.append(_row("", "mean depth: all tokens", dict(zip(PAPER_TASKS, map(str, depths), strict=True)), tasks))

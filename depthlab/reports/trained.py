@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from depthlab.analysis.names import run_directory, shorten
+from depthlab.analysis.names import shorten
 from depthlab.analysis.survey import LeftOut
 from depthlab.data.corpora.corpus import as_sources
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.models.halting import describe
 from depthlab.render.depth_curves import ALL, depth_curves
-from depthlab.render.document import Block, Table, dashed
+from depthlab.render.document import Block, Short, Table, dashed
 from depthlab.render.figures import embed
 from depthlab.render.fixed_point import READINGS, fixed_point_panels
 from depthlab.reports.pretraining import table_1
@@ -120,10 +120,10 @@ def _row(run: Run) -> list[str]:
     cap = model.get("num_hidden_layers")
     checkpoint = run.config["model"].get("checkpoint")
     return [
-        run.name,
+        Short(run.name, str(run.directory)),
         run.task,
         _depth(model),
-        run_directory(checkpoint).name if checkpoint else "-",
+        shorten([checkpoint])[checkpoint] if checkpoint else "-",
         _data(run),
         f"{epochs[-1]['step'] if epochs else results['steps']:,}",
         f"{tokens / 1e6:.2f}",

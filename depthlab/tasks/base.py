@@ -158,8 +158,9 @@ class Task(LightningModule):
         total = sum(weights.get(name, 1.0) * mean for name, mean in means.items())
         logged = {f"{stage}/loss/{name}": mean for name, mean in means.items()}
         is_training = stage == "train"
-        self.log(f"{stage}/loss/total", total, prog_bar=is_training, logger=not is_training)
-        self.log_dict(logged, logger=not is_training)
+        by_itself = False if is_training else None
+        self.log(f"{stage}/loss/total", total, prog_bar=is_training, logger=by_itself)
+        self.log_dict(logged, logger=by_itself)
         if is_training:  # `self.log` would repeat the last value of a loss that is there no more until the epoch ends
             for logger in self.loggers:
                 logger.log_metrics({"train/loss/total": total} | logged, self.global_step - 1)

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from depthlab.analysis.names import name_models, natural_order, tell_apart
+from depthlab.analysis.names import name_models, natural_order, shorten, tell_apart
 from depthlab.analysis.records import as_record, read_records
 from depthlab.analysis.survey import survey
 from depthlab.errors import UserError
@@ -187,3 +187,20 @@ def test_a_configuration_may_leave_depth_out(tmp_path):
 def test_numbers_in_names_sort_as_numbers():
     names = ["tau 0.001", "tau 2.5e-05", "tau 0.00025", "depth 10", "depth 9"]
     assert sorted(names, key=natural_order) == ["depth 9", "depth 10", "tau 2.5e-05", "tau 0.00025", "tau 0.001"]
+
+
+def test_runs_of_a_sweep_are_called_by_what_tells_them_apart():
+    cells = {
+        "data.task=rte,lr=5e-05,halting=act,num_hidden_layers=6,seed_everything=0": "rte, adaptive, cap 6",
+        "data.task=rte,lr=5e-05,halting=fixed,num_hidden_layers=2,seed_everything=0": "rte, fixed depth, depth 2",
+        "data.task=my%2Ccola,lr=5e-05,time_penalty=0.001,seed_everything=0": "my,cola, tau 0.001",
+    }
+    names = {f"runs/glue/{cell}/model": name for cell, name in cells.items()}
+    assert shorten(names) == names
+    alone = "runs/more/warmup_steps=10,lr=5e-05,max_epochs=2,seed_everything=3"
+    others = {alone: "warm-up 10, learning rate 5e-05, max_epochs 2, seed 3", "runs/small": "small", "a=b,c": "a=b,c"}
+    assert shorten([*names, *others]) == names | others
+    twice = [f"{sweep}/task={task}" for sweep in ("one", "two") for task in ("rte", "cola")]
+    assert list(shorten(twice).values()) == ["one/rte", "one/cola", "two/rte", "two/cola"]
+    alike = ["runs/halting=act", "runs/halting=adaptive"]
+    assert shorten(alike) == {path: path for path in alike}

@@ -19,6 +19,8 @@ RELATIONS = (
     "cc",
 )
 TAGS = ("NOUN", "VERB", "DET", "ADP", "PUNCT")
+PLANTED = {"frequency": -0.7, "position": 0.05, "pieces": 0.4, "loss": 0.3, "sentence_length": -0.1}
+"""Iterations for a unit more; of pieces, for twice as many."""
 
 
 def token_table(seed=0, sentences=40, model="ours", longest=12):
@@ -51,3 +53,31 @@ def token_table(seed=0, sentences=40, model="ours", longest=12):
     table["remainder"] = rng.uniform(0, 1, len(table))
     table["loss"] = rng.exponential(2, len(table))
     return table
+
+
+def two_models():
+    """One table after the other; a sentence has no labels."""
+    tables = [token_table(seed, model=model) for seed, model in enumerate(("ours", "theirs"))]
+    together = pd.concat(tables, ignore_index=True)
+    together.loc[together.sentence == 3, ["upos", "deprel"]] = None
+    return together
+
+
+def planted_table(seed=0, sentences=150, effects=None, slopes=PLANTED):
+    """Depths, not rounded, that owe to labels and confounds what is planted, and to sentences and chance.
+
+    Nouns are rare words and determiners frequent ones; so depth may owe to frequency what it seems to owe to them.
+    """
+    table = token_table(seed, sentences)
+    table["frequency"] -= table.upos.map({"NOUN": 1.5, "DET": -1.5}).fillna(0)
+    rng = np.random.default_rng(seed)
+    depth = 10 + table.upos.map(effects or {}).fillna(0)
+    for name, slope in slopes.items():
+        depth += slope * (np.log2(table[name]) if name == "pieces" else table[name])
+    return table.assign(depth=depth + rng.normal(0, 0.5, sentences)[table.sentence] + rng.normal(0, 0.5, len(table)))
+
+
+def planted_models():
+    """Two, the second without losses, and one of fixed depth."""
+    ours, theirs = planted_table(6, effects={"VERB": 1.0}), planted_table(6).assign(model="theirs")
+    return pd.concat([ours, theirs.assign(loss=np.nan), ours.assign(model="fixed", depth=12)], ignore_index=True)

@@ -3,6 +3,8 @@
 import io
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -60,6 +62,12 @@ def columns(lines):
     ends = [*starts[1:], None]
     texts = [lines[0][start:end].rstrip(" ·") for start, end in zip(starts, ends, strict=True)]
     return list(zip(texts, map(int, lines[1].split()), strict=True))
+
+
+def test_what_is_not_needed_is_not_imported():
+    heavy = "lightning", "datasets", "pandas", "matplotlib", "torchmetrics"
+    code = f"import sys, depthlab.commands.inspect; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_depths_and_probabilities_are_the_models(checkpoint):

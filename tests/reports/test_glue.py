@@ -2,7 +2,6 @@
 
 import os
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from depthlab.commands.report import glue
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER
+from tests.reports.pages import Page, rows
 from tests.reports.synthetic import write_run
 from tests.support import error_of
 
@@ -26,16 +26,13 @@ def write_tasks(folder, tasks, **changes):
 
 
 def report(runs, folder):
-    """The report's table, and its Markdown's rows by model and name."""
+    """The report's numbers, and the cells of its table by model and name, each by task."""
     glue([str(runs)], str(folder))
-    table = (folder / "glue.md").read_text().partition("\n\n")[2].partition("\n\n")[0].splitlines()
-    (model, _, *columns), _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    (_, *header), *others = rows((folder / "glue.md").read_text()).items()
     tasks = {task.folder: name for name, task in GLUE_TASKS.items()}
-    rows = {}
-    for cells in lines:
-        model = cells[0] or model
-        rows[model, cells[1]] = dict(zip([tasks.get(name, name) for name in columns], cells[2:], strict=True))
-    return pd.read_csv(folder / "glue.csv"), rows
+    columns = [tasks.get(name, name) for name in header[0]]
+    by_task = {key: dict(zip(columns, cells, strict=True)) for key, cells in others}
+    return pd.read_csv(folder / "glue.csv"), by_task
 
 
 def test_a_planted_configuration_is_found_and_its_seeds_summarized(tmp_path):
@@ -139,36 +136,12 @@ def test_what_a_reader_would_not_guess_is_said(tmp_path):
             assert phrase in text, phrase
 
 
-class Page(HTMLParser):
-    """What a browser would fetch, and how many cells each row of a table has."""
-
-    def __init__(self):
-        super().__init__()
-        self.fetched, self.tables, self.open = [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.fetched += [value for name, value in attributes if name in ("src", "href", "xlink:href", "data")]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append(0)
-        elif tag in ("td", "th"):
-            self.tables[-1][-1] += 1
-        if tag not in ("meta", "link", "br", "wbr"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_the_page_needs_no_network(tmp_path):
     write_tasks(tmp_path / "runs <b>", {"rte": 0.5, "cola": 0.25}, model={"checkpoint": "a<b>&c"})
     glue([str(tmp_path / "runs <b>")], str(tmp_path / "report"))
-    text = (tmp_path / "report/glue.html").read_text()
-    page = Page()
-    page.feed(text)
-    assert not page.open and not page.fetched
-    assert "url(" not in text and "@import" not in text and "http" not in text
+    page = Page(tmp_path / "report/glue.html")
+    text = page.text
+    assert not page.fetched and "http" not in text
     assert "<b>" not in text and "a&lt;b&gt;&amp;c" in text
     scores, chosen = page.tables
     assert set(scores) == {5, 4} and set(chosen) == {9, 8}  # a row that continues a model lacks its name

@@ -20,8 +20,8 @@ from depthlab.reports import trained
 from depthlab.reports.trained import name_runs, trained_table
 from depthlab.run.logs import read_scalars
 from tests.analysis.token_tables import token_table
+from tests.reports.pages import Page, cells, sections
 from tests.reports.synthetic import write_run
-from tests.reports.test_glue import Page
 from tests.support import error_of, write_checkpoint
 
 CAP, STEPS = 4, 40
@@ -73,17 +73,6 @@ def pretrained(tmp_path_factory):
     }
     (run / "results.json").write_text(json.dumps(results))
     return run
-
-
-def sections(markdown):
-    """Text by heading."""
-    parts = markdown.rpartition("\n\ndepthlab ")[0].split("\n## ")[1:]
-    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
-
-
-def cells(text, row):
-    line = next(line for line in text.splitlines() if line.startswith(f"| {row} "))
-    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_scalars_are_as_logged_and_the_later_of_two_counts(pretrained):
@@ -140,12 +129,9 @@ def test_one_page_of_everything(pretrained, tmp_path):
     assert "[MASK], piece" in pretraining
     assert "broken: unfinished" in found["What is left out"]
 
-    html = (tmp_path / "report/page.html").read_text()
-    parsed = Page()
-    parsed.feed(html)
-    parsed.close()
-    assert not parsed.open and not [target for target in parsed.fetched if not target.startswith("#")]
+    parsed = Page(tmp_path / "report/page.html")
     assert all(len(set(rows)) <= 2 for rows in parsed.tables), "rows of a table are alike, but where a cell spans some"
+    html = parsed.text
     assert html.count("<svg") >= 2 and "runs &lt;b&gt;/broken" in html and "runs <b>" not in html
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"page.md", "page.html", "depth-1.png", "fixed-point-1.png"} <= names
@@ -194,6 +180,9 @@ def test_tables_count_once_and_what_is_none_is_listed(tmp_path, capsys):
     pd.DataFrame({"text": ["of others"]}).to_parquet(folder / "foreign.parquet")
     page([str(folder), f"{folder}/rte/../words.parquet", str(tmp_path / "link.parquet")], str(tmp_path / "report"))
     found = sections((tmp_path / "report/page.md").read_text())
+    assert cells(found["What was trained"], "learning rate 1")[1] == "glue: rte"
+    html = (tmp_path / "report/page.html").read_text()
+    assert f'title="{folder}/sweep/lr=1">learning rate 1</th>' in html
     assert found["Which words"].count("has depth 6") == 1 and "Left out" not in found["Which words"]
     listed = dict(line.removeprefix(f"- {folder}/").split(": ", 1) for line in found["What is left out"].splitlines())
     assert listed.keys() == {"rte", "sweep/lr=2", "foreign.parquet"}

@@ -6,6 +6,7 @@ import pytest
 from depthlab.commands.report import probing
 from depthlab.errors import UserError
 from depthlab.reports.probing import PAPER, PAPER_TASKS
+from tests.reports.pages import rows
 from tests.reports.synthetic import write_run
 
 
@@ -26,13 +27,7 @@ def write_probe(directory, dev, test, task="tense", seed=0, **changes):
 def report(runs, folder):
     """The table behind the report, and the rows of its Markdown by model and name."""
     probing([str(runs)], str(folder))
-    rows, model = {}, ""
-    for line in (folder / "probing.md").read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and "---" not in line:
-            model = cells[0] or model
-            rows[model, cells[1]] = cells[2:]
-    return pd.read_csv(folder / "probing.csv"), rows
+    return pd.read_csv(folder / "probing.csv"), rows((folder / "probing.md").read_text())
 
 
 def test_best_epoch_on_dev_over_seeds(tmp_path):
