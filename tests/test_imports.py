@@ -22,7 +22,8 @@ ROOMS = """
     models
     metrics optim
     run
-    errors kinds files hub_errors
+    files hub_errors
+    errors kinds
 """
 RANKS = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
 PACKAGES = [path for path in MODULES.values() if path.name == "__init__.py" and path.parent != PACKAGE]
