@@ -1,4 +1,4 @@
-"""The command `depthlab convert`."""
+"""`depthlab convert`: what others trained becomes a model of ours."""
 
 from pathlib import Path
 from typing import Any

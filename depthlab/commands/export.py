@@ -1,4 +1,4 @@
-"""The command `depthlab export`."""
+"""`depthlab export`: a run becomes a directory in Hugging Face's form."""
 
 from pathlib import Path
 
