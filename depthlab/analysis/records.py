@@ -1,6 +1,6 @@
 """What fine-tuning runs have left in their directories."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from depthlab.analysis.survey import LeftOut, Survey
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.errors import UserError
+from depthlab.run.config import flatten
 from depthlab.run.directory import FinishedRun, Shape, hold
 
 SUITES = {"glue": "GLUE", "probing": "probing"}
@@ -166,7 +167,7 @@ def hashable(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
     """The settings that tell runs apart beside model, grid and seed, by their names in the YAML."""
-    flat = dict(_flatten({name: config[name] for name in ("model", "data")}))
+    flat = flatten({name: config[name] for name in ("model", "data")})
     if flat.get("data.seed") == seed:
         del flat["data.seed"]
     training = {
@@ -175,14 +176,6 @@ def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
         if not any(name == other or name.startswith(f"{other}.") for other in NOT_TRAINING)
     }
     return training | {f"trainer.{name}": config["trainer"].get(name) for name in TRAINER}
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _frozen(value: Any) -> Any:

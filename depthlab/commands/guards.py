@@ -13,11 +13,7 @@ from depthlab.run.directory import RunDirectory
 
 
 def refuse_to_overwrite(run: RunDirectory, goes_on: bool) -> None:
-    """Make the run's directory, or see that it is fit for use.
-
-    Args:
-        run: where a fit is about to begin.
-        goes_on: whether from this run's last state.
+    """Make the directory of a run that begins, or goes on from its own last state.
 
     Raises:
         UserError: another run is there; or the directory can't be written.

@@ -112,4 +112,3 @@ def _of_suite(
 
 KINDS = {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank}
 """Of reports; without one, `depthlab report RUN ...` is the page."""
-DEFAULT = "page"
