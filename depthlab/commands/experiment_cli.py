@@ -32,8 +32,8 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
+from depthlab.reports.labels import predicted_document
 from depthlab.reports.measured import measured_table
-from depthlab.reports.predicted import predicted_document
 from depthlab.run.directory import RunDirectory
 
 set_parsing_settings(

@@ -45,11 +45,7 @@ def only_one(run: RunDirectory, is_global_zero: bool) -> Iterator[None]:
 
 
 def existing_checkpoint(path: Path) -> Path:
-    """The path.
-
-    Raises:
-        UserError: there is nothing, or something else.
-    """
+    """The path, unless there is nothing, or something else."""
     if not path.exists():
         raise UserError(f"nothing to go on from: {path} does not exist; name another --ckpt_path or --run_dir")
     if not zipfile.is_zipfile(path):

@@ -90,9 +90,8 @@ def sweep(arguments: Sequence[str]) -> None:
             print(f"{_counts(runs)}; runs and their logs: {directory}", flush=True)
             work(runs, partial(fit_command, configs, shared))
     except OSError as error:
-        raise UserError(
-            f"--run_dir {directory}: {error.strerror}; it must be a directory to write to, on a file system with locks"
-        ) from error
+        wanted = "it must be a directory to write to, on a file system with locks"
+        raise UserError(f"--run_dir {directory}: {error.strerror}; {wanted}") from error
     except KeyboardInterrupt:
         print("Interrupted. Go on: the same command.", flush=True)
         sys.exit(130)
@@ -177,15 +176,14 @@ def _terminable() -> Iterator[None]:
 
 
 def _counts(runs: Sequence[CellRun]) -> str:
-    states = {"finished": 0, **Counter(map(_state, runs))}
+    states = Counter(finished=0)
+    for run in runs:
+        outcome = run.outcome()
+        if outcome is None:
+            states["running" if run.is_running() else "waiting"] += 1
+        else:
+            states["failed" if isinstance(outcome, str) else "finished"] += 1
     return f"{len(runs)} cells, " + ", ".join(f"{count} {state}" for state, count in states.items())
-
-
-def _state(run: CellRun) -> str:
-    outcome = run.outcome()
-    if outcome is None:
-        return "running" if run.is_running() else "waiting"
-    return "failed" if isinstance(outcome, str) else "finished"
 
 
 def _summary(runs: Sequence[CellRun], directory: Path, task: str) -> str:

@@ -93,8 +93,8 @@ def averages(summary: pd.DataFrame) -> pd.DataFrame:
         names how many there were, and then it can't be compared with that of others.
     """
     columns = [column for column, _ in ROWS.values()]
-    means = summary[summary.task.isin(AVERAGED)].groupby("model")[columns].agg(lambda values: values.mean(skipna=False))
-    counts = summary[summary.task.isin(AVERAGED)].groupby("model").size()
+    by_model = summary[summary.task.isin(AVERAGED)].groupby("model")
+    means, counts = by_model[columns].agg(lambda values: values.mean(skipna=False)), by_model.size()
     names = [f"average of {'all' if count == len(AVERAGED) else 'only'} {count}" for count in counts]
     return means.reset_index().assign(task=names)
 
@@ -184,28 +184,26 @@ def _chosen_table(summary: pd.DataFrame) -> Table:
 
 def _notes(records: Sequence[RunRecord], epochs: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """What a reader would not guess from the tables."""
-    notes = []
-    for row in summary[summary.incomplete > 0].itertuples():
-        notes.append(
-            f"{row.model}, {GLUE_TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} "
-            "seeds and did not compete."
-        )
+    notes = [
+        f"{row.model}, {GLUE_TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} "
+        "seeds and did not compete."
+        for row in summary[summary.incomplete > 0].itertuples()
+    ]
     by_run = dict(zip(epochs.run, epochs.model, strict=True))
-    settings: dict[str, dict[str, dict[str, list[str]]]] = {}  # by model, setting and value: the tasks
+    settings: dict[tuple[str, str], dict[str, list[str]]] = {}  # by model and setting: the tasks of each value
     sizes: dict[tuple[str, str], set[str]] = {}
     for record in records:
         model, folder = by_run[str(record.directory)], GLUE_TASKS[record.task].folder
         for name, value in record.training.items():
-            tasks = settings.setdefault(model, {}).setdefault(name, {}).setdefault(str(value), [])
+            tasks = settings.setdefault((model, name), {}).setdefault(str(value), [])
             if folder not in tasks:
                 tasks.append(folder)
         counts = ", ".join(f"{count:,} {split}" for split, count in record.data.items())
         sizes.setdefault((model, folder), set()).add(counts)
-    for model, by_name in settings.items():
-        for name, by_value in by_name.items():
-            if len(by_value) > 1:
-                said = "; ".join(f"{value} ({', '.join(tasks)})" for value, tasks in by_value.items())
-                notes.append(f"{model}: {name} differs between tasks: {said}.")
+    for (model, name), by_value in settings.items():
+        if len(by_value) > 1:
+            said = "; ".join(f"{value} ({', '.join(tasks)})" for value, tasks in by_value.items())
+            notes.append(f"{model}: {name} differs between tasks: {said}.")
     for (model, folder), counts in sizes.items():
         if len(counts) > 1:
             said = " or ".join(sorted(counts))

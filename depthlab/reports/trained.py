@@ -45,11 +45,7 @@ class Run(FinishedRun):
 
 
 def name_runs(finished: Sequence[FinishedRun]) -> tuple[list[Run], list[LeftOut]]:
-    """Runs with names, language models first; and those whose corpus is not known.
-
-    Args:
-        finished: as :func:`~depthlab.analysis.survey.survey` has them.
-    """
+    """Runs with names, language models first; and those whose corpus is not known."""
     names = shorten(abspath(run.directory.path) for run in finished)  # of "." too
     runs, left_out = [], []
     for one in finished:
@@ -131,10 +127,9 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
     Raises:
         UserError: There is none to draw.
     """
-    language_models = [run for run in runs if run.is_language_model]
     drawn = 0
-    for run in language_models:
-        scalars = read_scalars(run.directory.path)
+    for run in runs:
+        scalars = read_scalars(run.directory.path) if run.is_language_model else {}
         if ALL in scalars and scalars[ALL].nunique() > 1:
             drawn += 1
             steps = run.config["trainer"]["log_every_n_steps"]
@@ -162,8 +157,8 @@ def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
             readings = pd.read_csv(file)
             step = readings["step"].max()
             last = readings[readings["step"] == step].drop_duplicates(["kind", "n"], keep="last")
-            tables = {name: _by_kind(last, name) for name in (*READINGS, "fixed_point_tokens")}
-            tokens = tables.pop("fixed_point_tokens").nan_to_num()
+            tables = {name: _by_kind(last, name) for name in READINGS}
+            tokens = _by_kind(last, "fixed_point_tokens").nan_to_num()
             caption = (
                 f"{run.name}, at the validation of step {step:,}: mean cosine similarity of consecutive states by kind "
                 "of token. Left as the authors have it, where a frozen token counts as 1; in the middle, tokens that "
