@@ -47,10 +47,7 @@ def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame
 
 
 def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
-    """What the seeds of every model and task have reached.
-
-    Args:
-        chosen: As `choose` makes it.
+    """What the seeds of every model and task have reached, of what :func:`choose` makes.
 
     Returns:
         A row for every model and task, in the order of the table's columns; scores in percent. Medians and extremes are
@@ -84,9 +81,6 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
 
 def averages(summary: pd.DataFrame) -> pd.DataFrame:
     """Means over the tasks of each model, WNLI left out, every task weighing the same.
-
-    Args:
-        summary: As `summarize` makes it.
 
     Returns:
         A row for every model that has any of the eight tasks: the columns of `ROWS`; task is "average of all 8", or
