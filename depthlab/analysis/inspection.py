@@ -67,12 +67,7 @@ class Inspection:
 
 
 class Inspector:
-    """Runs a model over texts, one at a time.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: its own.
-    """
+    """Runs a model, in evaluation mode, over texts, one at a time."""
 
     def __init__(self, model: AdaptiveAlbertPreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
@@ -80,24 +75,21 @@ class Inspector:
         self._starts = word_start_table(tokenizer)
 
     def __call__(self, text: str) -> Inspection:
-        """Inspect a text, or a pair of texts with a tab between them; what the model has no positions for is cut off.
+        """Inspect a text, or a pair of texts with a tab between them; `[MASK]` in it is a masked token.
 
-        Args:
-            text: `[MASK]` in it is a masked token.
+        What the model has no positions for is cut off.
         """
         limit = self.model.config.max_position_embeddings
         parts = [part.replace("[MASK]", self.tokenizer.mask_token) for part in text.split("\t", 1)]
-        inputs = self.tokenizer(
-            *parts, truncation=True, max_length=limit, return_tensors="pt", return_token_type_ids=True
-        )
+        cut_off = {"truncation": True, "max_length": limit}
+        inputs = self.tokenizer(*parts, **cut_off, return_tensors="pt", return_token_type_ids=True)
         ids, encoding = inputs["input_ids"][0], inputs.encodings[0]
         halting: list[list[float]] = [[] for _ in ids]
 
         def note(iteration: Iteration) -> None:
             if iteration.probability is not None:
-                for position, probability in zip(
-                    iteration.position.tolist(), iteration.probability.tolist(), strict=True
-                ):
+                noted = zip(iteration.position.tolist(), iteration.probability.tolist(), strict=True)
+                for position, probability in noted:
                     halting[position].append(probability)
 
         self.model.base_model.encoder.observer = note

@@ -8,12 +8,7 @@ from depthlab.reports.labels import compare
 
 
 def effects_table(effects: LabelEffects, name: str) -> Table:
-    """The most frequent labels, the models side by side.
-
-    Args:
-        effects: as :func:`label_effects` makes them.
-        name: what the labels are: "relation", "part of speech".
-    """
+    """The most frequent labels, which are a "relation", a "part of speech"; the models side by side."""
     fits = "; ".join(
         f"{fit.model}: {fit.pieces:,} pieces in {fit.sentences:,} sentences"
         + (f", {fit.without:,} more without a value of a confound" if fit.without else "")

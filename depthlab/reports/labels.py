@@ -50,12 +50,7 @@ def predicted_document(table: pd.DataFrame, counts: Mapping[str, int]) -> Docume
 
 
 def label_table(summary: pd.DataFrame, name: str) -> Table:
-    """The most frequent labels, the models side by side.
-
-    Args:
-        summary: as :func:`depth_by_label` makes it.
-        name: what the labels are: "relation", "part of speech".
-    """
+    """The most frequent labels of what :func:`depth_by_label` makes, the models side by side."""
     columns = ["pieces", "mean depth", "std", "from the rest", "p"]
     shown, known = len(most_frequent(summary)), summary.label.nunique()
     caption = (
@@ -113,13 +108,10 @@ def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | No
     rows = []
     for label, (tokens, means) in PAPER.items():
         became = ", ".join(STANFORD[label])
-        row = [label if became == label else f"{label} ({became})"]
-        for table in pooled.values():
-            row.append(_pooled_cell(table.loc[label]) if label in table.index else "-")
-        row.append(f"{tokens // 1000}k")
-        for task, mean in zip(PROBING, means, strict=True):
-            row.append(Strong(f"{mean:.1f}") if task in PAPER_BOLD.get(label, ()) else f"{mean:.1f}")
-        rows.append(row)
+        ours = [_pooled_cell(table.loc[label]) if label in table.index else "-" for table in pooled.values()]
+        bold = PAPER_BOLD.get(label, ())
+        theirs = [(Strong if task in bold else str)(f"{mean:.1f}") for task, mean in zip(PROBING, means, strict=True)]
+        rows.append([label if became == label else f"{label} ({became})", *ours, f"{tokens // 1000}k", *theirs])
     ours = [f"{(table.total.sum() / table.pieces.sum()):.2f}" for table in pooled.values()]
     rows.append(["mean", *ours, "", *(f"{mean:.1f}" for mean in PAPER_MEANS)])
     caption = (

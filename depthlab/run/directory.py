@@ -54,12 +54,9 @@ class FinishedRun:
     """What a run that has ended has left."""
 
     directory: RunDirectory
-    config: dict[str, Any]
-    """Its settings."""
-    results: dict[str, Any]
-    """What it measured."""
-    model: dict[str, Any]
-    """Configuration of the exported model; empty where depthlab exports none, since its tokens have no depth."""
+    config: dict[str, Any]  # its settings
+    results: dict[str, Any]  # what it measured
+    model: dict[str, Any]  # configuration of the exported model; empty where there is none, as tokens have no depth
 
 
 def read_run(path: Path) -> FinishedRun:
@@ -82,12 +79,7 @@ def read_run(path: Path) -> FinishedRun:
 
 
 def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
-    """Hold what a file says against what it must say.
-
-    Args:
-        content: of the file, or of a part of it.
-        shape: what must be there.
-        name: of the file, for the message.
+    """Hold what a file, or a part of it, says against what it must say; messages name the file.
 
     Raises:
         UserError: something is not there, or of another kind.
