@@ -25,15 +25,11 @@ GUESSES = 5
 class Piece:
     """One token."""
 
-    text: str
-    """As the vocabulary has it, without its mark of where words begin or go on; of an unknown piece, as the text has
-    it."""
+    text: str  # as the vocabulary has it, without its mark of where words begin or go on; of [UNK], as the text has it
     starts_word: bool
     depth: int
-    halting: list[float]
-    """Halting probabilities p^1..p^N; empty where depth is fixed."""
-    label: str | None = None
-    """Its class, of a classifier of tokens."""
+    halting: list[float]  # probabilities p^1..p^N; empty where depth is fixed
+    label: str | None = None  # its class, of a classifier of tokens
 
 
 @dataclass
@@ -41,10 +37,8 @@ class Inspection:
     """One text, special tokens included."""
 
     pieces: list[Piece]
-    findings: list[tuple[str, str]]
-    """What there is to say of it, under a heading each: guesses for [MASK], the class, what was cut off."""
-    cap: int
-    """The most iterations that the model gives a piece."""
+    findings: list[tuple[str, str]]  # by heading: guesses for [MASK], the class, what was cut off
+    cap: int  # the most iterations that the model gives a piece
 
     @property
     def mean_depth(self) -> float:

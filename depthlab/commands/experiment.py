@@ -14,12 +14,7 @@ from depthlab.run.config import read_yaml, with_bases
 
 
 def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentCLI] = ExperimentCLI) -> ExperimentCLI:
-    """Run a command on an experiment.
-
-    Args:
-        command: one of Lightning's, or `prepare`.
-        arguments: what follows it.
-        cli: what to do with the settings.
+    """Run a command of Lightning's, or `prepare`, on an experiment; `cli` is what to do with the settings.
 
     Raises:
         UserError: no experiment is named, or it has no such command; settings are wrong.

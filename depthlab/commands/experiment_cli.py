@@ -74,10 +74,7 @@ class SaveConfigAndTokenizer(SaveConfigCallback):
 class ExperimentCLI(LightningCLI):
     """Lightning's CLI with a fixed run directory: logs, checkpoints and results of a run lie in one place.
 
-    Args:
-        command: what to do; its parser is the only one that is built, as each takes its time.
-        experiment: of what kind it is.
-        arguments: what follows the command.
+    Only the parser of the command is built, as each takes its time.
     """
 
     def __init__(self, command: str, experiment: Experiment, arguments: Sequence[str]) -> None:
@@ -158,8 +155,7 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
-        self.resumable = self.options.checkpoint
-        self.throughput = ThroughputMonitor()
+        self.resumable, self.throughput = self.options.checkpoint, ThroughputMonitor()
         callbacks: list[Callback] = [DataCheck(), self.throughput, LearningRateMonitor(logging_interval="step")]
         self.trainer_defaults["callbacks"] = callbacks
         if self.model.cap is not None:
@@ -230,11 +226,9 @@ class ExperimentCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Print the task's table."""
-        self.print_table("val", self.trainer.callback_metrics)
+        self.print_table("test" if self.command == "test" else "val", self.trainer.callback_metrics)
 
-    def after_test(self) -> None:
-        """Print the task's table."""
-        self.print_table("test", self.trainer.callback_metrics)
+    after_test = after_validate
 
     def print_table(self, stage: str, measured: Mapping[str, Any]) -> None:
         """Print what was measured in a stage, in the task's own form."""
@@ -244,7 +238,7 @@ class ExperimentCLI(LightningCLI):
         """Say what was found, and what was written."""
         if not self.trainer.is_global_zero:
             return
-        if isinstance(self.writer, PredictionWriter):
+        if self.experiment.table is None:
             say(self.writer.report())
         else:
             written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"

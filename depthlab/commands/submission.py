@@ -86,11 +86,7 @@ def choose_runs(records: list[RunRecord], model: str | None = None) -> dict[str,
 
 
 def predict(directory: Path) -> None:
-    """Have a run predict its test splits, in a process of its own.
-
-    Raises:
-        UserError: It fails.
-    """
+    """Have a run predict its test splits, in a process of its own, which must not fail."""
     command = ["depthlab", "predict", "--config", str(RunDirectory(directory).config), "--run_dir", str(directory)]
     print(f"\n{shlex.join(command)}", flush=True)
     if subprocess.run([sys.executable, "-m", *command]).returncode:
@@ -121,11 +117,7 @@ def check_predictions(task: GlueTask, directory: Path) -> None:
 
 
 def write_zip(target: Path, files: list[Path]) -> None:
-    """Put files into a zip file, which appears only when it is complete.
-
-    Raises:
-        UserError: It can't be written.
-    """
+    """Put files into a zip file, which appears only when it is complete."""
     with writing("--to", target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             archive.write(file, file.name)

@@ -34,6 +34,6 @@ def scores_table(task: str, values: Mapping[str, float], stage: str = "val") -> 
     rows += [("loss", float(found["loss/task"]))] if "loss/task" in found else []
     rows += [(f"mean depth, {name}", float(found[tag])) for tag, name in DEPTHS.items() if tag in found]
     labels = [tag for tag in found if tag.startswith(LABEL)]
-    labels = labels if len(labels) <= MOST_LABELS else []
-    rows += [(f"mean depth where the label is {tag.removeprefix(LABEL)}", float(found[tag])) for tag in labels]
+    if len(labels) <= MOST_LABELS:
+        rows += [(f"mean depth where the label is {tag.removeprefix(LABEL)}", float(found[tag])) for tag in labels]
     return "\n".join([f"| {task}, {stage} | |", "|---|---:|", *(f"| {name} | {value:.2f} |" for name, value in rows)])

@@ -37,9 +37,6 @@ MOST_MODELS = 6
 def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOut]]:
     """A section for everything that there may be; what there is nothing for is left out, with a note.
 
-    Args:
-        found: Runs and tables.
-
     Returns:
         The sections; other files by name; and what can't be used.
 

@@ -71,12 +71,8 @@ def axes_of(grids: Sequence[Grid]) -> list[str]:
 def expand(grids: Sequence[Grid], axes: Sequence[str] | None = None) -> list[Cell]:
     """All cells, each once; the last axis varies fastest.
 
-    A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two axes end
-    alike they are named in full.
-
-    Args:
-        grids: of which.
-        axes: among which a name must tell; those of the grids by default.
+    A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two of the
+    axes, by default those of the grids, end alike they are named in full.
     """
     axes = axes or axes_of(grids)
     endings = {axis: axis.rpartition(".")[2] for axis in axes}
