@@ -162,11 +162,10 @@ def _average(mean: pd.Series | None, column: str, factor: float) -> str:
 
 def _chosen_table(summary: pd.DataFrame) -> Table:
     rows = []
-    for model, found in summary.groupby("model", sort=False):
-        for number, row in enumerate(found.itertuples()):
-            configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
-            counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
-            rows.append(["" if number else model, GLUE_TASKS[row.task].folder, *configuration, *counts])
+    for row, is_first in zip(summary.itertuples(), ~summary.model.duplicated(), strict=True):
+        configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
+        counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
+        rows.append([row.model if is_first else "", GLUE_TASKS[row.task].folder, *configuration, *counts])
     header = ["model", "task", "learning rate", "batch", "epochs", "seeds", "tried", "mean score", "best seed"]
     caption = (
         "The configuration of each score above. Tried: how many configurations (learning rate x batch x epochs) it "

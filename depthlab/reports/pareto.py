@@ -137,19 +137,12 @@ def _caption(points: pd.DataFrame) -> str:
 
 def _table(points: pd.DataFrame) -> Table:
     rows = []
-    for (task, family), line in points.groupby(["task", "family"], sort=False):
-        for number, point in enumerate(line.itertuples()):
-            rows.append(
-                [
-                    "" if number else f"{GLUE_TASKS[task].folder}: {family}",
-                    f"{point.setting} {point.value:g}" if point.setting else "-",
-                    str(point.runs),
-                    _range(point, "score", ".1f"),
-                    _range(point, "depth", ".2f"),
-                    _range(point, "milliseconds", ".2f"),
-                    f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}",
-                ]
-            )
+    for point, is_more in zip(points.itertuples(), points.duplicated(["task", "family"]), strict=True):
+        line = "" if is_more else f"{GLUE_TASKS[point.task].folder}: {point.family}"
+        setting = f"{point.setting} {point.value:g}" if point.setting else "-"
+        ranges = [_range(point, name, form) for name, form in zip(MEASURED, (".1f", ".2f", ".2f"), strict=True)]
+        configuration = f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}"
+        rows.append([line, setting, str(point.runs), *ranges, configuration])
     header = ["task: family", "", "runs", "score (%)", "mean depth", "ms per example", "learning rate, batch, epochs"]
     return Table("Medians over the runs of a point, and in brackets the lowest and the highest.", header, rows, left=2)
 
