@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
 from depthlab.errors import UserError
@@ -19,7 +18,7 @@ EXPERIMENTS = {
     "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
     "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
-"""Commands whose options are those of an experiment, so that each reads its arguments itself."""
+"""Commands whose options are those of an experiment: all but `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
     "export": "Write a run's checkpoint as a Hugging Face directory.",
@@ -29,8 +28,6 @@ FUNCTIONS = {
     "data": "Data sets made out of others.",
 }
 """Commands of which a function's signature is the interface, or several functions' by kind."""
-MODULES = dict.fromkeys(("prepare", "fit", "validate", "test", "predict"), "experiment")
-"""Where a command is not in the module of its name."""
 
 HELP = """usage: depthlab COMMAND ...
 
@@ -48,11 +45,7 @@ and options, from its next start on, after
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        arguments: what follows `depthlab`; that of the process by default.
-    """
+    """Run the command line: what follows `depthlab`, that of the process by default."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     try:
         if name in ("-h", "--help"):
@@ -60,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif name == "--version":
             print("depthlab", version("depthlab"))
         elif name.startswith("--print_completion"):
-            functions = {command: find(command)[1] for command in FUNCTIONS}
+            functions = {command: find(command) for command in FUNCTIONS}
             kind = "".join([*name.split("=")[1:], *rest])
             import_module("depthlab.commands.completion").print_script(kind, EXPERIMENTS, functions)
         elif name in EXPERIMENTS or name in FUNCTIONS:
@@ -72,27 +65,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def find(name: str) -> tuple[ModuleType, Any]:
-    """The module of a command, and its function, or functions by kind."""
-    module = import_module(f"depthlab.commands.{MODULES.get(name, name)}")
-    return module, module.KINDS if hasattr(module, "KINDS") else getattr(module, name)
+def find(name: str) -> Any:
+    """The function of a command, or functions by kind."""
+    module = import_module(f"depthlab.commands.{name}")
+    return getattr(module, "KINDS", None) or getattr(module, name)
 
 
 def _run(name: str, arguments: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
-    module, command = find(name)
     from huggingface_hub.errors import StrictDataclassError
 
-    from depthlab.commands.parser import run
-
     try:
-        if name in EXPERIMENTS:
-            command(arguments)
+        if name == "sweep":
+            find(name)(arguments)
+        elif name in EXPERIMENTS:
+            import_module("depthlab.commands.experiment").run_experiment(name, arguments)
         else:
-            default = getattr(module, "DEFAULT", None)
-            if default and arguments and arguments[0] not in (*command, "-h", "--help"):
-                arguments.insert(0, default)
-            run(name, command, arguments)
+            command = find(name)
+            if name == "report" and arguments and arguments[0] not in (*command, "-h", "--help"):
+                arguments.insert(0, "page")
+            import_module("depthlab.commands.parser").run(name, command, arguments)
     except StrictDataclassError as error:  # what Hugging Face wraps a bad field of a model's configuration in
         raise UserError(" ".join(str(error).split()).rpartition("ValueError: ")[2]) from error
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 import pytest
@@ -87,10 +88,12 @@ def test_the_help_says_what_the_docstrings_say(capsys):
     main(["--help"])
     shown = capsys.readouterr().out
     for name, summary in (EXPERIMENTS | FUNCTIONS).items():
-        module, command = find(name)
+        assert f"  {name} " in shown and summary in shown
+    for name, summary in FUNCTIONS.items():
+        command = find(name)
+        module = import_module(f"depthlab.commands.{name}")
         docstring = module.__doc__.partition(": ")[2] if isinstance(command, dict) else command.__doc__
         assert docstring.lower().startswith(summary.lower().removesuffix(".")), name
-        assert f"  {name} " in shown and summary in shown
 
 
 def test_the_version(capsys):

@@ -15,11 +15,7 @@ FEWEST_EPOCHS = 2
 
 
 def epochs_table(runs: Sequence[RunRecord], models: Sequence[str]) -> pd.DataFrame:
-    """Every validated epoch of every run, a row each.
-
-    Args:
-        runs: The runs.
-        models: Name of each one's model.
+    """Every validated epoch of every run, a row each; `models` are the names of the runs' models.
 
     Returns:
         Columns run (its directory), model, task, seed; learning_rate, batch_size, epoch; the score, GLUE's own and all
@@ -56,11 +52,9 @@ def choose(epochs: pd.DataFrame) -> pd.DataFrame:
     highest mean of the score over the seeds, the fewest epochs among equals. Only those with the most seeds compete:
     the fewer the seeds, the further chance takes the best of many.
 
-    Args:
-        epochs: As `epochs_table` makes it.
-
     Returns:
-        The rows, with columns `tried`, the configurations that competed, and `incomplete`, those that could not.
+        The rows of `epochs`, as :func:`epochs_table` makes them, with columns `tried`, the configurations that
+        competed, and `incomplete`, those that could not.
     """
     group = ["model", "task"]
     eligible = (epochs.epoch >= FEWEST_EPOCHS) & (epochs.epoch % 1 == 0)
@@ -72,9 +66,7 @@ def choose(epochs: pd.DataFrame) -> pd.DataFrame:
     is_complete = means.seeds == means.groupby(group).seeds.transform("max")
     means["tried"] = is_complete.groupby([means[name] for name in group]).transform("sum")
     means["incomplete"] = (~is_complete).groupby([means[name] for name in group]).transform("sum")
-    best = (
-        means[is_complete]
-        .sort_values(["mean", "epoch", "learning_rate", "batch_size"], ascending=[False, True, True, True])
-        .drop_duplicates(group)
-    )
+    order = ["mean", "epoch", "learning_rate", "batch_size"]
+    best_first = means[is_complete].sort_values(order, ascending=[False, True, True, True])
+    best = best_first.drop_duplicates(group)
     return epochs.merge(best.drop(columns=["seeds", "mean"]), on=[*group, *CONFIGURATION], validate="many_to_one")

@@ -102,17 +102,12 @@ def _of_model(rows: pd.DataFrame) -> LabelEffects:
     slopes = held.coefficients[labels:]
     reach = QUANTILE * np.sqrt(np.square(held.influence[:, labels:]).sum(axis=0))
     columns = {"slope": slopes, "low": slopes - reach, "high": slopes + reach}
-    fit = {
-        "pieces": len(complete),
-        "sentences": len(sentences),
-        "without": len(rows) - len(complete),
-        "r_squared": alone.r_squared,
-        "r_squared_held": held.r_squared,
-    }
+    counts = {"pieces": len(complete), "sentences": len(sentences), "without": len(rows) - len(complete)}
+    shares = {"r_squared": alone.r_squared, "r_squared_held": held.r_squared}
     return LabelEffects(
         _effects(complete, indicators, {"alone": alone, "held": held}).assign(model=model),
         pd.DataFrame({"model": model, "confound": confounds.columns, **columns}),
-        pd.DataFrame([{"model": model, **fit}]),
+        pd.DataFrame([{"model": model, **counts, **shares}]),
     )
 
 

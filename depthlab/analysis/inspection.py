@@ -25,15 +25,11 @@ GUESSES = 5
 class Piece:
     """One token."""
 
-    text: str
-    """As the vocabulary has it, without its mark of where words begin or go on; of an unknown piece, as the text has
-    it."""
+    text: str  # as the vocabulary has it, without its mark of where words begin or go on; of [UNK], as the text has it
     starts_word: bool
     depth: int
-    halting: list[float]
-    """Halting probabilities p^1..p^N; empty where depth is fixed."""
-    label: str | None = None
-    """Its class, of a classifier of tokens."""
+    halting: list[float]  # probabilities p^1..p^N; empty where depth is fixed
+    label: str | None = None  # its class, of a classifier of tokens
 
 
 @dataclass
@@ -41,10 +37,8 @@ class Inspection:
     """One text, special tokens included."""
 
     pieces: list[Piece]
-    findings: list[tuple[str, str]]
-    """What there is to say of it, under a heading each: guesses for [MASK], the class, what was cut off."""
-    cap: int
-    """The most iterations that the model gives a piece."""
+    findings: list[tuple[str, str]]  # by heading: guesses for [MASK], the class, what was cut off
+    cap: int  # the most iterations that the model gives a piece
 
     @property
     def mean_depth(self) -> float:
@@ -67,12 +61,7 @@ class Inspection:
 
 
 class Inspector:
-    """Runs a model over texts, one at a time.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: its own.
-    """
+    """Runs a model, in evaluation mode, over texts, one at a time."""
 
     def __init__(self, model: AdaptiveAlbertPreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
@@ -80,24 +69,21 @@ class Inspector:
         self._starts = word_start_table(tokenizer)
 
     def __call__(self, text: str) -> Inspection:
-        """Inspect a text, or a pair of texts with a tab between them; what the model has no positions for is cut off.
+        """Inspect a text, or a pair of texts with a tab between them; `[MASK]` in it is a masked token.
 
-        Args:
-            text: `[MASK]` in it is a masked token.
+        What the model has no positions for is cut off.
         """
         limit = self.model.config.max_position_embeddings
         parts = [part.replace("[MASK]", self.tokenizer.mask_token) for part in text.split("\t", 1)]
-        inputs = self.tokenizer(
-            *parts, truncation=True, max_length=limit, return_tensors="pt", return_token_type_ids=True
-        )
+        cut_off = {"truncation": True, "max_length": limit}
+        inputs = self.tokenizer(*parts, **cut_off, return_tensors="pt", return_token_type_ids=True)
         ids, encoding = inputs["input_ids"][0], inputs.encodings[0]
         halting: list[list[float]] = [[] for _ in ids]
 
         def note(iteration: Iteration) -> None:
             if iteration.probability is not None:
-                for position, probability in zip(
-                    iteration.position.tolist(), iteration.probability.tolist(), strict=True
-                ):
+                noted = zip(iteration.position.tolist(), iteration.probability.tolist(), strict=True)
+                for position, probability in noted:
                     halting[position].append(probability)
 
         self.model.base_model.encoder.observer = note

@@ -88,12 +88,6 @@ def standing_out(means: pd.Series) -> pd.Series:
     """The paper's rule for bold: a label's mean is over the average of all labels' means by more than their deviation.
 
     Every label counts once, however rare it is; the standard deviation is that of a sample (n - 1).
-
-    Args:
-        means: mean depth of every label.
-
-    Returns:
-        Whether each stands out.
     """
     return means > means.mean() + means.std()
 

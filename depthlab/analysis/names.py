@@ -52,11 +52,9 @@ def tell_apart(runs: Sequence[RunRecord]) -> list[Settings]:
 
 
 def name_models(models: Sequence[Settings], always: Sequence[str] = ("checkpoint",)) -> list[str]:
-    """A short name for each of some models: the settings in which they differ.
+    """A short name for each of some models: the settings in which they differ, equal ones for equal models.
 
-    Args:
-        models: Settings of each; equal ones get equal names, different ones different names.
-        always: Settings to show even where they are all the same.
+    Settings in `always` are shown even where they are all the same.
     """
     models = [dict(hashable(model)) for model in models]
     checkpoints = shorten({model["checkpoint"] for model in models})

@@ -1,6 +1,6 @@
 """What fine-tuning runs have left in their directories."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from depthlab.analysis.survey import LeftOut, Survey
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.errors import UserError
+from depthlab.run.config import flatten
 from depthlab.run.directory import FinishedRun, Shape, hold
 
 SUITES = {"glue": "GLUE", "probing": "probing"}
@@ -38,46 +39,27 @@ NOT_TRAINING = (
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A fine-tuning run that has ended.
-
-    Attributes:
-        directory: The run's.
-        suite: One of :data:`SUITES`.
-        task: One of the suite's.
-        model: What was fine-tuned: the checkpoint, and what depth it has. Without what means nothing at fixed depth.
-        training: All settings on which a score depends but those of the grid, learning rate and batch, and the seed.
-        learning_rate: Highest of the schedule.
-        batch_size: Examples of a step.
-        seed: Of the run.
-        epochs: What each validation logged, by tag, and after how many epochs and steps (`epoch`, `step`).
-        data: Examples by split.
-        tokens: Seen in training.
-        token_iterations: Computed in training: applications of a layer to a token.
-        tested: What the best state measured on the test split, by tag; empty where that has no labels.
-    """
+    """A fine-tuning run that has ended."""
 
     directory: Path
-    suite: str
-    task: str
-    model: dict[str, Any]
-    training: dict[str, Any]
-    learning_rate: float
-    batch_size: int
+    suite: str  # one of SUITES
+    task: str  # one of the suite's
+    model: dict[str, Any]  # the checkpoint, and what depth it has, without what means nothing at fixed depth
+    training: dict[str, Any]  # all on which a score depends but the grid, learning rate and batch, and the seed
+    learning_rate: float  # highest of the schedule
+    batch_size: int  # examples of a step
     seed: int
-    epochs: list[dict[str, float]]
-    data: dict[str, int]
-    tokens: int
-    token_iterations: int
-    tested: dict[str, float]
+    epochs: list[dict[str, float]]  # what each validation logged, by tag, after which `epoch` and `step`
+    data: dict[str, int]  # examples by split
+    tokens: int  # seen in training
+    token_iterations: int  # computed in training: applications of a layer to a token
+    tested: dict[str, float]  # of the best state, by tag; empty where the test split has no labels
 
 
 def read_records(survey: Survey, suite: str) -> tuple[list[RunRecord], list[LeftOut]]:
-    """All runs of a suite, in the order of their directories.
+    """All runs of a suite, one of :data:`SUITES`, in the order of their directories; and those that can't be used.
 
-    Args:
-        survey: Of the paths that the user named. Runs of other experiments that a folder holds are passed over; one
-            that is itself named is listed.
-        suite: One of :data:`SUITES`.
+    Runs of other experiments that a folder holds are passed over; one that is itself named is listed.
 
     Raises:
         UserError: There is no finished run of the suite.
@@ -144,18 +126,14 @@ def as_record(run: FinishedRun) -> RunRecord:
     return RunRecord(
         directory=run.directory.path,
         suite=suite,
-        task=results["task"],
         model=model,
         training=training,
         learning_rate=float(results["learning_rate"]),
-        batch_size=results["batch_size"],
-        seed=results["seed"],
-        epochs=results["epochs"],
         data=data,
-        tokens=results["tokens"],
         # Without depths of their own, tokens pass all layers.
         token_iterations=results.get("token_iterations", results["tokens"] * model["num_hidden_layers"]),
         tested={tag: value for tag, value in results.items() if tag.startswith("test/")},
+        **{name: results[name] for name in ("task", "batch_size", "seed", "epochs", "tokens")},
     )
 
 
@@ -166,7 +144,7 @@ def hashable(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
     """The settings that tell runs apart beside model, grid and seed, by their names in the YAML."""
-    flat = dict(_flatten({name: config[name] for name in ("model", "data")}))
+    flat = flatten({name: config[name] for name in ("model", "data")})
     if flat.get("data.seed") == seed:
         del flat["data.seed"]
     training = {
@@ -175,14 +153,6 @@ def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
         if not any(name == other or name.startswith(f"{other}.") for other in NOT_TRAINING)
     }
     return training | {f"trainer.{name}": config["trainer"].get(name) for name in TRAINER}
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _frozen(value: Any) -> Any:

@@ -16,22 +16,18 @@ class LeftOut:
 
     path: Path
     reason: str
-    task: str | None = None
-    """The experiment's kind, where that can be told."""
+    task: str | None = None  # the experiment's kind, where that can be told
 
 
 @dataclass(frozen=True)
 class Survey:
     """What was found, in the order of the directories; each once, however often and by whatever links it is named."""
 
-    paths: Sequence[str]
-    """As the user named them."""
-    named: set[Path]
-    """The same, resolved."""
+    paths: Sequence[str]  # as the user named them
+    named: set[Path]  # the same, resolved
     runs: list[FinishedRun]
     left_out: list[LeftOut]
-    tables: list[Path]
-    """Files in Parquet, whatever they hold."""
+    tables: list[Path]  # files in Parquet, whatever they hold
 
 
 def survey(paths: Sequence[str]) -> Survey:

@@ -98,11 +98,7 @@ def write_tokens(tokens: pd.DataFrame, file: Path) -> None:
 
 
 def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Hold a table against :data:`COLUMNS`.
-
-    Args:
-        tokens: The table.
-        source: What to call it in a message.
+    """Hold a table, which messages call by its source, against :data:`COLUMNS`.
 
     Returns:
         The table with its columns in order, and nan in those that were not measured.

@@ -23,12 +23,9 @@ class ParserOnly(SettingsOnly):
 
 
 def print_script(kind: str, experiments: Iterable[str], functions: Mapping[str, Command]) -> None:
-    """Print the script.
+    """Print the script of a kind, "shtab-bash" and the like as jsonargparse calls them.
 
-    Args:
-        kind: "shtab-bash" and the like, as jsonargparse calls them.
-        experiments: commands with the options of experiments, all kinds of them together.
-        functions: by name, commands whose options are those of functions.
+    Commands of experiments have the options of all kinds of them together.
 
     Raises:
         UserError: there is no such shell, or shtab is not installed.

@@ -1,4 +1,4 @@
-"""`depthlab fit`, `validate`, `test`, `predict`, `prepare`: an experiment, which a YAML is, and its commands."""
+"""`depthlab fit`, `validate`, `test`, `predict`, `prepare`: what is done with an experiment, which a YAML is."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,40 +13,8 @@ from depthlab.errors import UserError
 from depthlab.run.config import read_yaml, with_bases
 
 
-def fit(arguments: Sequence[str]) -> None:
-    """Train and validate, from the start or from where a run was left."""
-    run_experiment("fit", arguments)
-
-
-def validate(arguments: Sequence[str]) -> None:
-    """Measure a run on the validation split."""
-    run_experiment("validate", arguments)
-
-
-def test(arguments: Sequence[str]) -> None:
-    """Measure a run on the test splits."""
-    run_experiment("test", arguments)
-
-
-def predict(arguments: Sequence[str]) -> None:
-    """Write a run's predictions for the test splits, or the depths of a treebank's words."""
-    run_experiment("predict", arguments)
-
-
-def prepare(arguments: Sequence[str]) -> None:
-    """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
-    run_experiment("prepare", arguments)
-
-
-def run_experiment(
-    command: str, arguments: Sequence[str], cli_class: type[ExperimentCLI] = ExperimentCLI
-) -> ExperimentCLI:
-    """Run a command on an experiment.
-
-    Args:
-        command: one of Lightning's, or `prepare`.
-        arguments: what follows it.
-        cli_class: what to do with the settings.
+def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentCLI] = ExperimentCLI) -> ExperimentCLI:
+    """Run a command of Lightning's, or `prepare`, on an experiment; `cli` is what to do with the settings.
 
     Raises:
         UserError: no experiment is named, or it has no such command; settings are wrong.
@@ -59,14 +27,11 @@ def run_experiment(
     possible = experiment.commands()
     if command in STEPS and "--config" in arguments and command not in possible:
         raise UserError(f"there is nothing to {command} in {name}, only to {' or '.join(possible)}")
-    return cli_class(command, experiment, arguments)
+    return cli(command, experiment, arguments)
 
 
 def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
-    """All settings that `depthlab fit` would run with, defaults included, interpolations resolved.
-
-    Args:
-        arguments: what follows `fit`.
+    """All settings that `depthlab fit` would run with after these arguments, defaults and interpolations included.
 
     Raises:
         UserError: there is no such setting, or a value is not of its kind.

@@ -1,6 +1,6 @@
 """What Lightning's CLI makes of an experiment: its settings, the callbacks and loggers of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -26,14 +26,14 @@ from depthlab.callbacks import (
 )
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
-from depthlab.commands.outcome import Outcome, say
+from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
+from depthlab.reports.labels import predicted_document
 from depthlab.reports.measured import measured_table
-from depthlab.reports.predicted import predicted_document
 from depthlab.run.directory import RunDirectory
 
 set_parsing_settings(
@@ -74,16 +74,14 @@ class SaveConfigAndTokenizer(SaveConfigCallback):
 class ExperimentCLI(LightningCLI):
     """Lightning's CLI with a fixed run directory: logs, checkpoints and results of a run lie in one place.
 
-    Args:
-        command: what to do; its parser is the only one that is built, as each takes its time.
-        experiment: of what kind it is.
-        arguments: what follows the command.
+    Only the parser of the command is built, as each takes its time.
     """
 
     def __init__(self, command: str, experiment: Experiment, arguments: Sequence[str]) -> None:
         self.command = command
         self.experiment = experiment
         self.best: BestCheckpoint | None = None
+        mode = "omegaconf+"
         super().__init__(
             experiment.task,
             experiment.data,
@@ -93,11 +91,7 @@ class ExperimentCLI(LightningCLI):
             trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={
-                "prog": "depthlab",
-                "parser_mode": "omegaconf+",
-                command: {"parser_mode": "omegaconf+"},
-            },
+            parser_kwargs={"prog": "depthlab", "parser_mode": mode, command: {"parser_mode": mode}},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=[command, *arguments],
@@ -109,16 +103,12 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to an experiment beside trainer, model and data."""
-        parser.add_argument(
-            "--task", type=Literal[*EXPERIMENTS], default="pretraining", help="What a YAML's experiment is."
-        )
-        parser.add_argument(
-            "--base", type=str | None, default=None, help="In a YAML: the file, beside it, that it builds upon."
-        )
+        kinds = Literal[*EXPERIMENTS]
+        parser.add_argument("--task", type=kinds, default="pretraining", help="What a YAML's experiment is.")
+        parser.add_argument("--base", type=str | None, help="In a YAML: the file, beside it, that it builds upon.")
         parser.add_argument(
             "--sweep",
             type=dict | list | None,
-            default=None,
             help="In a YAML: the grid that `depthlab sweep` runs; the other commands ignore it.",
         )
         parser.add_argument(
@@ -165,8 +155,7 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
-        self.resumable = self.options.checkpoint
-        self.throughput = ThroughputMonitor()
+        self.resumable, self.throughput = self.options.checkpoint, ThroughputMonitor()
         callbacks: list[Callback] = [DataCheck(), self.throughput, LearningRateMonitor(logging_interval="step")]
         self.trainer_defaults["callbacks"] = callbacks
         if self.model.cap is not None:
@@ -186,21 +175,15 @@ class ExperimentCLI(LightningCLI):
             kwargs.setdefault("logger", self.make_loggers())
         else:
             kwargs.setdefault("logger", False)
-        plugins = self.options.trainer.plugins or []
-        kwargs["plugins"] = [WholeCheckpoints(), *(plugins if isinstance(plugins, list) else [plugins])]
+        kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
         return super().instantiate_trainer(**kwargs)
 
     def make_loggers(self) -> list[Logger]:
-        """TensorBoard's, which belongs to every run, and those of `trainer.logger`.
-
-        Raises:
-            UserError: it is false.
-        """
+        """TensorBoard's, which belongs to every run, and those of `trainer.logger`, which can't be false."""
         given = self.options.trainer.logger
         if given is False:
             raise UserError("trainer.logger can't be false: every run has TensorBoard's; name those wanted beside it")
-        others = [] if given in (None, True) else given if isinstance(given, list) else [given]
-        return [Dashboard(self.run.path, name="", version=""), *others]
+        return [Dashboard(self.run.path, name="", version=""), *([] if given is True else _listed(given))]
 
     def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted, and reports on it."""
@@ -221,24 +204,10 @@ class ExperimentCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Evaluate what has not been, and say what has become of it."""
-        Outcome(
-            self.run,
-            self.trainer,
-            self.model,
-            self.datamodule,
-            self.resumable,
-            self.best,
-            self.throughput,
-            self.exporter,
-            self.options.seed_everything,
-        ).finish()
+        finish(self)
 
     def before_validate(self) -> None:
-        """Take the run's best checkpoint, or the last where the task has no best, unless another is named.
-
-        Raises:
-            UserError: there is none.
-        """
+        """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""
         if self.experiment.is_trained:  # or the model is there already
             if self.options.ckpt_path is None:
                 self.options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
@@ -257,20 +226,19 @@ class ExperimentCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Print the task's table."""
-        self._print_table("val")
+        self.print_table("test" if self.command == "test" else "val", self.trainer.callback_metrics)
 
-    def after_test(self) -> None:
-        """Print the task's table."""
-        self._print_table("test")
+    after_test = after_validate
 
-    def _print_table(self, stage: str) -> None:
-        say("\n" + measured_table(self.trainer.callback_metrics, getattr(self.model, "task", ""), stage))
+    def print_table(self, stage: str, measured: Mapping[str, Any]) -> None:
+        """Print what was measured in a stage, in the task's own form."""
+        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage))
 
     def after_predict(self) -> None:
         """Say what was found, and what was written."""
         if not self.trainer.is_global_zero:
             return
-        if isinstance(self.writer, PredictionWriter):
+        if self.experiment.table is None:
             say(self.writer.report())
         else:
             written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
@@ -288,17 +256,18 @@ class SettingsOnly(ExperimentCLI):
     def _run_subcommand(self, subcommand: str) -> None: ...
 
 
+def _listed(given: Any) -> list[Any]:
+    """What may be given as one, as several, or not at all."""
+    return given if isinstance(given, list) else [given] if given else []
+
+
 def _checkpoints_of(run_dir: str) -> str:
     """Where a run's checkpoints lie; interpolations, which may not be resolved yet, are seen from a level below."""
     return str(RunDirectory(Path(run_dir)).checkpoints).replace("${.", "${..")
 
 
 def _take_as_model(options: Namespace) -> None:
-    """Where nothing is trained, `--ckpt_path` names the model's checkpoint, whatever head it has.
-
-    Raises:
-        UserError: it does not exist.
-    """
+    """Where nothing is trained, `--ckpt_path` names the model's checkpoint, whatever head it has."""
     if not Path(options.ckpt_path).is_file():
         raise UserError(f"--ckpt_path {options.ckpt_path} does not exist: name a file, or a run by --model.checkpoint")
     options.model.checkpoint, options.ckpt_path = options.ckpt_path, None

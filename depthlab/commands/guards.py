@@ -13,11 +13,7 @@ from depthlab.run.directory import RunDirectory
 
 
 def refuse_to_overwrite(run: RunDirectory, goes_on: bool) -> None:
-    """Make the run's directory, or see that it is fit for use.
-
-    Args:
-        run: where a fit is about to begin.
-        goes_on: whether from this run's last state.
+    """Make the directory of a run that begins, or goes on from its own last state.
 
     Raises:
         UserError: another run is there; or the directory can't be written.
@@ -49,11 +45,7 @@ def only_one(run: RunDirectory, is_global_zero: bool) -> Iterator[None]:
 
 
 def existing_checkpoint(path: Path) -> Path:
-    """The path.
-
-    Raises:
-        UserError: there is nothing, or something else.
-    """
+    """The path, unless there is nothing, or something else."""
     if not path.exists():
         raise UserError(f"nothing to go on from: {path} does not exist; name another --ckpt_path or --run_dir")
     if not zipfile.is_zipfile(path):

@@ -52,13 +52,9 @@ class CommandParser(OneLineErrors):
 
 
 def run(name: str, command: Command, arguments: Sequence[str]) -> None:
-    """Run a command.
+    """Run a command: its function, or one of several by kind.
 
-    Args:
-        name: what it is called by.
-        command: its function, or several by kind. What they need is given by position, by name where it is
-            keyword-only; the rest is options.
-        arguments: what follows the name.
+    What a function needs is given by position, by name where it is keyword-only; the rest is options.
 
     Raises:
         UserError: of the command; or there is no such option, a value is not of its kind, an argument is missing.

@@ -44,7 +44,7 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    _of_suite("glue", "glue", "GLUE: adaptive depth on the development sets", glue_blocks, runs, to)
+    _of_runs("glue", "GLUE: adaptive depth on the development sets", glue_blocks, runs, to)
 
 
 def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
@@ -58,7 +58,7 @@ def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    _of_suite("glue", "pareto", "Depth and quality", pareto_blocks, runs, to)
+    _of_runs("pareto", "Depth and quality", pareto_blocks, runs, to)
 
 
 def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> None:
@@ -71,14 +71,8 @@ def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> Non
     Raises:
         UserError: There is no finished run of a probing task, or the report can't be written.
     """
-    _of_suite(
-        "probing",
-        "probing",
-        "Probing: what the model knows of a sentence, and how deep it goes for it",
-        probing_blocks,
-        runs,
-        to,
-    )
+    title = "Probing: what the model knows of a sentence, and how deep it goes for it"
+    _of_runs("probing", title, probing_blocks, runs, to)
 
 
 def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") -> None:
@@ -96,20 +90,15 @@ def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") ->
     publish("treebank", to, Document("Which words think longest", blocks), [], files)
 
 
-def _of_suite(
-    suite: str,
-    name: str,
-    title: str,
-    make: Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]],
-    runs: list[str],
-    to: str,
-) -> None:
-    """The report on the runs of a suite, with its numbers in a file beside it."""
-    records, left_out = read_records(survey(runs), suite)
+Make = Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]]
+
+
+def _of_runs(name: str, title: str, make: Make, runs: list[str], to: str) -> None:
+    """The report on fine-tuning runs, with its numbers in a file beside it."""
+    records, left_out = read_records(survey(runs), "probing" if name == "probing" else "glue")
     blocks, table = make(records)
     publish(name, to, Document(title, blocks), left_out, {f"{name}.csv": table.to_csv(index=False)})
 
 
 KINDS = {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank}
 """Of reports; without one, `depthlab report RUN ...` is the page."""
-DEFAULT = "page"

@@ -1,6 +1,5 @@
 """What the GLUE server wants: the predictions of a model for all test sets, checked, in one zip file."""
 
-import math
 import shlex
 import subprocess
 import sys
@@ -42,18 +41,17 @@ def submission(runs: list[str], to: str = "submission.zip", model: str | None = 
     make_writable("--to into", target.parent)  # rather now than after hours of predicting
     records, left_out = read_records(survey(runs), "glue")
     chosen = choose_runs(records, model)
-    for run in left_out:
-        print(f"left out: {run.path}: {run.reason}")
+    for other in left_out:
+        print(f"left out: {other.path}: {other.reason}")
     files = []
-    for task, (record, row) in chosen.items():
-        print(
-            f"{GLUE_TASKS[task].folder:6} {row.score_best:5.1f} on dev  {record.directory}{_other_state(record, row)}"
-        )
-    for task, (record, _) in chosen.items():
-        if not _are_fresh(GLUE_TASKS[task], record.directory):
-            predict(record.directory)
-        files += _predictions(GLUE_TASKS[task], record.directory)
-        check_predictions(GLUE_TASKS[task], record.directory)
+    for name, (run, row) in chosen.items():
+        print(f"{GLUE_TASKS[name].folder:6} {row.score_best:5.1f} on dev  {run.directory}{_other_state(run, row)}")
+    for name, (run, _) in chosen.items():
+        task, directory = GLUE_TASKS[name], run.directory
+        if not _are_fresh(task, directory):
+            predict(directory)
+        files += _predictions(task, directory)
+        check_predictions(task, directory)
     write_zip(target, files)
     print(f"ready: {target}, {len(files)} files; upload it at gluebenchmark.com/submit")
 
@@ -88,11 +86,7 @@ def choose_runs(records: list[RunRecord], model: str | None = None) -> dict[str,
 
 
 def predict(directory: Path) -> None:
-    """Have a run predict its test splits, in a process of its own.
-
-    Raises:
-        UserError: It fails.
-    """
+    """Have a run predict its test splits, in a process of its own, which must not fail."""
     command = ["depthlab", "predict", "--config", str(RunDirectory(directory).config), "--run_dir", str(directory)]
     print(f"\n{shlex.join(command)}", flush=True)
     if subprocess.run([sys.executable, "-m", *command]).returncode:
@@ -103,11 +97,7 @@ def predict(directory: Path) -> None:
 
 
 def check_predictions(task: GlueTask, directory: Path) -> None:
-    """Hold the files of a task's predictions against what the GLUE server takes.
-
-    Args:
-        task: The task.
-        directory: The run's.
+    """Hold the files of a run's predictions against what the GLUE server takes.
 
     Raises:
         UserError: A file is missing or has a fault; names file and line.
@@ -120,19 +110,14 @@ def check_predictions(task: GlueTask, directory: Path) -> None:
                 f"{file} is missing: data.root of the run has no {split} of {task.folder}; fetch it, then `depthlab "
                 f"predict --config {run.config} --run_dir {directory}`"
             )
-        fault = next(_faults(task, wanted, file), None)
-        if fault:
+        if fault := next(_faults(task, wanted, file), None):
             raise UserError(
                 f"{file}, {fault}; remove it, see that data.root has all of GLUE's {split}, and start again"
             )
 
 
 def write_zip(target: Path, files: list[Path]) -> None:
-    """Put files into a zip file, which appears only when it is complete.
-
-    Raises:
-        UserError: It can't be written.
-    """
+    """Put files into a zip file, which appears only when it is complete."""
     with writing("--to", target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             archive.write(file, file.name)
@@ -149,9 +134,8 @@ def _faults(task: GlueTask, wanted: Submission, file: Path) -> Iterator[str]:
         if index != str(number):
             yield f"line {number + 2}: the index is {index!r}, not {number}"
         if not _is_answer(task, prediction):
-            allowed = (
-                f"a number from 0 to {HIGHEST_SCORE:g}" if task.is_regression else f"one of {', '.join(task.labels)}"
-            )
+            number_allowed = f"a number from 0 to {HIGHEST_SCORE:g}"
+            allowed = number_allowed if task.is_regression else f"one of {', '.join(task.labels)}"
             yield f"line {number + 2}: the prediction is {prediction!r}, not {allowed}"
     if len(lines) - 1 != wanted.rows:
         yield f"line {len(lines)}: it ends after {len(lines) - 1} predictions, where GLUE has {wanted.rows} examples"
@@ -161,10 +145,9 @@ def _is_answer(task: GlueTask, prediction: str) -> bool:
     if not task.is_regression:
         return prediction in task.labels
     try:
-        score = float(prediction)
+        return 0 <= float(prediction) <= HIGHEST_SCORE
     except ValueError:
-        score = math.nan
-    return 0 <= score <= HIGHEST_SCORE
+        return False
 
 
 def _are_fresh(task: GlueTask, directory: Path) -> bool:

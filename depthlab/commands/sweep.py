@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import get_loader
 
 from depthlab.errors import UserError
+from depthlab.run.config import flatten
 from depthlab.run.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
 from depthlab.run.sweep.state import CellRun, begin
 from depthlab.run.sweep.worker import work
@@ -48,7 +49,7 @@ A run that fails is recorded, and stops nothing."""
 
 
 class OptionParser(ArgumentParser):
-    """With errors of one line."""
+    """argparse's, which passes over what it does not know; with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, not how everything is used."""
@@ -57,9 +58,6 @@ class OptionParser(ArgumentParser):
 
 def sweep(arguments: Sequence[str]) -> None:
     """Run what is left of a sweep, then say what has become of it.
-
-    Args:
-        arguments: what follows `depthlab sweep`.
 
     Raises:
         UserError: bad options, settings or grid; there is no data; the directory can't be had, or holds another sweep.
@@ -92,9 +90,8 @@ def sweep(arguments: Sequence[str]) -> None:
             print(f"{_counts(runs)}; runs and their logs: {directory}", flush=True)
             work(runs, partial(fit_command, configs, shared))
     except OSError as error:
-        raise UserError(
-            f"--run_dir {directory}: {error.strerror}; it must be a directory to write to, on a file system with locks"
-        ) from error
+        wanted = "it must be a directory to write to, on a file system with locks"
+        raise UserError(f"--run_dir {directory}: {error.strerror}; {wanted}") from error
     except KeyboardInterrupt:
         print("Interrupted. Go on: the same command.", flush=True)
         sys.exit(130)
@@ -163,15 +160,7 @@ def _plan(grids: list[Grid], pairs: Sequence[tuple[str, str]]) -> tuple[list[Gri
 def _common(settings: Mapping[str, Any], grids: Sequence[Grid]) -> dict[str, Any]:
     """What all cells have in common, by name, apart from what is a worker's own business."""
     axes = set.intersection(*({*grid} for grid in grids))
-    return {name: value for name, value in _flatten(settings) if name not in PER_WORKER | axes}
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return {name: value for name, value in flatten(settings).items() if name not in PER_WORKER | axes}
 
 
 @contextmanager
@@ -187,15 +176,14 @@ def _terminable() -> Iterator[None]:
 
 
 def _counts(runs: Sequence[CellRun]) -> str:
-    states = {"finished": 0, **Counter(map(_state, runs))}
+    states = Counter(finished=0)
+    for run in runs:
+        outcome = run.outcome()
+        if outcome is None:
+            states["running" if run.is_running() else "waiting"] += 1
+        else:
+            states["failed" if isinstance(outcome, str) else "finished"] += 1
     return f"{len(runs)} cells, " + ", ".join(f"{count} {state}" for state, count in states.items())
-
-
-def _state(run: CellRun) -> str:
-    outcome = run.outcome()
-    if outcome is None:
-        return "running" if run.is_running() else "waiting"
-    return "failed" if isinstance(outcome, str) else "finished"
 
 
 def _summary(runs: Sequence[CellRun], directory: Path, task: str) -> str:

@@ -11,7 +11,7 @@ from depthlab.analysis.confounds import CONFOUNDS, LabelEffects
 from depthlab.analysis.labels import most_frequent
 from depthlab.errors import UserError
 from depthlab.metrics import bootstrap_intervals
-from depthlab.render.figures import COLOURS, LINE, MARKERS, no_formula
+from depthlab.render.figures import COLOURS, MARKERS, no_formula, plain
 
 STYLES = [
     {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
@@ -64,11 +64,7 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
 
 
 def confound_figure(tokens: pd.DataFrame, confound: str) -> Figure:
-    """Mean depth against a confound, a line for every model with its 95 % band; below, the pieces behind each point.
-
-    Args:
-        tokens: as for :func:`binned_depth`.
-        confound: likewise.
+    """:func:`binned_depth`, a line for every model with its 95 % band; below, the pieces behind each point.
 
     Raises:
         UserError: The confound was not measured.
@@ -92,8 +88,7 @@ def confound_figure(tokens: pd.DataFrame, confound: str) -> Figure:
         count.xaxis.set_major_formatter("{x:g}")
     figure.legend(**LEGEND, ncols=1)
     for axes in (depth, count):
-        axes.grid(color=LINE, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
     return figure
 
 
@@ -114,16 +109,15 @@ def effects_figure(effects: LabelEffects, name: str) -> Figure:
         table = table.set_index("label").reindex(labels)
         rows = np.arange(len(labels))
         axes.axvline(0, color="black", linewidth=0.8)
-        for style, word, up in zip(STYLES, ("alone", "held"), (-0.15, 0.15), strict=False):
+        drawn = (("alone", "alone", -0.15), ("held", "confounds held", 0.15))
+        for style, (word, legend, up) in zip(STYLES, drawn, strict=False):
             bars = np.abs(table[[f"{word}_low", f"{word}_high"]].sub(table[word], axis=0)).T.to_numpy()
-            legend = {"alone": "alone", "held": "confounds held"}[word]
             axes.errorbar(table[word], rows + up, xerr=bars, linestyle="", capsize=2, label=legend, **style)
         pieces = table.pieces.fillna(0).astype(int)
         axes.set_yticks(rows, [f"{label} ({pieces[label]:,})" for label in labels])
         axes.invert_yaxis()
         axes.set(xlabel="deeper than all others (iterations)", title=no_formula(model))
-        axes.grid(axis="x", color=LINE, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes, "x")
     for axes in panels[::wide]:
         axes.set_ylabel(f"{name} (pieces)")
     figure.legend(*panels[0].get_legend_handles_labels(), **LEGEND, ncols=2)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from depthlab.render.figures import LINE, no_formula
+from depthlab.render.figures import no_formula, plain
 from depthlab.render.fixed_point import STYLES
 
 ALL = "train/depth/all"
@@ -14,9 +14,7 @@ ALL = "train/depth/all"
 def depth_curves(scalars: Mapping[str, pd.Series], title: str) -> Figure:
     """Mean depth of each kind of token against the optimiser step, and tau where it is not 0.
 
-    Args:
-        scalars: the run's, as :func:`depthlab.run.logs.read_scalars` has them.
-        title: of the picture.
+    Of a run's scalars, as :func:`depthlab.run.logs.read_scalars` has them.
     """
     figure = Figure(figsize=(9, 4.6), dpi=100, layout="constrained")
     axes = figure.add_subplot()
@@ -27,8 +25,7 @@ def depth_curves(scalars: Mapping[str, pd.Series], title: str) -> Figure:
     axes.plot(scalars[ALL], color="#000000", linestyle=":", linewidth=2, label="all")
     axes.set(xlabel="optimiser step", ylabel="mean depth (iterations per token)", title=no_formula(title))
     axes.set_ylim(bottom=0)
-    axes.grid(color=LINE, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     lines, names = axes.get_legend_handles_labels()
     tau = scalars.get("train/time_penalty")
     if tau is not None and tau.any():

@@ -25,36 +25,22 @@ class Short(str):
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        caption: What it shows and how it came about.
-        header: One text a column.
-        rows: Texts, as many each; where the first is empty, it is that of the row above.
-        left: How many columns, from the first, are text; those after them are numbers.
-    """
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int = 1
+    caption: str  # what it shows and how it came about
+    header: Sequence[str]  # one text a column
+    rows: Sequence[Sequence[str]]  # as many each; where the first is empty, it is that of the row above
+    left: int = 1  # how many columns, from the first, are text; those after them are numbers
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture.
+    """A picture."""
 
-    Attributes:
-        caption: What it shows and how it came about.
-        file: Its name beside the Markdown.
-        png: The picture, for that file.
-        svg: The same for the page, as an `svg` element.
-    """
-
-    caption: str
-    file: str
-    png: bytes
-    svg: str
+    caption: str  # what it shows and how it came about
+    file: str  # its name beside the Markdown
+    png: bytes  # for that file
+    svg: str  # the same for the page, as an `svg` element
 
     @property
     def alt(self) -> str:
@@ -79,17 +65,11 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What has a form of its own on either side.
+    """What has a form of its own on either side."""
 
-    Attributes:
-        markdown: As it stands.
-        html: An element.
-        style: Rules for it, which stand on the page once however many blocks have them.
-    """
-
-    markdown: str
-    html: str
-    style: str = ""
+    markdown: str  # as it stands
+    html: str  # an element
+    style: str = ""  # rules for it, which stand on the page once however many blocks have them
 
 
 Block = str | Heading | Bullets | Table | Figure | Rendered

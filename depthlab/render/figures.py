@@ -3,8 +3,10 @@
 import io
 import re
 from pathlib import PurePath
+from typing import Literal
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from depthlab.render.document import Figure
@@ -24,16 +26,17 @@ def no_formula(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def plain(axes: Axes, lines: Literal["both", "x"] = "both") -> None:
+    """Pale lines behind, and no frame on top and at the right."""
+    axes.grid(axis=lines, color=LINE, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def embed(canvas: Canvas, caption: str, file: str) -> Figure:
-    """A picture of matplotlib's as a block of a report.
+    """A picture of matplotlib's as a block of a report, beside the Markdown in the file of that name, `NAME.png`.
 
     Whatever is black, white or of the colour :data:`LINE` has the page's colours there; nothing points to the network,
     and no name (`id`) in it clashes with one of a picture of another file.
-
-    Args:
-        canvas: The picture.
-        caption: What it shows and how it came about.
-        file: Its name beside the Markdown, `NAME.png`.
     """
     png, svg = io.BytesIO(), io.StringIO()
     canvas.savefig(png, format="png", dpi=150, facecolor="white")

@@ -44,12 +44,7 @@ def fixed_point_figure(reading: str, similarity: Tensor, tokens: Tensor) -> Figu
 
 
 def fixed_point_panels(similarities: Mapping[str, Tensor], tokens: Tensor) -> Figure:
-    """All readings side by side, with one legend.
-
-    Args:
-        similarities: by reading, as for :func:`fixed_point_figure`.
-        tokens: likewise.
-    """
+    """All readings side by side, with one legend; similarities by reading, as for :func:`fixed_point_figure`."""
     figure = Figure(figsize=(5 * len(similarities), 5), dpi=100, layout="constrained")
     panels = figure.subplots(1, len(similarities), squeeze=False)[0]
     for axes, (reading, similarity) in zip(panels, similarities.items(), strict=True):

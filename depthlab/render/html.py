@@ -52,13 +52,7 @@ figure svg { height: auto; max-width: 100%; min-width: 40rem; }
 
 
 def to_html(document: Document, mark: str, files: Iterable[str] = ()) -> str:
-    """The page.
-
-    Args:
-        document: What it shows.
-        mark: Says what has made it.
-        files: Names of those that belong to it.
-    """
+    """The page; its `mark` says what has made it, and `files` are the names of those that belong to it."""
     blocks = "\n".join(map(_block, document.blocks))
     sections = [block.text for block in document.blocks if isinstance(block, Heading) and block.level == 2]
     links = "".join(f'<li><a href="#{_anchor(text)}">{escape(text)}</a></li>' for text in sections)

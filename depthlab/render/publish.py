@@ -9,7 +9,7 @@ from pathlib import Path
 from depthlab.analysis.survey import LeftOut
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing, cannot_write
-from depthlab.render.document import Block, Bullets, Document, Figure, Heading
+from depthlab.render.document import Bullets, Document, Figure, Heading
 from depthlab.render.html import to_html
 
 
@@ -27,7 +27,9 @@ def publish(name: str, to: str, document: Document, left_out: Sequence[LeftOut],
     Raises:
         UserError: A file of one of these names is there, but not from such a report; or the folder can't be written.
     """
-    document = Document(document.title, [*document.blocks, *_missing(left_out)])
+    if left_out:
+        listed = Bullets([f"{other.path}: {other.reason}" for other in left_out])
+        document = Document(document.title, [*document.blocks, Heading("What is left out"), listed])
     mark = f"depthlab report {name}"
     markdown = document.to_markdown()
     pictures = {block.file: block.png for block in document.blocks if isinstance(block, Figure)}
@@ -46,12 +48,6 @@ def publish(name: str, to: str, document: Document, left_out: Sequence[LeftOut],
             (target / file).unlink(missing_ok=True)
     print(markdown)
     print("\n".join(f"report  {target / file}" for file in files))
-
-
-def _missing(left_out: Sequence[LeftOut]) -> list[Block]:
-    if not left_out:
-        return []
-    return [Heading("What is left out"), Bullets([f"{other.path}: {other.reason}" for other in left_out])]
 
 
 def _files_of(page: str) -> set[str]:

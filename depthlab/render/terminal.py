@@ -17,19 +17,19 @@ JOINT = "·"
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
-    """Print a text, as wide as the console, and what was found.
+    """Print a text, as wide as the console, the cap in the strongest colour; and what was found.
 
-    Args:
-        console: where to; without colours the numbers remain.
-        inspection: the text; the cap has the strongest colour.
+    Where there are no colours the numbers remain.
     """
     for line in _lines(inspection.words, console.width):
-        for row in range(_rows(line[0])):
+        for row in range(len(_cells(line[0]))):
             text = Text()
             for number, piece in enumerate(line):
                 if number:
                     text.append(" " if piece.starts_word or row else JOINT, "dim")
-                text.append(_fit(_cells(piece)[row], _width(piece)), None if row else _colour(inspection.share(piece)))
+                cell = _cells(piece)[row]
+                padded = cell + " " * (_width(piece) - cell_len(cell))
+                text.append(padded, None if row else _colour(inspection.share(piece)))
             text.rstrip()
             console.print(text, soft_wrap=True)
         console.print()
@@ -43,16 +43,8 @@ def _cells(piece: Piece) -> list[str]:
     return [piece.text, str(piece.depth), *([] if piece.label is None else [piece.label])]
 
 
-def _rows(piece: Piece) -> int:
-    return len(_cells(piece))
-
-
 def _width(piece: Piece) -> int:
     return max(cell_len(cell) for cell in _cells(piece))
-
-
-def _fit(cell: str, width: int) -> str:
-    return cell + " " * (width - cell_len(cell))
 
 
 def _colour(share: float) -> Style:

@@ -45,22 +45,21 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
 def _depth(config: AdaptiveAlbertConfig) -> str:
     if not config.rule.adaptive:
         return f"{config.num_hidden_layers} iterations for every token"
-    return (
-        f"at most {config.num_hidden_layers} iterations a token (`{config.act_update}`, `{config.act_cap}`, time "
-        f"penalty {config.time_penalty:g})"
-    )
+    rule = f"`{config.act_update}`, `{config.act_cap}`, time penalty {config.time_penalty:g}"
+    return f"at most {config.num_hidden_layers} iterations a token ({rule})"
 
 
 def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
-    lines = []
-    if settings.get("model", {}).get("checkpoint"):
-        lines.append(f"Started from `{Path(settings['model']['checkpoint']).name}`.")
-    if settings.get("data", {}).get("task"):
-        lines.append(f"Task: {settings['data']['task']}.")
-    corpus = settings.get("data", {}).get("corpus")
+    lines, set_data = [], settings.get("data", {})
+    if checkpoint := settings.get("model", {}).get("checkpoint"):
+        lines.append(f"Started from `{Path(checkpoint).name}`.")
+    if task := set_data.get("task"):
+        lines.append(f"Task: {task}.")
+    corpus = set_data.get("corpus")
     if corpus is not None:
-        sources = [source if isinstance(source, dict) else {"path": source} for source in _as_list(corpus)]
-        lines.append(f"Corpus: {', '.join(Path(source['path']).name for source in sources)}.")
+        sources = corpus if isinstance(corpus, list) else [corpus]
+        paths = [source["path"] if isinstance(source, dict) else source for source in sources]
+        lines.append(f"Corpus: {', '.join(Path(path).name for path in paths)}.")
     data = results.get("data", {})
     if {"documents", "tokens", "validation_documents"} <= data.keys():
         lines.append(
@@ -75,10 +74,6 @@ def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
             f"{results['seconds']:,.0f} s."
         )
     return " ".join(lines) or "Not known."
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _scores(results: dict[str, Any]) -> str:

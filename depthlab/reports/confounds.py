@@ -3,25 +3,12 @@
 import pandas as pd
 
 from depthlab.analysis.confounds import CONFOUNDS, FEWEST_SENTENCES, LabelEffects
-from depthlab.analysis.labels import most_frequent
 from depthlab.render.document import Table, with_bounds
 from depthlab.reports.labels import compare
 
 
 def effects_table(effects: LabelEffects, name: str) -> Table:
-    """The most frequent labels, the models side by side.
-
-    Args:
-        effects: as :func:`label_effects` makes them.
-        name: what the labels are: "relation", "part of speech".
-    """
-    models = {model: of_model.set_index("label") for model, of_model in effects.labels.groupby("model", sort=False)}
-    columns = ["alone", "held", "left (%)"]
-    cells = {
-        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
-        for label in most_frequent(effects.labels)
-        for model, table in models.items()
-    }
+    """The most frequent labels, which are a "relation", a "part of speech"; the models side by side."""
     fits = "; ".join(
         f"{fit.model}: {fit.pieces:,} pieces in {fit.sentences:,} sentences"
         + (f", {fit.without:,} more without a value of a confound" if fit.without else "")
@@ -35,7 +22,7 @@ def effects_table(effects: LabelEffects, name: str) -> Table:
         "dash where alone is not significantly different from 0. In brackets: 95 % intervals, errors clustered by "
         f"sentence, of labels in {FEWEST_SENTENCES} sentences or more. {fits}."
     )
-    return compare(caption, name, columns, cells)
+    return compare(caption, name, ["alone", "held", "left (%)"], effects.labels, _cells)
 
 
 def slopes_table(effects: LabelEffects) -> Table:
@@ -46,12 +33,8 @@ def slopes_table(effects: LabelEffects) -> Table:
     for confound in (name for name in CONFOUNDS if name in set(effects.confounds.confound)):
         cells = [slopes.loc[confound, m] if (confound, m) in slopes.index else None for m in models]
         text, unit, by_doubling = CONFOUNDS[confound]
-        rows.append(
-            [
-                f"{text} ({'doublings of ' * by_doubling}{unit})",
-                *("-" if c is None else with_bounds(*c, "+.3f") for c in cells),
-            ]
-        )
+        named = f"{text} ({'doublings of ' * by_doubling}{unit})"
+        rows.append([named, *("-" if c is None else with_bounds(*c, "+.3f") for c in cells)])
     caption = (
         "Iterations more for a unit more of a confound, at the same label and the same other confounds. In brackets: "
         "95 % intervals, errors clustered by sentence. A dash: not measured, or determined by labels and others."

@@ -47,10 +47,7 @@ def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame
 
 
 def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
-    """What the seeds of every model and task have reached.
-
-    Args:
-        chosen: As `choose` makes it.
+    """What the seeds of every model and task have reached, of what :func:`choose` makes.
 
     Returns:
         A row for every model and task, in the order of the table's columns; scores in percent. Medians and extremes are
@@ -85,16 +82,13 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
 def averages(summary: pd.DataFrame) -> pd.DataFrame:
     """Means over the tasks of each model, WNLI left out, every task weighing the same.
 
-    Args:
-        summary: As `summarize` makes it.
-
     Returns:
         A row for every model that has any of the eight tasks: the columns of `ROWS`; task is "average of all 8", or
         names how many there were, and then it can't be compared with that of others.
     """
     columns = [column for column, _ in ROWS.values()]
-    means = summary[summary.task.isin(AVERAGED)].groupby("model")[columns].agg(lambda values: values.mean(skipna=False))
-    counts = summary[summary.task.isin(AVERAGED)].groupby("model").size()
+    by_model = summary[summary.task.isin(AVERAGED)].groupby("model")
+    means, counts = by_model[columns].agg(lambda values: values.mean(skipna=False)), by_model.size()
     names = [f"average of {'all' if count == len(AVERAGED) else 'only'} {count}" for count in counts]
     return means.reset_index().assign(task=names)
 
@@ -168,11 +162,10 @@ def _average(mean: pd.Series | None, column: str, factor: float) -> str:
 
 def _chosen_table(summary: pd.DataFrame) -> Table:
     rows = []
-    for model, found in summary.groupby("model", sort=False):
-        for number, row in enumerate(found.itertuples()):
-            configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
-            counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
-            rows.append(["" if number else model, GLUE_TASKS[row.task].folder, *configuration, *counts])
+    for row, is_first in zip(summary.itertuples(), ~summary.model.duplicated(), strict=True):
+        configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
+        counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
+        rows.append([row.model if is_first else "", GLUE_TASKS[row.task].folder, *configuration, *counts])
     header = ["model", "task", "learning rate", "batch", "epochs", "seeds", "tried", "mean score", "best seed"]
     caption = (
         "The configuration of each score above. Tried: how many configurations (learning rate x batch x epochs) it "
@@ -184,28 +177,26 @@ def _chosen_table(summary: pd.DataFrame) -> Table:
 
 def _notes(records: Sequence[RunRecord], epochs: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """What a reader would not guess from the tables."""
-    notes = []
-    for row in summary[summary.incomplete > 0].itertuples():
-        notes.append(
-            f"{row.model}, {GLUE_TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} "
-            "seeds and did not compete."
-        )
+    notes = [
+        f"{row.model}, {GLUE_TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} "
+        "seeds and did not compete."
+        for row in summary[summary.incomplete > 0].itertuples()
+    ]
     by_run = dict(zip(epochs.run, epochs.model, strict=True))
-    settings: dict[str, dict[str, dict[str, list[str]]]] = {}  # by model, setting and value: the tasks
+    settings: dict[tuple[str, str], dict[str, list[str]]] = {}  # by model and setting: the tasks of each value
     sizes: dict[tuple[str, str], set[str]] = {}
     for record in records:
         model, folder = by_run[str(record.directory)], GLUE_TASKS[record.task].folder
         for name, value in record.training.items():
-            tasks = settings.setdefault(model, {}).setdefault(name, {}).setdefault(str(value), [])
+            tasks = settings.setdefault((model, name), {}).setdefault(str(value), [])
             if folder not in tasks:
                 tasks.append(folder)
         counts = ", ".join(f"{count:,} {split}" for split, count in record.data.items())
         sizes.setdefault((model, folder), set()).add(counts)
-    for model, by_name in settings.items():
-        for name, by_value in by_name.items():
-            if len(by_value) > 1:
-                said = "; ".join(f"{value} ({', '.join(tasks)})" for value, tasks in by_value.items())
-                notes.append(f"{model}: {name} differs between tasks: {said}.")
+    for (model, name), by_value in settings.items():
+        if len(by_value) > 1:
+            said = "; ".join(f"{value} ({', '.join(tasks)})" for value, tasks in by_value.items())
+            notes.append(f"{model}: {name} differs between tasks: {said}.")
     for (model, folder), counts in sizes.items():
         if len(counts) > 1:
             said = " or ".join(sorted(counts))

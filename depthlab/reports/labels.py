@@ -1,12 +1,12 @@
 """Tables of depth by label: models side by side, and the paper's Table 3 beside ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from depthlab.analysis.labels import STANFORD, most_frequent, standing_out
+from depthlab.analysis.labels import STANFORD, depth_by_label, most_frequent, relations, standing_out
 from depthlab.analysis.permutation import PERMUTATIONS
-from depthlab.render.document import Strong, Table, dashed, with_bounds
+from depthlab.render.document import Document, Strong, Table, dashed, with_bounds
 
 MOST_BESIDE = 4
 """Models that tables show side by side; with more, they are below each other for every label."""
@@ -35,23 +35,26 @@ PAPER_BOLD: dict[str, tuple[str, ...]] = {
 """As printed."""
 
 
-def label_table(summary: pd.DataFrame, name: str) -> Table:
-    """The most frequent labels, the models side by side.
+def predicted_document(table: pd.DataFrame, counts: Mapping[str, int]) -> Document:
+    """What a model has just done with a treebank: depths by relation and by part of speech, and what they are of.
 
     Args:
-        summary: as :func:`depth_by_label` makes it.
-        name: what the labels are: "relation", "part of speech".
+        table: as :class:`depthlab.callbacks.TokenTable` makes it, of one model.
+        counts: of sentences and words, by what they are.
     """
-    models = {model: of_model.set_index("label") for model, of_model in summary.groupby("model", sort=False)}
+    counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    title = f"{table['model'].iloc[0]}: mean depth {table['depth'].mean():.2f}"
+    labels = {"relation": relations(table), "part of speech": table["upos"]}
+    tables = (label_table(depth_by_label(table, values), name) for name, values in labels.items())
+    return Document(title, [f"{counted}.", *tables])
+
+
+def label_table(summary: pd.DataFrame, name: str) -> Table:
+    """The most frequent labels of what :func:`depth_by_label` makes, the models side by side."""
     columns = ["pieces", "mean depth", "std", "from the rest", "p"]
-    shown = most_frequent(summary)
-    cells = {
-        (label, model): _cells(table.loc[label]) if label in table.index else ["-"] * len(columns)
-        for label in shown
-        for model, table in models.items()
-    }
+    shown, known = len(most_frequent(summary)), summary.label.nunique()
     caption = (
-        f"Iterations of the pieces of words by {name}, the {len(shown)} most frequent of {summary.label.nunique()}; "
+        f"Iterations of the pieces of words by {name}, the {shown} most frequent of {known}; "
         "every piece of a word counts for the word's label. In brackets: 95 % interval from the bootstrap over "
         "sentences. Std: of the pieces. Bold: the label's mean is over the average of the means of all labels, shown "
         "or not, frequent or rare, by more than the standard deviation of these means. From the rest: how many "
@@ -59,29 +62,37 @@ def label_table(summary: pd.DataFrame, name: str) -> Table:
         f"{PERMUTATIONS:,} permutations of labels among the words of a sentence, corrected for all labels of the model "
         "(max-T); up to 0.05 the difference survives."
     )
-    return compare(caption, name, columns, cells)
+    return compare(caption, name, columns, summary, _cells)
 
 
-def compare(caption: str, name: str, columns: Sequence[str], cells: Mapping[tuple[str, str], Sequence[str]]) -> Table:
-    """A table of labels and models: these side by side if they are few, else below each other for every label.
+def compare(
+    caption: str, name: str, columns: Sequence[str], rows: pd.DataFrame, write: Callable[[pd.Series], list[str]]
+) -> Table:
+    """The most frequent labels, models side by side if they are few, else below each other for every label.
 
     Args:
         caption: of the table.
-        name: what the labels are.
+        name: what the labels are: "relation", "part of speech".
         columns: what there is of each label and model.
-        cells: as many, by label and model, every label with every model.
+        rows: of each label and model, with their pieces.
+        write: a row's cells, as many as there are columns; where there is no row they are dashes.
     """
-    labels, models = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
-    if len(models) > MOST_BESIDE:
-        rows = [
-            ["" if number else label, model, *cells[label, model]]
+    tables = {model: of_model.set_index("label") for model, of_model in rows.groupby("model", sort=False)}
+    labels = most_frequent(rows)
+
+    def cells(label: str, model: str) -> list[str]:
+        return write(tables[model].loc[label]) if label in tables[model].index else ["-"] * len(columns)
+
+    if len(tables) > MOST_BESIDE:
+        below = [
+            ["" if number else label, model, *cells(label, model)]
             for label in labels
-            for number, model in enumerate(models)
+            for number, model in enumerate(tables)
         ]
-        return Table(caption, [name, "model", *columns], rows, left=2)
-    header = [text for model in models for text in (f"{model}: {columns[0]}", *columns[1:])]
-    rows = [[label, *(cell for model in models for cell in cells[label, model])] for label in labels]
-    return Table(caption, [name, *header], rows)
+        return Table(caption, [name, "model", *columns], below, left=2)
+    header = [text for model in tables for text in (f"{model}: {columns[0]}", *columns[1:])]
+    beside = [[label, *(cell for model in tables for cell in cells(label, model))] for label in labels]
+    return Table(caption, [name, *header], beside)
 
 
 def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = None) -> Table:
@@ -97,13 +108,10 @@ def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | No
     rows = []
     for label, (tokens, means) in PAPER.items():
         became = ", ".join(STANFORD[label])
-        row = [label if became == label else f"{label} ({became})"]
-        for table in pooled.values():
-            row.append(_pooled_cell(table.loc[label]) if label in table.index else "-")
-        row.append(f"{tokens // 1000}k")
-        for task, mean in zip(PROBING, means, strict=True):
-            row.append(Strong(f"{mean:.1f}") if task in PAPER_BOLD.get(label, ()) else f"{mean:.1f}")
-        rows.append(row)
+        ours = [_pooled_cell(table.loc[label]) if label in table.index else "-" for table in pooled.values()]
+        bold = PAPER_BOLD.get(label, ())
+        theirs = [(Strong if task in bold else str)(f"{mean:.1f}") for task, mean in zip(PROBING, means, strict=True)]
+        rows.append([label if became == label else f"{label} ({became})", *ours, f"{tokens // 1000}k", *theirs])
     ours = [f"{(table.total.sum() / table.pieces.sum()):.2f}" for table in pooled.values()]
     rows.append(["mean", *ours, "", *(f"{mean:.1f}" for mean in PAPER_MEANS)])
     caption = (
@@ -142,13 +150,7 @@ def _cells(found: pd.Series) -> list[str]:
 def _pooled(summary: pd.DataFrame) -> pd.DataFrame:
     """By label, over runs: mean, low, high, stands_out; pieces, and total, the iterations of them."""
     by_label = summary.assign(total=summary["mean"] * summary.pieces).groupby("label")
-    pooled = by_label.agg(
-        mean=("mean", "mean"),
-        low=("mean", "min"),
-        high=("mean", "max"),
-        pieces=("pieces", "sum"),
-        total=("total", "sum"),
-    )
+    pooled = by_label["mean"].agg(mean="mean", low="min", high="max").join(by_label[["pieces", "total"]].sum())
     if summary.model.nunique() == 1:
         pooled[["low", "high"]] = by_label[["low", "high"]].first()
     return pooled.assign(stands_out=standing_out(pooled["mean"]))

@@ -1,14 +1,18 @@
 """What one run has measured, as a table in its task's own form."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from depthlab.analysis.scores import SCORES
 from depthlab.render.document import to_markdown
-from depthlab.reports.classification import scores_table
 from depthlab.reports.pretraining import table_1
 
+DEPTHS = {"depth/all": "all tokens", "depth/cls": "[CLS]", "depth/sep": "[SEP]", "depth/plain": "plain"}
+LABEL = "depth/label/"
+MOST_LABELS = 20
+"""With more labels (a thousand in one of SentEval's tasks) their depths would bury the scores."""
 
-def measured_table(values: Mapping[str, Any], name: str, stage: str = "val") -> str:
+
+def measured_table(values: Mapping[str, float], name: str, stage: str = "val") -> str:
     """Scores and depths of a classifier, or the paper's Table 1 of a language model, as Markdown.
 
     Args:
@@ -19,3 +23,17 @@ def measured_table(values: Mapping[str, Any], name: str, stage: str = "val") -> 
     if f"{stage}/accuracy/mlm" in values:
         return to_markdown(table_1({"this run": values}))
     return scores_table(name, values, stage)
+
+
+def scores_table(task: str, values: Mapping[str, float], stage: str = "val") -> str:
+    """Scores in percent and mean depths, as Markdown; what is absent has no row."""
+    found = {tag.removeprefix(f"{stage}/"): value for tag, value in values.items() if tag.startswith(f"{stage}/")}
+    if found.get("glue_score") == found.get("score"):
+        found.pop("glue_score", None)
+    rows = [(f"{name} (%)", 100 * float(found[tag])) for tag, name in SCORES.items() if tag in found]
+    rows += [("loss", float(found["loss/task"]))] if "loss/task" in found else []
+    rows += [(f"mean depth, {name}", float(found[tag])) for tag, name in DEPTHS.items() if tag in found]
+    labels = [tag for tag in found if tag.startswith(LABEL)]
+    if len(labels) <= MOST_LABELS:
+        rows += [(f"mean depth where the label is {tag.removeprefix(LABEL)}", float(found[tag])) for tag in labels]
+    return "\n".join([f"| {task}, {stage} | |", "|---|---:|", *(f"| {name} | {value:.2f} |" for name, value in rows)])

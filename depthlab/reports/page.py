@@ -37,9 +37,6 @@ MOST_MODELS = 6
 def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOut]]:
     """A section for everything that there may be; what there is nothing for is left out, with a note.
 
-    Args:
-        found: Runs and tables.
-
     Returns:
         The sections; other files by name; and what can't be used.
 
@@ -56,7 +53,9 @@ def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOu
 
     def fine_tuned(suite: str) -> Sequence[RunRecord]:
         records, others = read_records(found, suite)
-        known = {run.directory for run in trained if run.config["task"] != suite} | {other.path for other in left_out}
+        known = {run.directory.path for run in trained if run.config["task"] != suite} | {
+            other.path for other in left_out
+        }
         left_out.extend(other for other in others if other.path not in known)
         return records
 
@@ -120,7 +119,7 @@ def _sentences(runs: Sequence[Run]) -> Iterator[Block]:
         "strongest colour is that of the run's cap."
     )
     for run in list(adaptive.values())[::-1][:MOST_MODELS]:
-        checkpoint = str(run.finished.directory.model)
+        checkpoint = str(run.directory.model)
         model = load_as_saved(checkpoint)
         predicts = isinstance(model, AdaptiveAlbertForPreTraining | AdaptiveAlbertForMaskedLM)
         inspector = Inspector(model, load_tokenizer(find_tokenizer(checkpoint)))

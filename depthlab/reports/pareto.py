@@ -13,7 +13,7 @@ from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Heading, Table, spread
-from depthlab.render.figures import COLOURS, LINE, MARKERS, embed, no_formula
+from depthlab.render.figures import COLOURS, MARKERS, embed, no_formula, plain
 from depthlab.reports.glue import AVERAGED
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
@@ -35,10 +35,6 @@ def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
 
     Adaptive models have a family for every cap, and for every control.
 
-    Args:
-        names: Of each model.
-        models: Settings of each.
-
     Returns:
         Columns model, family, setting (what varies along the family) and value.
     """
@@ -53,11 +49,7 @@ def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
 
 
 def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
-    """The points of the curves.
-
-    Args:
-        chosen: As `choose` makes it.
-        lines: As `families` makes it.
+    """The points of the curves, of what :func:`choose` and :func:`families` make.
 
     Returns:
         A row for every task and model, along the families: `runs`, and of the score (percent), the mean depth and the
@@ -113,25 +105,16 @@ def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: 
     axes.set_xlabel(label)
     for number, (family, style) in enumerate(styles.items()):
         line = points[points.family == family]
-        axes.errorbar(
-            line[f"{measured}_median"],
-            line.score_median,
-            xerr=_distances(line, measured),
-            yerr=_distances(line, "score"),
-            markersize=5,
-            linewidth=1.5,
-            elinewidth=1,
-            capsize=2,
-            **style,
-        )
+        bars = {"xerr": _distances(line, measured), "yerr": _distances(line, "score")}
+        look = {"markersize": 5, "linewidth": 1.5, "elinewidth": 1, "capsize": 2, **style}
+        axes.errorbar(line[f"{measured}_median"], line.score_median, **bars, **look)
         for point in line[line[f"{measured}_median"].notna()].itertuples():
             where = (getattr(point, f"{measured}_median"), point.score_median)
             text, beside = f"{point.value:g}" if point.setting else "", (4, -9 if number % 2 else 4)
             axes.annotate(text, where, beside, textcoords="offset points", fontsize=7, color=style["color"])
     if not points[f"{measured}_median"].notna().any():
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
-    axes.grid(color=LINE, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     axes.tick_params(labelleft=True)
 
 
@@ -149,25 +132,17 @@ def _caption(points: pd.DataFrame) -> str:
         "dashed the fixed depth. A control, which passes over each text twice, has no time. Times can be "
         "compared where the runs had the same machine, nothing beside them, and the same batch"
     )
-    batches = sorted(set(points.batch_size))
-    return f"{caption} (here {' and '.join(map(str, batches))})."
+    return f"{caption} (here {' and '.join(map(str, sorted(set(points.batch_size))))})."
 
 
 def _table(points: pd.DataFrame) -> Table:
     rows = []
-    for (task, family), line in points.groupby(["task", "family"], sort=False):
-        for number, point in enumerate(line.itertuples()):
-            rows.append(
-                [
-                    "" if number else f"{GLUE_TASKS[task].folder}: {family}",
-                    f"{point.setting} {point.value:g}" if point.setting else "-",
-                    str(point.runs),
-                    _range(point, "score", ".1f"),
-                    _range(point, "depth", ".2f"),
-                    _range(point, "milliseconds", ".2f"),
-                    f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}",
-                ]
-            )
+    for point, is_more in zip(points.itertuples(), points.duplicated(["task", "family"]), strict=True):
+        line = "" if is_more else f"{GLUE_TASKS[point.task].folder}: {point.family}"
+        setting = f"{point.setting} {point.value:g}" if point.setting else "-"
+        ranges = [_range(point, name, form) for name, form in zip(MEASURED, (".1f", ".2f", ".2f"), strict=True)]
+        configuration = f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}"
+        rows.append([line, setting, str(point.runs), *ranges, configuration])
     header = ["task: family", "", "runs", "score (%)", "mean depth", "ms per example", "learning rate, batch, epochs"]
     return Table("Medians over the runs of a point, and in brackets the lowest and the highest.", header, rows, left=2)
 

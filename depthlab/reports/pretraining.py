@@ -36,8 +36,6 @@ PAPER: dict[str, tuple[float, ...]] = {  # tiny, small, base: Simoulin & Crabbé
 def table_1(runs: Mapping[str, Mapping[str, float]]) -> Table:
     """The table, on the held-out documents, the runs side by side and beside the paper's models.
 
-    Depths have their 95 % intervals over documents where those were logged.
-
     Args:
         runs: by name, what validation logged: `val/accuracy/mlm` and so on. What has no value is a dash.
     """

@@ -47,9 +47,6 @@ def probing_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFr
 def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
     """What the seeds of every model and task have reached.
 
-    Args:
-        records: Runs of probing tasks.
-
     Returns:
         A row for every model and task: accuracies in percent, of the epoch that is best on dev, the first of equals;
         medians, lowest and highest over seeds, NaN where nothing was tested or one has diverged; depths (iterations
@@ -59,8 +56,8 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
         models of their own.
     """
     rows = []
-    grids = [{"learning_rate": record.learning_rate, "batch_size": record.batch_size} for record in records]
-    settings = [replace(record, training=record.training | grid) for record, grid in zip(records, grids, strict=True)]
+    grid = ("learning_rate", "batch_size")
+    settings = [replace(run, training=run.training | {name: getattr(run, name) for name in grid}) for run in records]
     names = name_models(tell_apart(settings), ("checkpoint", "halting"))
     for record, name in zip(records, names, strict=True):
         best = best_epoch(record.epochs, "val/score")

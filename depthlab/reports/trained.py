@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from os.path import abspath
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -29,32 +27,10 @@ LANGUAGE_MODELS = ("pretraining", "retrofit")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run that has ended, and what to call it."""
+class Run(FinishedRun):
+    """A run that has ended, and what to call it, as short as it can be."""
 
     name: str
-    """As short as it can be."""
-    finished: FinishedRun
-
-    @property
-    def directory(self) -> Path:
-        """The run's."""
-        return self.finished.directory.path
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Its settings."""
-        return self.finished.config
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """What it measured."""
-        return self.finished.results
-
-    @property
-    def model(self) -> dict[str, Any]:
-        """Configuration of the exported model; empty where there is none."""
-        return self.finished.model
 
     @property
     def is_language_model(self) -> bool:
@@ -67,29 +43,20 @@ class Run:
         kind, task = self.config["task"], self.results.get("task")
         return f"{kind}: {task}" if task else kind
 
-    @cached_property
-    def scalars(self) -> dict[str, pd.Series]:
-        """What it has logged, by tag."""
-        return read_scalars(self.directory)
-
 
 def name_runs(finished: Sequence[FinishedRun]) -> tuple[list[Run], list[LeftOut]]:
-    """Runs with names, language models first; and those whose corpus is not known.
-
-    Args:
-        finished: as :func:`~depthlab.analysis.survey.survey` has them.
-    """
+    """Runs with names, language models first; and those whose corpus is not known."""
     names = shorten(abspath(run.directory.path) for run in finished)  # of "." too
     runs, left_out = [], []
     for one in finished:
-        run = Run(names[abspath(one.directory.path)], one)
+        run = Run(**vars(one), name=names[abspath(one.directory.path)])
         try:
             if run.is_language_model:
-                hold(run.config["data"], {"corpus": object}, one.directory.config.name)
-                hold(run.results["data"], {"documents": int, "tokens": int}, one.directory.results.name)
+                hold(run.config["data"], {"corpus": object}, run.directory.config.name)
+                hold(run.results["data"], {"documents": int, "tokens": int}, run.directory.results.name)
                 as_sources(run.config["data"]["corpus"])
         except UserError as error:
-            left_out.append(LeftOut(run.directory, str(error)))
+            left_out.append(LeftOut(run.directory.path, str(error)))
         else:
             runs.append(run)
     return sorted(runs, key=lambda run: not run.is_language_model), left_out
@@ -120,9 +87,9 @@ def _row(run: Run) -> list[str]:
     cap = model.get("num_hidden_layers")
     checkpoint = run.config["model"].get("checkpoint")
     return [
-        Short(run.name, str(run.directory)),
+        Short(run.name, str(run.directory.path)),
         run.task,
-        _depth(model),
+        describe(model) if model else "-",
         shorten([checkpoint])[checkpoint] if checkpoint else "-",
         _data(run),
         f"{epochs[-1]['step'] if epochs else results['steps']:,}",
@@ -132,10 +99,6 @@ def _row(run: Run) -> list[str]:
         dashed(iterations and iterations / 1e6, ".2f"),
         dashed(100 * (1 - iterations / (tokens * cap)) if tokens and iterations and cap else None),
     ]
-
-
-def _depth(model: dict[str, Any]) -> str:
-    return describe(model) if model else "-"
 
 
 def _data(run: Run) -> str:
@@ -164,10 +127,9 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
     Raises:
         UserError: There is none to draw.
     """
-    language_models = [run for run in runs if run.is_language_model]
     drawn = 0
-    for run in language_models:
-        scalars = run.scalars
+    for run in runs:
+        scalars = read_scalars(run.directory.path) if run.is_language_model else {}
         if ALL in scalars and scalars[ALL].nunique() > 1:
             drawn += 1
             steps = run.config["trainer"]["log_every_n_steps"]
@@ -189,14 +151,14 @@ def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
     """
     drawn = 0
     for run in runs:
-        file = run.finished.directory.fixed_point
+        file = run.directory.fixed_point
         if file.is_file():
             drawn += 1
             readings = pd.read_csv(file)
             step = readings["step"].max()
             last = readings[readings["step"] == step].drop_duplicates(["kind", "n"], keep="last")
-            tables = {name: _by_kind(last, name) for name in (*READINGS, "fixed_point_tokens")}
-            tokens = tables.pop("fixed_point_tokens").nan_to_num()
+            tables = {name: _by_kind(last, name) for name in READINGS}
+            tokens = _by_kind(last, "fixed_point_tokens").nan_to_num()
             caption = (
                 f"{run.name}, at the validation of step {step:,}: mean cosine similarity of consecutive states by kind "
                 "of token. Left as the authors have it, where a frozen token counts as 1; in the middle, tokens that "

@@ -64,12 +64,10 @@ def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str]]:
 def name_columns(checkpoints: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
     """What to call the models of tables, and which of them differ in their seed only.
 
-    Args:
-        checkpoints: Of each model, as `depthlab predict` was given it.
-
     Returns:
-        By checkpoint a short name: of a fine-tuning run that is still there the settings, of others as much of the path
-        as tells them apart. And by heading the names that have one column together.
+        By checkpoint, as `depthlab predict` was given it, a short name: of a fine-tuning run that is still there the
+        settings, of others as much of the path as tells them apart. And by heading the names that have one column
+        together.
     """
     names = shorten(checkpoints)
     headings = dict(names)

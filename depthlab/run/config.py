@@ -1,6 +1,6 @@
 """The YAML files of an experiment: each may build upon another beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,24 @@ def with_bases(arguments: Sequence[str]) -> list[str]:
         value = value if separator else next(rest, None)
         if value is None:
             raise UserError("--config needs a file: --config experiments/pretrain.yaml")
-        path = Path(value)
+        path: Path | None = Path(value)
         layers: list[Path] = []
-        while True:
+        while path is not None:
             if path in layers:
                 raise UserError(f"{path}: its `base` leads back to itself")
             layers.insert(0, path)
             base = read_yaml(path).get("base")
-            if base is None:
-                break
-            path = path.parent / str(base)
-        for layer in layers:
-            expanded += ["--config", str(layer)]
+            path = None if base is None else path.parent / str(base)
+        expanded += [argument for layer in layers for argument in ("--config", str(layer))]
     return expanded
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their full names: `model.optimizer.lr`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -19,61 +19,21 @@ RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict}
 MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """Where everything of a run lies; nothing of it need be there."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """All settings of the run."""
-        return self.path / "config.yaml"
-
-    @property
-    def results(self) -> Path:
-        """What a run that has ended measured; written last."""
-        return self.path / "results.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the states that training goes on from."""
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        """The last state."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The state of the best score, where the task has one."""
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def tokenizer(self) -> Path:
-        """Folder of the tokenizer, in Hugging Face's form."""
-        return self.path / "tokenizer"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the exported model, in Hugging Face's form."""
-        return self.path / "model"
-
-    @property
-    def predictions(self) -> Path:
-        """Folder of what was predicted for the test splits."""
-        return self.path / "predictions"
-
-    @property
-    def fixed_point(self) -> Path:
-        """Table of how much each iteration still changed the states, at every validation that watched it."""
-        return self.path / "fixed_point.csv"
-
-    @property
-    def lock(self) -> Path:
-        """Locked by the process that trains here."""
-        return self.path / ".lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"  # all settings
+        self.results = path / "results.json"  # what a run that has ended measured; written last
+        self.checkpoints = path / "checkpoints"  # the states that training goes on from
+        self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"  # of the highest score, where the task has one
+        self.tokenizer = path / "tokenizer"  # in Hugging Face's form, as is
+        self.model = path / "model"  # the exported model
+        self.predictions = path / "predictions"  # for the test splits
+        self.fixed_point = path / "fixed_point.csv"  # how much each iteration still changed, at every validation
+        self.lock = path / ".lock"  # of the process that trains here
 
     def has_begun(self) -> bool:
         """Whether there is a run, finished or not."""
@@ -94,12 +54,9 @@ class FinishedRun:
     """What a run that has ended has left."""
 
     directory: RunDirectory
-    config: dict[str, Any]
-    """Its settings."""
-    results: dict[str, Any]
-    """What it measured."""
-    model: dict[str, Any]
-    """Configuration of the exported model; empty where depthlab exports none, since its tokens have no depth."""
+    config: dict[str, Any]  # its settings
+    results: dict[str, Any]  # what it measured
+    model: dict[str, Any]  # configuration of the exported model; empty where there is none, as tokens have no depth
 
 
 def read_run(path: Path) -> FinishedRun:
@@ -122,12 +79,7 @@ def read_run(path: Path) -> FinishedRun:
 
 
 def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
-    """Hold what a file says against what it must say.
-
-    Args:
-        content: of the file, or of a part of it.
-        shape: what must be there.
-        name: of the file, for the message.
+    """Hold what a file, or a part of it, says against what it must say; messages name the file.
 
     Raises:
         UserError: something is not there, or of another kind.

@@ -6,11 +6,7 @@ import pandas as pd
 
 
 def read_scalars(directory: Path) -> dict[str, pd.Series]:
-    """All scalars by tag, each over the optimiser steps; where a step was logged twice, the last counts.
-
-    Args:
-        directory: The run's; one that has logged nothing has no scalars.
-    """
+    """All scalars of a run by tag, each over the optimiser steps; where a step was logged twice, the last counts."""
     # TensorBoard is for this only, and no other command is to wait for it.
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 

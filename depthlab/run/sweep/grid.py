@@ -19,15 +19,10 @@ NOT_AXES = ("run_dir", "ckpt_path", "config", "sweep", "base", "task")
 
 @dataclass(frozen=True)
 class Cell:
-    """One choice of values.
-
-    Args:
-        settings: by name.
-        name: shows the values; a file name.
-    """
+    """One choice of values."""
 
     settings: dict[str, Any]
-    name: str
+    name: str  # shows the values; a file name
 
     @property
     def arguments(self) -> list[str]:
@@ -56,21 +51,16 @@ def read_grids(sweep: Any) -> list[Grid]:
 
 
 def choose(grids: Sequence[Grid], axis: str, values: Sequence[Any]) -> list[Grid]:
-    """The grids with other values on an axis.
+    """The grids with other values on an axis, which one of them at least has.
 
     A value goes to the grids that have it; one that none has goes to all of them. Grids left without any are dropped.
-
-    Args:
-        grids: at least one has this axis.
-        axis: which.
-        values: to take.
     """
     known = [value for grid in grids for value in grid.get(axis, [])]
-    chosen = [
-        {**grid, axis: [value for value in values if value in grid.get(axis, []) or value not in known]}
-        for grid in grids
-    ]
-    return [grid for grid in chosen if grid[axis]]
+    chosen = []
+    for grid in grids:
+        taken = [value for value in values if value in grid.get(axis, []) or value not in known]
+        chosen += [{**grid, axis: taken}] if taken else []
+    return chosen
 
 
 def axes_of(grids: Sequence[Grid]) -> list[str]:
@@ -81,16 +71,13 @@ def axes_of(grids: Sequence[Grid]) -> list[str]:
 def expand(grids: Sequence[Grid], axes: Sequence[str] | None = None) -> list[Cell]:
     """All cells, each once; the last axis varies fastest.
 
-    A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two axes end
-    alike they are named in full.
-
-    Args:
-        grids: of which.
-        axes: among which a name must tell; those of the grids by default.
+    A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two of the
+    axes, by default those of the grids, end alike they are named in full.
     """
     axes = axes or axes_of(grids)
-    endings = Counter(map(_ending, axes))
-    names = {axis: _ending(axis) if endings[_ending(axis)] == 1 else axis for axis in axes}
+    endings = {axis: axis.rpartition(".")[2] for axis in axes}
+    times = Counter(endings.values())
+    names = {axis: ending if times[ending] == 1 else axis for axis, ending in endings.items()}
     cells: dict[str, Cell] = {}
     for grid in grids:
         for values in product(*grid.values()):
@@ -107,10 +94,6 @@ def cover(grids: Sequence[Grid]) -> list[Cell]:
         for index in range(max(map(len, grid.values()))):
             few += expand([{axis: [values[min(index, len(values) - 1)]] for axis, values in grid.items()}])
     return few
-
-
-def _ending(axis: str) -> str:
-    return axis.rpartition(".")[2]
 
 
 def _in_name(value: Any) -> str:

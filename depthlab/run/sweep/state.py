@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,22 +25,13 @@ FAILED, AGAIN = "depthlab sweep: failed: ", "depthlab sweep: again"
 """Lines of a worker in the log of a run."""
 
 
-@dataclass(frozen=True)
 class CellRun:
     """The run of a cell in the directory of a sweep."""
 
-    cell: Cell
-    sweep: Path
-
-    @property
-    def directory(self) -> RunDirectory:
-        """Where it runs."""
-        return RunDirectory(self.sweep / self.cell.name)
-
-    @property
-    def log(self) -> Path:
-        """What it prints, and what workers say of it."""
-        return self.sweep / f"{self.cell.name}.log"
+    def __init__(self, cell: Cell, sweep: Path) -> None:
+        self.cell = cell
+        self.directory = RunDirectory(sweep / cell.name)
+        self.log = sweep / f"{cell.name}.log"  # what it prints, and what workers say of it
 
     def outcome(self) -> float | str | None:
         """Its score (of an experiment without, minus its validation loss); why it failed; None if it has not ended."""
@@ -88,12 +78,9 @@ class CellRun:
 
 
 def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> None:
-    """Begin a sweep in a directory, or go on with what was begun there; `sweep.json` says with which settings.
+    """Begin a sweep in a directory, or go on with what was begun there.
 
-    Args:
-        sweep: the directory.
-        runs: what is to run there.
-        settings: what all cells share; as JSON has them.
+    `sweep.json` says with which settings, those that all cells share.
 
     Raises:
         UserError: it was begun with other settings, or holds runs that are not a sweep's.

@@ -25,10 +25,6 @@ RANKS = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELA
 def work(runs: Sequence[CellRun], command: FitCommand) -> None:
     """Run cells until all have ended.
 
-    Args:
-        runs: of the cells.
-        command: what runs one.
-
     Raises:
         KeyboardInterrupt: at Ctrl-C, once the run has saved.
         OSError: the directory cannot be written, or its file system does not lock.

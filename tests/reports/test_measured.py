@@ -1,4 +1,4 @@
-from depthlab.reports.classification import scores_table
+from depthlab.reports.measured import scores_table
 
 
 def test_depths_of_labels_unless_there_are_a_thousand():
