@@ -105,10 +105,7 @@ class RetrofitTask(MaskedLanguageModelling):
         mask = batch["attention_mask"]
         with torch.no_grad():
             targets = teacher(
-                unmasked,
-                attention_mask=mask,
-                token_type_ids=batch["token_type_ids"],
-                output_hidden_states=True,
+                unmasked, attention_mask=mask, token_type_ids=batch["token_type_ids"], output_hidden_states=True
             ).hidden_states
         layers, cap = len(targets) - 1, len(states) - 1
         distance = torch.zeros_like(mask, dtype=torch.float32)

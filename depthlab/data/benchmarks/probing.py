@@ -52,10 +52,7 @@ class ProbingDataModule(LabelledDataModule):
     evaluated = {"validate": ("dev",), "test": ("test",), "predict": ("test",)}  # noqa: RUF012
 
     def __init__(
-        self,
-        task: Literal[*PROBING_TASKS, "past_present"] = "tense",
-        root: str | None = None,
-        **settings: Any,
+        self, task: Literal[*PROBING_TASKS, "past_present"] = "tense", root: str | None = None, **settings: Any
     ) -> None:
         super().__init__(**settings)
         self.task_name = self.title = our_name(task)
