@@ -146,6 +146,14 @@ class Task(LightningModule):
         outputs, losses = self.compute("train", batch)
         return {"loss": global_mean(losses, self.loss_weights, batch, self.trainer), **watched(outputs)}
 
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the validation data."""
+        self.log_stage("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over the test data."""
+        self.log_stage("test")
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log what has gathered since the last time, from all ranks."""
         if is_logging_step(self.trainer, batch_idx):

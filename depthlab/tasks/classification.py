@@ -126,14 +126,6 @@ class ClassificationTask(Task):
         logits = self.run_model(batch).logits
         return {"predictions": logits.argmax(dim=1) if self.labels else logits[:, 0].float(), "index": batch["index"]}
 
-    def on_validation_epoch_end(self) -> None:
-        """Log scores, losses, and the depth of each class."""
-        self.log_stage("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log scores, losses, and the depth of each class."""
-        self.log_stage("test")
-
     def configure_optimizers(self) -> dict[str, Any]:
         """As for every task; a warm-up without end is pointed out."""
         configured = super().configure_optimizers()

@@ -1,6 +1,7 @@
 """Retrofit: a model that others trained, its layers tied by `depthlab convert`, learns to go as deep as it needs."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -30,10 +31,9 @@ class RetrofitTask(MaskedLanguageModelling):
             layers' states: it reads the text before masking, and iteration n of L learns layer n L_teacher / L where
             that is a whole number.
         distillation_weight: weight of that loss, the mean over layers and tokens of |h - h_teacher|^2 / |h_teacher|^2.
-        optimizer: as in `PretrainingTask`, like the following.
-        warmup_steps: see there.
-        time_penalty_warmup_steps: see there.
-        fixed_depth_steps: see there.
+        optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
+        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        settings: as `MaskedLanguageModelling`.
 
     Raises:
         UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width, or would never
@@ -48,16 +48,14 @@ class RetrofitTask(MaskedLanguageModelling):
         distillation_weight: float = 1.0,
         optimizer: OptimizerCallable = Lamb,
         warmup_steps: int = 100,
-        time_penalty_warmup_steps: int = 0,
-        fixed_depth_steps: int = 0,
+        **settings: Any,
     ) -> None:
-        settings = {} if depth is None else depth.given()
-        model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
+        model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, {} if depth is None else depth.given())
         if distillation_weight < 0:
             raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
-        if teacher is not None and not fixed_depth_steps and model.config.rule.adaptive:
+        if teacher is not None and not settings.get("fixed_depth_steps") and model.config.rule.adaptive:
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
-        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
+        super().__init__(model, optimizer, warmup_steps, **settings)
         self.distillation_weight = distillation_weight
         self._teacher = () if teacher is None else (self._load_teacher(teacher),)  # not one of our modules: not saved
 
