@@ -39,7 +39,6 @@ class PonderMonitor(Callback):
         self._hook = model.encoder.register_forward_hook(self._see)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave."""
         self._hook.remove()
 
     def _see(self, module: nn.Module, args: Any, output: EncoderOutput) -> None:
@@ -71,7 +70,6 @@ class PonderMonitor(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], *place: int
     ) -> None:
-        """Count."""
         self.depths[_stage(trainer)].update(self._seen, batch["kinds"])
         if self.by_document is not None:
             self.by_document.update(self._seen, batch["document"][:, None], batch["kinds"])

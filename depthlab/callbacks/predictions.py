@@ -23,13 +23,11 @@ class PredictionWriter(Callback):
         self._splits: list[Predictions] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, where the model is."""
         self._splits = [Predictions().to(pl_module.device) for _ in trainer.datamodule.predict_splits]
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
-        """Gather."""
         self._splits[loader].update(outputs["predictions"], outputs["index"])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -58,7 +58,6 @@ class ThroughputMonitor(Callback):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
         self._trainer = trainer
         self._started_at = time.monotonic()
 

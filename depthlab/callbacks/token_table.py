@@ -43,7 +43,6 @@ class TokenTable(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
-        """Gather."""
         self._records.update(**outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

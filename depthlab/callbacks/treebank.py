@@ -93,7 +93,6 @@ class TreebankDepth(Callback):
         ]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Run the model, and log."""
         if not trainer.loggers or trainer.sanity_checking:
             return
         model = adaptive_model(pl_module, self)

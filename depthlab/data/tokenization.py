@@ -21,7 +21,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ALBERT_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]  # noqa: RUF001
 """Pieces that ALBERT's vocabulary always keeps apart from their neighbours."""
-SPECIAL = ("cls", "sep", "mask", "pad", "unk")
 TRAINING_CHARACTERS = 10_000_000
 """Bound on the text that a vocabulary is trained on; half a minute on two cores."""
 HUB_FILES = [
@@ -49,9 +48,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             raise UserError(f"{place}: no tokenizer can be loaded from this folder ({first_line(error)})") from error
     else:
         tokenizer = _from_sentencepiece(models[0])
-    for name in SPECIAL:
-        if getattr(tokenizer, f"{name}_token_id") is None:
-            raise UserError(f"{place}: the tokenizer has no {name}_token, which pre-training needs")
+    for name in ("cls_token", "sep_token", "mask_token", "pad_token", "unk_token"):
+        if getattr(tokenizer, f"{name}_id") is None:
+            raise UserError(f"{place}: the tokenizer has no {name}, which pre-training needs")
     return tokenizer
 
 
@@ -133,7 +132,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
     Not `all_special_ids`: for some ALBERT vocabularies that holds parentheses and the full stop.
     """
-    return [getattr(tokenizer, f"{name}_token_id") for name in SPECIAL]
+    return [getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "mask")]
 
 
 def word_start_table(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

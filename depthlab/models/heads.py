@@ -74,11 +74,9 @@ class _VocabularyHead(AdaptiveAlbertPreTrainedModel):
     }
 
     def get_output_embeddings(self) -> nn.Linear:
-        """The vocabulary projection."""
         return self.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the vocabulary projection."""
         self.predictions.decoder = new_embeddings
         self.predictions.bias = new_embeddings.bias
 

@@ -147,11 +147,9 @@ class Task(LightningModule):
         return {"loss": global_mean(losses, self.loss_weights, batch, self.trainer), **watched(outputs)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over the validation data."""
         self.log_stage("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the means over the test data."""
         self.log_stage("test")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

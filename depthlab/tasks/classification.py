@@ -91,7 +91,6 @@ class ClassificationTask(Task):
         }
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        """As the function."""
         check_data(self.checkpoint, self.model.config, pieces, max_length)
 
     def setup(self, stage: str) -> None:

@@ -56,7 +56,6 @@ class GlueDataModule(LabelledDataModule):
             find_folder(self.task, self.root)
 
     def read(self) -> dict[str, Examples]:
-        """As `read_task`."""
         return read_task(self.task, self.root)
 
     def prediction_file(self, split: str) -> str:

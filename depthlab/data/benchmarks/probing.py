@@ -70,7 +70,6 @@ class ProbingDataModule(LabelledDataModule):
         return self._content[0]
 
     def read(self) -> dict[str, Examples]:
-        """What the file has."""
         return self._content[1]
 
 
