@@ -140,6 +140,9 @@ def check_settings(*settings: tuple[str, Any, bool, str]) -> None:
 class StepDataModule(LightningDataModule):
     """A data module whose steps are the same however ranks and accumulation cut them, and whole after an interrupt.
 
+    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
+    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
+
     Args:
         batch_size: Samples of an optimiser step, over all ranks and all accumulated pieces.
         num_workers: Processes that make batches, on each rank.

@@ -110,11 +110,7 @@ class ClassificationTask(Task):
         return self._evaluate("val", dataloader_idx, batch)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """As in validation.
-
-        Raises:
-            UserError: the split has no labels.
-        """
+        """As in validation; a split without labels is a UserError."""
         if "labels" not in batch:
             split = self._split("test", dataloader_idx)
             raise UserError(f"{split} of {self.task} has no labels to test against: take `depthlab predict` for it")
@@ -141,11 +137,7 @@ class ClassificationTask(Task):
         checkpoint["task"] = self.task
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint against this run.
-
-        Raises:
-            UserError: it is of another task or configuration.
-        """
+        """Hold the checkpoint's task, too, against this run's."""
         if checkpoint.get("task") != self.task:
             raise UserError(
                 f"--ckpt_path holds a model of {checkpoint.get('task', 'another experiment')}, not of {self.task}; to "

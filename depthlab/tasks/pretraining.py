@@ -56,15 +56,7 @@ class MaskedLanguageModelling(Task):
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        """Hold data against the model; whoever knows both may call it before they meet.
-
-        Args:
-            pieces: how many the data's tokenizer has.
-            max_length: most tokens of a sequence.
-
-        Raises:
-            UserError: the vocabularies differ, or a sequence may be longer than the model can read.
-        """
+        """As the function in `base.py`, for a vocabulary that is the user's to choose, and must be the same."""
         config = self.model.config
         if pieces != config.vocab_size:
             raise UserError(
@@ -134,16 +126,12 @@ class MaskedLanguageModelling(Task):
             self.log("train/time_penalty", self.time_penalty)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights, and whether depth is still fixed."""
+        """Keep whether depth is still fixed, too."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["hold_depth"] = self.model.albert.encoder.hold_depth
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint's configuration against this one.
-
-        Raises:
-            UserError: they differ in what the weights were trained for, or were trained for something else.
-        """
+        """As for every task; and go on with depth fixed or not, as it was."""
         if "hold_depth" not in checkpoint:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's pre-training runs")
         super().on_load_checkpoint(checkpoint)

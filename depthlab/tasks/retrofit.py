@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
+from depthlab.hub_errors import loaded
 from depthlab.kinds import NOT_PREDICTED
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
@@ -60,10 +59,7 @@ class RetrofitTask(MaskedLanguageModelling):
         self._teacher = () if teacher is None else (self._load_teacher(teacher),)  # not one of our modules: not saved
 
     def _load_teacher(self, name: str) -> PreTrainedModel:
-        try:
-            teacher = retried(lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"cannot load model.teacher {name}: {reason(error)}") from error
+        teacher = loaded(f"model.teacher {name}", lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
         teacher.eval().requires_grad_(False)
         for field in ("vocab_size", "hidden_size"):
             theirs, ours = getattr(teacher.config, field), getattr(self.model.config, field)

@@ -253,11 +253,7 @@ def _read_rows(task: GlueTask, split: str, file: Path) -> Iterator[tuple[int, di
 
 
 def _columns(task: GlueTask, split: str, file: Path, first: list[str], has_header: bool) -> list[str]:
-    """The columns of a file with that first line.
-
-    Raises:
-        UserError: It is not the task's.
-    """
+    """The columns of a file with that first line, if it is the task's."""
     if not has_header:
         if len(first) == len(COLA_COLUMNS) and first[1] in task.labels:
             return COLA_COLUMNS

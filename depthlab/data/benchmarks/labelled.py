@@ -50,8 +50,6 @@ class LabelledDataModule(StepDataModule, ABC):
 
     A task of another benchmark is a class with the attributes below and `read`.
 
-    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
-    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
     Evaluation takes every example once, on any number of ranks. The split to train on is "train".
 
     Args:

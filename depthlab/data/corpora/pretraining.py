@@ -24,9 +24,6 @@ from depthlab.errors import UserError
 class PretrainingDataModule(StepDataModule):
     """Text in, batches for masked language modelling and sentence order prediction out (see `Batch`).
 
-    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
-    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
-
     Args:
         corpus: "sample" (106 Wikipedia articles and the King James Bible), a folder or file of .txt (documents
             separated by blank lines) or .jsonl(.gz), a Hugging Face dataset name, a source with `path`, `weight`

@@ -138,11 +138,7 @@ def report_left_out(treebank: AlignedTreebank, max_length: int) -> None:
 
 
 def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
-    """Of all documents, which are read once.
-
-    Raises:
-        UserError: The corpus can't be read.
-    """
+    """Of all documents, which are read once."""
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):
