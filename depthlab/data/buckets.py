@@ -80,12 +80,7 @@ class BucketSampler(StepSampler):
 
 
 def sort_by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The rows from the shortest to the longest; among equals the order stays.
-
-    Args:
-        rows: Some rows.
-        lengths: Of every row there is.
-    """
+    """The rows from the shortest to the longest, by the lengths of all rows; among equals the order stays."""
     return rows[np.argsort(lengths[rows], kind="stable")]
 
 
@@ -128,11 +123,7 @@ class LabelledDataset(torch.utils.data.Dataset):
 def each_once(module: StepDataModule, examples: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> MicroBatches:
     """All examples once, sorted by length, in as many batches on every rank.
 
-    Args:
-        module: Whose ranks, batch size and workers to take.
-        examples: Tokenized split.
-        tokenizer: Whose padding to use.
-        name: What the examples are, for the error.
+    Ranks, batch size and workers are the module's; the error names the examples.
 
     Raises:
         UserError: Fewer examples than ranks.

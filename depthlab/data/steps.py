@@ -69,13 +69,7 @@ class TrainingMicroBatches(MicroBatches):
 
 
 def loader(dataset: Dataset, windows: Iterable[Any], num_workers: int) -> DataLoader:
-    """A loader of windows.
-
-    Args:
-        dataset: Makes the micro-batches of a window, in the workers.
-        windows: What it makes them from, one after the other.
-        num_workers: Processes.
-    """
+    """A loader of windows, of which the dataset makes micro-batches in so many workers."""
     return DataLoader(
         dataset,
         batch_size=None,
@@ -212,14 +206,10 @@ class StepDataModule(LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready // accumulate
 
     def evaluation_pieces(self, rows: np.ndarray, name: str) -> list[np.ndarray]:
-        """The rows of each batch of this rank: every row once, in as many batches on every rank.
-
-        Args:
-            rows: In the order in which to evaluate them.
-            name: What they are, for the error.
+        """The rows of each batch of this rank: every row once, in the order given, in as many batches on every rank.
 
         Raises:
-            UserError: Fewer rows than ranks.
+            UserError: Fewer rows than ranks; it says their name.
         """
         world_size, rank, accumulate = self.split()
         if len(rows) < world_size:

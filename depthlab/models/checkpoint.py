@@ -142,12 +142,7 @@ def find_tokenizer(checkpoint: str) -> str:
 
 
 def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> None:
-    """Hold a tokenizer against the model of a checkpoint.
-
-    Args:
-        checkpoint: its name.
-        config: of the model.
-        pieces: how many the tokenizer has.
+    """Hold a tokenizer of so many pieces against the model of a checkpoint.
 
     Raises:
         UserError: the tokenizer is not the model's own.

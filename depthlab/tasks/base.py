@@ -25,12 +25,6 @@ FREE_TO_CHANGE = {
 def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
     """Hold the data against the model of a checkpoint.
 
-    Args:
-        checkpoint: its name.
-        config: of the model.
-        pieces: how many the tokenizer has.
-        max_length: most tokens of a sequence.
-
     Raises:
         UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
     """
