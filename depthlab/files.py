@@ -76,10 +76,10 @@ def writing(what: str, target: Path, replaces_folder: bool = False) -> Iterator[
 
 
 def check_new(option: str, target: Path) -> None:
-    """Hold a place for something new against what is there: nothing, or an empty folder.
+    """Hold a place for something new, which `option` names, against what is there: nothing, or an empty folder.
 
     Raises:
-        UserError: there is something; `option` names the place.
+        UserError: there is something.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         kind = "directory" if target.is_dir() else "file"

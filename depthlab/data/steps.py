@@ -121,11 +121,7 @@ class StepSampler:
 
 
 def check_settings(*settings: tuple[str, Any, bool, str]) -> None:
-    """Refuse a setting that is out of its range.
-
-    Args:
-        settings: Of each its name, its value, whether that is valid, and what it must be.
-    """
+    """Refuse a setting that is out of its range: name, value, whether that is valid, and what it must be."""
     for name, value, valid, bounds in settings:
         if not valid:
             raise UserError(f"data.{name} is {value}; it must be {bounds}")

@@ -93,9 +93,7 @@ class RunCheckpoint:
 def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoint:
     """The model in a run's checkpoint; without a halting unit, if that has not been trained yet: depth was still fixed.
 
-    Args:
-        path: of the checkpoint.
-        settings: fields of the configuration that differ from it.
+    Settings are fields of the configuration that differ from it.
 
     Raises:
         UserError: the file is missing or no checkpoint of depthlab's.

@@ -70,11 +70,7 @@ class GlueTask:
         return ("train", *self.dev, *self.submissions)
 
     def as_submitted(self, prediction: float) -> str:
-        """A prediction as the GLUE server wants it: a label's name, or a score within the bounds.
-
-        Args:
-            prediction: Index of a label, or score of a regression.
-        """
+        """As the GLUE server wants it: the name of the label that is predicted, or a score within the bounds."""
         if self.is_regression:
             return f"{min(max(prediction, 0.0), HIGHEST_SCORE):.3f}"
         return self.labels[int(prediction)]

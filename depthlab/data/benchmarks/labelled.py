@@ -118,11 +118,7 @@ class LabelledDataModule(StepDataModule, ABC):
         return f"{self.task_name}.tsv"
 
     def as_written(self, prediction: float) -> str:
-        """A prediction as it stands in that file: the label's name.
-
-        Args:
-            prediction: Index of a label; of a regression, whose own module writes it, the score.
-        """
+        """A prediction, a label's number, as it stands in that file: its name. A regression's own module writes it."""
         return self.labels[int(prediction)]
 
     def prepare_data(self) -> None:
