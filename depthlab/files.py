@@ -66,13 +66,8 @@ def cannot_write(what: str) -> Iterator[None]:
 def writing(what: str, target: Path, replaces_folder: bool = False) -> Iterator[Path]:
     """As `all_or_nothing`, in a folder that is made if it is not there, with errors of one line.
 
-    Args:
-        what: what to call it before its name, as in "the report to --to".
-        target: its name.
-        replaces_folder: as there.
-
     Raises:
-        UserError: it can't be written.
+        UserError: it can't be written; it says `what` before the name, as in "the report to --to".
     """
     with cannot_write(f"{what} {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,10 +76,10 @@ def writing(what: str, target: Path, replaces_folder: bool = False) -> Iterator[
 
 
 def check_new(option: str, target: Path) -> None:
-    """Hold a place for something new against what is there: nothing, or an empty folder.
+    """Hold a place for something new, which `option` names, against what is there: nothing, or an empty folder.
 
     Raises:
-        UserError: there is something; `option` names the place.
+        UserError: there is something.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         kind = "directory" if target.is_dir() else "file"
@@ -92,13 +87,9 @@ def check_new(option: str, target: Path) -> None:
 
 
 def check_own(option: str, file: Path, mark: bytes, what: str) -> None:
-    """Hold a file's place against what is there: its folder, and in it nothing, or a file like it, to be replaced.
+    """Hold a file's place, which `option` names, against what is there: a folder, and in it nothing, or a file like it.
 
-    Args:
-        option: names the place.
-        file: the place.
-        mark: what stands at the beginning of a file like it.
-        what: such a file is called.
+    Such a file, which is called `what` and begins with the bytes `mark`, is to be replaced.
 
     Raises:
         UserError: there is no folder, or something else lies there.

@@ -6,6 +6,9 @@ from typing import TypeVar
 
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
+
+from depthlab.errors import UserError
 
 Loaded = TypeVar("Loaded")
 
@@ -23,6 +26,18 @@ def retried(load: Callable[[], Loaded]) -> Loaded:
                 raise
             time.sleep(wait)
     return load()
+
+
+def loaded(what: str, load: Callable[[], Loaded]) -> Loaded:
+    """As `retried`; what goes wrong with weights, files or the hub is the user's to hear.
+
+    Raises:
+        UserError: "cannot load WHAT: " and why.
+    """
+    try:
+        return retried(load)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot load {what}: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:

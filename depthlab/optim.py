@@ -61,14 +61,7 @@ class Lamb(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: Computes the gradients and returns the loss.
-
-        Returns:
-            The closure's loss, or None without a closure.
-        """
+        """Update every parameter that has a gradient; the closure's loss, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -143,14 +136,7 @@ class MuonWithAdamW(Optimizer):
         return [g for g in groups if g["hidden_matrices"]], [g for g in groups if not g["hidden_matrices"]]
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: Computes the gradients and returns the loss.
-
-        Returns:
-            The closure's loss, or None without a closure.
-        """
+        """Update every parameter that has a gradient; the closure's loss, if there is one."""
         # State and groups are this optimiser's: schedules, checkpoints and gradient scaling see one.
         self._muon.param_groups, self._adamw.param_groups = self._split()
         self._muon.state = self._adamw.state = self.state
@@ -176,9 +162,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
         list of parameters may be empty.
     """
     embeddings = {p for owner in module.modules() if isinstance(owner, nn.Embedding) for p in owner.parameters()}
-    hidden: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    excluded: list[nn.Parameter] = []
+    hidden, rest, excluded = [], [], []
     seen: set[nn.Parameter] = set()
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):

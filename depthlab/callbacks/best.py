@@ -45,11 +45,9 @@ class BestCheckpoint(Checkpoint):
         return {"steps": self.best["step"], **measured, "best_epoch": self.best["epoch"], "epochs": self.epochs}
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs so far."""
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from these epochs."""
         self.epochs = state_dict["epochs"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

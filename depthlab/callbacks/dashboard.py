@@ -76,7 +76,6 @@ class Dashboard(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close all files."""
         for writer in self._lines.values():
             writer.close()
         super().finalize(status)

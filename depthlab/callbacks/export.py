@@ -27,7 +27,6 @@ class ExportAtEnd(Callback):
         """None until there is one, and on other ranks."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Export."""
         checkpoints = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Resumable)]
         for saved in checkpoints:
             if trainer.is_global_zero and not saved.interrupted and saved.path.exists():

@@ -61,26 +61,13 @@ class FixedPointMonitor(Callback):
         self._started_at = time.monotonic()
 
     def on_validation_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Tensor], *place: int
     ) -> None:
         """Look into the encoder, for this batch."""
         if trainer.loggers:
             self.encoder.observer = partial(self._count, batch["kinds"].flatten())
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
         """Look away."""
         self.encoder.observer = None
 
@@ -95,20 +82,17 @@ class FixedPointMonitor(Callback):
         tokens = means["fixed_point_tokens"]
         step, cap = trainer.global_step, tokens.shape[1]
         readings = pd.DataFrame(
-            {
-                "step": step,
-                "kind": kind.name.lower(),
-                "n": n,
-                **{name: of[kind, n - 1].item() for name, of in means.items()},
-            }
+            {"step": step, "kind": kind.name.lower(), "n": n}
+            | {name: of[kind, n - 1].item() for name, of in means.items()}
             for kind in TokenKind
             for n in range(1, cap + 1)
             if tokens[kind, 0]
         )
-        similarities = readings[["kind", "n", "fixed_point"]].itertuples(index=False)
-        logged = {kind.name.lower() for kind in LOGGED}, {*np.linspace(1, cap, ITERATIONS).round()}
         scalars = {
-            f"fixed_point/{kind}/{n}": mean for kind, n, mean in similarities if kind in logged[0] and n in logged[1]
+            f"fixed_point/{kind.name.lower()}/{n}": means["fixed_point"][kind, n - 1].item()
+            for kind in LOGGED
+            for n in {*np.linspace(1, cap, ITERATIONS).round().astype(int).tolist()}
+            if tokens[kind, 0]
         }
         self._since_figures += time.monotonic() - self._started_at
         draws = self._since_figures >= FIGURES_EVERY or trainer.state.fn == TrainerFn.VALIDATING

@@ -39,7 +39,6 @@ class PonderMonitor(Callback):
         self._hook = model.encoder.register_forward_hook(self._see)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave."""
         self._hook.remove()
 
     def _see(self, module: nn.Module, args: Any, output: EncoderOutput) -> None:
@@ -54,14 +53,11 @@ class PonderMonitor(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count where the model is; at `setup` it has not been moved yet."""
-        self.depths["val"].to(pl_module.device)
-        documents = getattr(trainer.datamodule, "validation_documents", None)
-        if documents is not None:
-            self.by_document = GroupDepthMetric(documents).to(pl_module.device)
+        self.depths[_stage(trainer)].to(pl_module.device)
+        documents = None if trainer.testing else getattr(trainer.datamodule, "validation_documents", None)
+        self.by_document = None if documents is None else GroupDepthMetric(documents).to(pl_module.device)
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count where the model is."""
-        self.depths["test"].to(pl_module.device)
+    on_test_start = on_validation_start
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
@@ -72,41 +68,22 @@ class PonderMonitor(Callback):
             self._log("train", trainer, pl_module)
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, Tensor], *place: int
     ) -> None:
-        """Count."""
-        self.depths["val"].update(self._seen, batch["kinds"])
+        self.depths[_stage(trainer)].update(self._seen, batch["kinds"])
         if self.by_document is not None:
             self.by_document.update(self._seen, batch["document"][:, None], batch["kinds"])
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count."""
-        self.depths["test"].update(self._seen, batch["kinds"])
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means over the held-out documents, and between which bounds they lie."""
-        self._log("val", trainer, pl_module)
+        """Log the means over the held-out documents or the test split, and between which bounds they lie."""
+        self._log(_stage(trainer), trainer, pl_module)
         if self.by_document is not None:
             for name, (low, high) in depth_intervals(*self.by_document.compute()).items():
                 pl_module.log_dict({f"val/depth_low/{name}": low, f"val/depth_high/{name}": high})
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means over the test split."""
-        self._log("test", trainer, pl_module)
+    on_test_epoch_end = on_validation_epoch_end
 
     def _log(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         counts = self.depths[stage].compute()
@@ -115,6 +92,11 @@ class PonderMonitor(Callback):
             pl_module.log(f"{stage}/depth/{name}", mean)
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and not trainer.sanity_checking:
             _add_depth_histogram(trainer.logger, f"{stage}/depth", counts.sum(dim=0), trainer.global_step)
+
+
+def _stage(trainer: Trainer) -> str:
+    """Of an evaluation: "val" or "test"."""
+    return trainer.state.stage.dataloader_prefix
 
 
 def _add_depth_histogram(logger: TensorBoardLogger, tag: str, counts: Tensor, step: int) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from depthlab.files import writing
 from depthlab.metrics.glue import Predictions
@@ -24,20 +23,12 @@ class PredictionWriter(Callback):
         self._splits: list[Predictions] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, where the model is."""
         self._splits = [Predictions().to(pl_module.device) for _ in trainer.datamodule.predict_splits]
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: dict[str, Tensor],
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
-        """Gather."""
-        self._splits[dataloader_idx].update(outputs["predictions"], outputs["index"])
+        self._splits[loader].update(outputs["predictions"], outputs["index"])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write.

@@ -40,10 +40,9 @@ class ThroughputMonitor(Callback):
         self.__dict__.update(state_dict)
 
     def savings(self, cap: int | None) -> str:
-        """What stopping early has saved against the model that takes all `cap` iterations, in one sentence.
+        """What stopping early has saved against a model that takes all `cap` iterations, in one sentence.
 
-        Args:
-            cap: L; None for a model whose tokens have no depth, which saves nothing.
+        Without a cap tokens have no depth, and nothing is saved.
         """
         if not self.tokens or not self.seconds:
             return "no training step was counted"
@@ -58,7 +57,6 @@ class ThroughputMonitor(Callback):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
         self._trainer = trainer
         self._started_at = time.monotonic()
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from depthlab.analysis.tokens import write_tokens
 from depthlab.files import check_own
@@ -42,15 +41,8 @@ class TokenTable(Callback):
         self._records = TokenRecords().to(pl_module.device)
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: dict[str, Tensor],
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
-        """Gather."""
         self._records.update(**outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -58,8 +58,7 @@ class TreebankDepth(Callback):
         """Read the treebank, as the model's tokenizer cuts it, and take this rank's share.
 
         Raises:
-            UserError: the model's tokens have no depth, or it has too few positions; a number is out of its range; the
-                treebank can't be used.
+            UserError: the model has no depth or too few positions; a number is out of its range; a bad treebank.
         """
         for name in ("sentences", "batch_size", "max_length"):
             value = getattr(self, name)
@@ -93,7 +92,6 @@ class TreebankDepth(Callback):
         ]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Run the model, and log."""
         if not trainer.loggers or trainer.sanity_checking:
             return
         model = adaptive_model(pl_module, self)

@@ -9,12 +9,8 @@ from depthlab.models.albert import AdaptiveAlbertModel
 def adaptive_model(pl_module: LightningModule, callback: Callback) -> AdaptiveAlbertModel:
     """The first adaptive ALBERT of a module.
 
-    Args:
-        pl_module: whose model, or a part of it, is to be one.
-        callback: who asks, for the error.
-
     Raises:
-        UserError: there is none.
+        UserError: there is none; it names the callback that asks.
     """
     for module in pl_module.modules():
         if isinstance(module, AdaptiveAlbertModel):

@@ -1,7 +1,7 @@
 """Batches of labelled texts of similar length, so that they carry little padding."""
 
-from collections.abc import Callable, Iterator
-from typing import NotRequired, TypedDict
+from collections.abc import Iterator
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from depthlab.data.steps import MicroBatches, StepDataModule, loader
+from depthlab.data.steps import MicroBatches, StepDataModule, StepSampler, loader
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 
@@ -33,7 +33,7 @@ class LabelledBatch(TypedDict):
     window_sequences: Tensor  # [], examples of this rank's share of the optimiser step
 
 
-class BucketSampler:
+class BucketSampler(StepSampler):
     """Optimiser steps of one epoch after the other: the rows of each micro-batch of this rank.
 
     An epoch is shuffled, then each `BATCHES_SORTED_TOGETHER` batches of it are sorted by length and cut again, and the
@@ -45,34 +45,18 @@ class BucketSampler:
         rows: To sample.
         lengths: Of every row there is.
         batch_size: Examples of a step over all ranks at most, unless a piece would be left empty.
-        seed: Of the order.
-        world_size: Ranks.
-        rank: This one.
-        accumulate: Micro-batches of a step on a rank.
-        steps_done: Called when an iteration begins: steps of the epoch that an interrupted run has made.
+        settings: As `StepSampler`.
 
     Raises:
         UserError: There are fewer examples than pieces of a step.
     """
 
     def __init__(
-        self,
-        rows: np.ndarray,
-        lengths: np.ndarray,
-        batch_size: int,
-        seed: int,
-        world_size: int = 1,
-        rank: int = 0,
-        accumulate: int = 1,
-        steps_done: Callable[[], int] = lambda: 0,
+        self, rows: np.ndarray, lengths: np.ndarray, batch_size: int, *settings: Any, **named_settings: Any
     ) -> None:
+        super().__init__(*settings, **named_settings)
         self.rows = rows
         self.lengths = lengths
-        self.seed = seed
-        self.pieces = world_size * accumulate
-        self.mine = slice(rank * accumulate, (rank + 1) * accumulate)
-        self.steps_done = steps_done
-        self.epoch = 0
         self.steps = min(-(-len(rows) // batch_size), len(rows) // self.pieces)
         if self.steps == 0:
             raise UserError(
@@ -84,10 +68,6 @@ class BucketSampler:
         """Steps of a whole epoch."""
         return self.steps
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of an epoch."""
-        self.epoch = epoch
-
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         random = np.random.default_rng([self.seed, ORDER_STREAM, self.epoch])
         drawn = np.array_split(random.permutation(self.rows), self.steps)
@@ -96,16 +76,11 @@ class BucketSampler:
             together = drawn[first : first + BATCHES_SORTED_TOGETHER]
             batches += np.array_split(sort_by_length(np.concatenate(together), self.lengths), len(together))
         for step in random.permutation(self.steps)[self.steps_done() :]:
-            yield np.array_split(batches[step], self.pieces)[self.mine]
+            yield self.cut(batches[step])
 
 
 def sort_by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The rows from the shortest to the longest; among equals the order stays.
-
-    Args:
-        rows: Some rows.
-        lengths: Of every row there is.
-    """
+    """The rows from the shortest to the longest, by the lengths of all rows; among equals the order stays."""
     return rows[np.argsort(lengths[rows], kind="stable")]
 
 
@@ -148,11 +123,7 @@ class LabelledDataset(torch.utils.data.Dataset):
 def each_once(module: StepDataModule, examples: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> MicroBatches:
     """All examples once, sorted by length, in as many batches on every rank.
 
-    Args:
-        module: Whose ranks, batch size and workers to take.
-        examples: Tokenized split.
-        tokenizer: Whose padding to use.
-        name: What the examples are, for the error.
+    Ranks, batch size and workers are the module's; the error names the examples.
 
     Raises:
         UserError: Fewer examples than ranks.

@@ -5,18 +5,8 @@ import re
 import sys
 
 FILE_SUFFIXES = (
-    ".txt",
-    ".json",
-    ".jsonl",
-    ".csv",
-    ".tsv",
-    ".parquet",
-    ".model",
-    ".vocab",
-    ".gz",
-    ".bz2",
-    ".zip",
-    ".zst",
+    *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".model", ".vocab"),
+    *(".gz", ".bz2", ".zip", ".zst"),
 )
 
 

@@ -9,11 +9,7 @@ from depthlab.errors import UserError
 
 
 def read_lines(file: Path, setting: str = "data.corpus") -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzipped file.
-
-    Args:
-        file: To read.
-        setting: What names it, for the error.
+    """Numbered lines of a plain or gzipped file, which the setting names.
 
     Raises:
         UserError: It cannot be read, or is not UTF-8.

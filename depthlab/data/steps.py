@@ -1,6 +1,6 @@
 """What data modules share: batches cut into the pieces of ranks and accumulation, and taken up after an interrupt."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,13 +69,7 @@ class TrainingMicroBatches(MicroBatches):
 
 
 def loader(dataset: Dataset, windows: Iterable[Any], num_workers: int) -> DataLoader:
-    """A loader of windows.
-
-    Args:
-        dataset: Makes the micro-batches of a window, in the workers.
-        windows: What it makes them from, one after the other.
-        num_workers: Processes.
-    """
+    """A loader of windows, of which the dataset makes micro-batches in so many workers."""
     return DataLoader(
         dataset,
         batch_size=None,
@@ -91,8 +85,53 @@ def _unchanged(window: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray
     return window
 
 
+class StepSampler:
+    """Steps of one epoch after the other, each cut into a piece for every micro-batch of every rank.
+
+    Args:
+        seed: Of the order.
+        world_size: Ranks.
+        rank: This one.
+        accumulate: Micro-batches of a step on a rank.
+        steps_done: Called when an iteration begins: steps of the epoch that an interrupted run has made.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        accumulate: int = 1,
+        steps_done: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.seed = seed
+        self.pieces = world_size * accumulate
+        self.mine = slice(rank * accumulate, (rank + 1) * accumulate)
+        self.accumulate = accumulate
+        self.steps_done = steps_done
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of an epoch."""
+        self.epoch = epoch
+
+    def cut(self, step: np.ndarray) -> list[np.ndarray]:
+        """The micro-batches of a step that are this rank's."""
+        return np.array_split(step, self.pieces)[self.mine]
+
+
+def check_settings(*settings: tuple[str, Any, bool, str]) -> None:
+    """Refuse a setting that is out of its range: name, value, whether that is valid, and what it must be."""
+    for name, value, valid, bounds in settings:
+        if not valid:
+            raise UserError(f"data.{name} is {value}; it must be {bounds}")
+
+
 class StepDataModule(LightningDataModule):
     """A data module whose steps are the same however ranks and accumulation cut them, and whole after an interrupt.
+
+    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
+    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
 
     Args:
         batch_size: Samples of an optimiser step, over all ranks and all accumulated pieces.
@@ -112,9 +151,11 @@ class StepDataModule(LightningDataModule):
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
-        for name, value, lowest in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < lowest:
-                raise UserError(f"data.{name} is {value}; it must be {lowest} or more")
+        check_settings(
+            ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+            ("num_workers", num_workers, num_workers >= 0, "0 or more"),
+            ("seed", seed, seed >= 0, "0 or more"),
+        )
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -144,28 +185,27 @@ class StepDataModule(LightningDataModule):
             )
         return world_size, self.trainer.global_rank, accumulate
 
-    def begin_training(self) -> tuple[int, int, int]:
-        """As `split`, for training; a resumed run then goes on from whole steps."""
+    def begin_training(self) -> tuple[int, int, int, int, Callable[[], int]]:
+        """What a `StepSampler` takes; a resumed run goes on from whole steps.
+
+        Raises:
+            UserError: As `split`.
+        """
         world_size, rank, accumulate = self.split()
         if self.trainer is not None and self.trainer.fit_loop.is_resuming:
             self._rewind_to_whole_steps(accumulate)
-        return world_size, rank, accumulate
+        return self.seed, world_size, rank, accumulate, lambda: self._steps_done(accumulate)
 
-    def steps_done(self, accumulate: int) -> int:
-        """Steps of the epoch that have been made already, of so many micro-batches each."""
+    def _steps_done(self, accumulate: int) -> int:
         if self.trainer is None:
             return 0
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready // accumulate
 
     def evaluation_pieces(self, rows: np.ndarray, name: str) -> list[np.ndarray]:
-        """The rows of each batch of this rank: every row once, in as many batches on every rank.
-
-        Args:
-            rows: In the order in which to evaluate them.
-            name: What they are, for the error.
+        """The rows of each batch of this rank: every row once, in the order given, in as many batches on every rank.
 
         Raises:
-            UserError: Fewer rows than ranks.
+            UserError: Fewer rows than ranks; it says their name.
         """
         world_size, rank, accumulate = self.split()
         if len(rows) < world_size:

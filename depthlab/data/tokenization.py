@@ -24,12 +24,7 @@ ALBERT_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]  # noqa: RUF001
 TRAINING_CHARACTERS = 10_000_000
 """Bound on the text that a vocabulary is trained on; half a minute on two cores."""
 HUB_FILES = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "spiece.model",
-    "vocab.txt",
-    "config.json",
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model", "vocab.txt", "config.json"),
 ]
 """Files of a repository that a tokenizer may need; config.json tells its class where tokenizer_config.json does not."""
 
@@ -53,9 +48,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             raise UserError(f"{place}: no tokenizer can be loaded from this folder ({first_line(error)})") from error
     else:
         tokenizer = _from_sentencepiece(models[0])
-    for name in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id", "unk_token_id"):
-        if getattr(tokenizer, name) is None:
-            raise UserError(f"{place}: the tokenizer has no {name.removesuffix('_id')}, which pre-training needs")
+    for name in ("cls_token", "sep_token", "mask_token", "pad_token", "unk_token"):
+        if getattr(tokenizer, f"{name}_id") is None:
+            raise UserError(f"{place}: the tokenizer has no {name}, which pre-training needs")
     return tokenizer
 
 
@@ -137,13 +132,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
     Not `all_special_ids`: for some ALBERT vocabularies that holds parentheses and the full stop.
     """
-    return [
-        tokenizer.pad_token_id,
-        tokenizer.unk_token_id,
-        tokenizer.cls_token_id,
-        tokenizer.sep_token_id,
-        tokenizer.mask_token_id,
-    ]
+    return [getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "mask")]
 
 
 def word_start_table(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

@@ -60,13 +60,10 @@ class DepthMetric(Metric):
 
 
 def mean_depths(counts: Tensor) -> dict[str, float]:
-    """The mean depth of every pool of kinds that occurs in the counts.
+    """The mean iterations per token of every pool of :data:`depthlab.kinds.POOLS` that occurs in the counts.
 
     Args:
         counts: [kinds, L + 1] integer, as :class:`DepthMetric` computes them.
-
-    Returns:
-        Mean iterations per token by the names in :data:`depthlab.kinds.POOLS`; pools without a token are left out.
     """
     counts = counts.cpu()
     tokens = counts.sum(dim=1).tolist()

@@ -102,14 +102,12 @@ class GlueMetrics(Metric):
         Raises:
             ValueError: The shapes do not fit together.
         """
-        batch_size = len(logits)
         if logits.ndim != 2 or (logits.shape[1] == 1) != self.is_regression:
-            raise ValueError(
-                f"logits are {tuple(logits.shape)}, expected [B, {'1' if self.is_regression else 'C > 1'}]"
-            )
+            wanted = "1" if self.is_regression else "C > 1"
+            raise ValueError(f"logits are {tuple(logits.shape)}, expected [B, {wanted}]")
         for name, values in (("labels", labels), ("index", index)):
-            if values.shape != (batch_size,):
-                raise ValueError(f"{name} is {tuple(values.shape)}, expected {(batch_size,)}")
+            if values.shape != logits.shape[:1]:
+                raise ValueError(f"{name} is {tuple(values.shape)}, expected {tuple(logits.shape[:1])}")
         self.not_finite = self.not_finite + logits.isfinite().logical_not().sum()
         self.predictions.append(logits.detach().squeeze(1).float() if self.is_regression else logits.argmax(dim=1))
         self.labels.append(labels)

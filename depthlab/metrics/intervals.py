@@ -11,15 +11,13 @@ BLOCK = 100
 
 
 def depth_intervals(iterations: Tensor, tokens: Tensor) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of the mean depth of every pool of kinds, from the bootstrap over documents.
+    """The 95 % interval of the mean depth of every pool of kinds, by its name, from the bootstrap over documents.
+
+    Pools that occur in fewer than two documents are left out.
 
     Args:
         iterations: [D, kinds] integer, as :class:`GroupDepthMetric` computes them.
         tokens: [D, kinds] integer.
-
-    Returns:
-        Lower and upper bound by the names in :data:`depthlab.kinds.POOLS`; pools that occur in fewer than two documents
-        are left out.
     """
     sums, counts = (
         np.stack([values.cpu().numpy()[:, list(pool)].sum(axis=1) for pool in POOLS.values()], axis=1)

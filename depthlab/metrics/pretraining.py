@@ -50,11 +50,7 @@ class PretrainingMetrics(Metric):
         self.add_state("label_counts", torch.zeros(vocab_size, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(
-        self,
-        prediction_logits: Tensor,
-        labels: Tensor,
-        sop_logits: Tensor,
-        sentence_order_label: Tensor,
+        self, prediction_logits: Tensor, labels: Tensor, sop_logits: Tensor, sentence_order_label: Tensor
     ) -> None:
         """Add one batch.
 

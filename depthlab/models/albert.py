@@ -201,11 +201,9 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
         return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Replace the word embeddings."""
         self.embeddings.word_embeddings = value
 
     @capture_outputs

@@ -93,9 +93,7 @@ class RunCheckpoint:
 def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoint:
     """The model in a run's checkpoint; without a halting unit, if that has not been trained yet: depth was still fixed.
 
-    Args:
-        path: of the checkpoint.
-        settings: fields of the configuration that differ from it.
+    Settings are fields of the configuration that differ from it.
 
     Raises:
         UserError: the file is missing or no checkpoint of depthlab's.
@@ -142,12 +140,7 @@ def find_tokenizer(checkpoint: str) -> str:
 
 
 def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> None:
-    """Hold a tokenizer against the model of a checkpoint.
-
-    Args:
-        checkpoint: its name.
-        config: of the model.
-        pieces: how many the tokenizer has.
+    """Hold a tokenizer of so many pieces against the model of a checkpoint.
 
     Raises:
         UserError: the tokenizer is not the model's own.

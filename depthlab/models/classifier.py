@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
+from depthlab.hub_errors import loaded
 from depthlab.models.albert import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForSequenceClassification
@@ -39,7 +38,10 @@ def load_classifier(
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "single_label_classification" if labels else "regression",
     }
-    config = AdaptiveAlbertConfig() if find_checkpoint(checkpoint) else _read_config(checkpoint)
+    if find_checkpoint(checkpoint):
+        config = AdaptiveAlbertConfig()
+    else:
+        config = loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
     if config.model_type in OUR_TYPES:
         if dropout is not None:
             settings["classifier_dropout_prob"] = dropout
@@ -55,15 +57,5 @@ def load_classifier(
             raise UserError(f"model.classifier_dropout: a model of type {config.model_type!r} has no such setting")
     for name, value in settings.items():
         setattr(config, name, value)
-    try:
-        load = AutoModelForSequenceClassification.from_pretrained
-        return retried(lambda: load(checkpoint, config=config, dtype=torch.float32)).train()
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
-
-
-def _read_config(checkpoint: str) -> Any:
-    try:
-        return retried(lambda: AutoConfig.from_pretrained(checkpoint))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
+    load = AutoModelForSequenceClassification.from_pretrained
+    return loaded(checkpoint, lambda: load(checkpoint, config=config, dtype=torch.float32)).train()

@@ -148,12 +148,9 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             self._observe(n, real, state, new, new)
             state = new
             hidden_states.append(state)
-        padding = ~real[..., None]
-        return EncoderOutput(
-            last_hidden_state=state.masked_fill(padding, 0.0),
-            depths=real.long() * cap,
-            remainders=torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32)),
-            hidden_states=tuple(h.masked_fill(padding, 0.0) for h in hidden_states) if output_hidden_states else None,
+        remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
+        return _without_padding(
+            real, state, real.long() * cap, remainders, hidden_states if output_hidden_states else None
         )
 
     def _dense(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
@@ -186,13 +183,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
                 break
 
         hidden_states += [state] * (cap + 1 - len(hidden_states))
-        padding = ~real[..., None]
-        return EncoderOutput(
-            last_hidden_state=(state if blend else mixture).masked_fill(padding, 0.0),
-            depths=depths,
-            remainders=remainders,
-            hidden_states=tuple(h.masked_fill(padding, 0.0) for h in hidden_states) if output_hidden_states else None,
-        )
+        state = state if blend else mixture
+        return _without_padding(real, state, depths, remainders, hidden_states if output_hidden_states else None)
 
     def _compact(
         self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool
@@ -258,14 +250,16 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         def unpack(rows: Tensor) -> Tensor:
             return scatter(everyone, rows, batch * length).unflatten(0, (batch, length))
 
-        return EncoderOutput(
-            last_hidden_state=unpack(torch.cat(outputs)),
-            depths=unpack(depths),
-            remainders=unpack(torch.cat(remainders)),
-            hidden_states=tuple(h.unflatten(0, (batch, length)) for h in hidden_states)
-            if output_hidden_states
-            else None,
-        )
+        kept = tuple(h.unflatten(0, (batch, length)) for h in hidden_states) if output_hidden_states else None
+        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), kept)
+
+
+def _without_padding(
+    real: Tensor, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states: list[Tensor] | None
+) -> EncoderOutput:
+    padding = ~real[..., None]
+    kept = None if hidden_states is None else tuple(h.masked_fill(padding, 0.0) for h in hidden_states)
+    return EncoderOutput(state.masked_fill(padding, 0.0), depths, remainders, kept)
 
 
 def _each(function: Callable[..., Tensor], *states: State) -> State:

@@ -42,13 +42,7 @@ class Exported:
 
 
 def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: Dtype = "float32") -> Exported:
-    """Write a run's checkpoint; a directory that is there is replaced once the new one is complete.
-
-    Args:
-        checkpoint: of a run, where the run has left it.
-        target: the directory.
-        write_card: puts the model card into it.
-        dtype: precision of the weights.
+    """Write a run's checkpoint, where the run has left it; a directory that is there is replaced once it is complete.
 
     Raises:
         UserError: the checkpoint is not one of depthlab's, or the directory can't be written.

@@ -74,11 +74,9 @@ class _VocabularyHead(AdaptiveAlbertPreTrainedModel):
     }
 
     def get_output_embeddings(self) -> nn.Linear:
-        """The vocabulary projection."""
         return self.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the vocabulary projection."""
         self.predictions.decoder = new_embeddings
         self.predictions.bias = new_embeddings.bias
 
@@ -136,7 +134,40 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
         )
 
 
-class AdaptiveAlbertForMaskedLM(_VocabularyHead):
+class _LabelledModel(AdaptiveAlbertPreTrainedModel):
+    """A model with one kind of `labels`; who derives from it says what becomes of the encoder's output."""
+
+    output_class: type[ModelOutput]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Logits of what `AdaptiveAlbertModel` takes, and with labels the loss."""
+        encoded = self.albert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
+        logits = self._logits(encoded)
+        loss = self.total_loss(encoded, task=None if labels is None else self._task_loss(logits, labels))
+        return self.output_class(loss=loss, logits=logits, **_passed_on(encoded))
+
+    def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
+        raise NotImplementedError
+
+    def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of logits [B, T, C] where labels [B, T] are not -100."""
+        labelled = labels != NOT_PREDICTED
+        return _mean_cross_entropy(logits[labelled], labels[labelled])
+
+
+class AdaptiveAlbertForMaskedLM(_LabelledModel, _VocabularyHead):
     """Masked language modelling as Hugging Face's tools know it: logits of every position, with labels or without.
 
     `AdaptiveAlbertForPreTraining` computes less when it trains; its checkpoints load here, without pooler and SOP.
@@ -144,33 +175,36 @@ class AdaptiveAlbertForMaskedLM(_VocabularyHead):
     Labels: [B, T], the original token where one is predicted, -100 elsewhere.
     """
 
+    output_class = AdaptiveMaskedLMOutput
+
     def __init__(self, config: AdaptiveAlbertConfig) -> None:
         super().__init__(config)
         self.albert = AdaptiveAlbertModel(config, add_pooling_layer=False)
         self.predictions = AlbertMLMHead(config)
         self.post_init()
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> AdaptiveMaskedLMOutput:
-        """Predict tokens, of what `AdaptiveAlbertModel` takes."""
-        encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
-        )
-        logits = self.predictions(encoded.last_hidden_state)
-        loss = self.total_loss(encoded, mlm=_labelled_loss(logits, labels))
-        return AdaptiveMaskedLMOutput(loss=loss, logits=logits, **_passed_on(encoded))
+    def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
+        return self.predictions(encoded.last_hidden_state)
 
 
-class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
+class _Classifier(_LabelledModel):
+    """A linear classifier after dropout."""
+
+    pooled: bool
+
+    def __init__(self, config: AdaptiveAlbertConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.albert = AdaptiveAlbertModel(config, add_pooling_layer=self.pooled)
+        self.dropout = nn.Dropout(config.classifier_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
+        return self.classifier(self.dropout(encoded.pooler_output if self.pooled else encoded.last_hidden_state))
+
+
+class AdaptiveAlbertForSequenceClassification(_Classifier):
     """A classifier (a regression when `num_labels` is 1) on the pooled [CLS] state; the ponder cost is in the loss.
 
     Labels: [B] classes; [B, C] zeros and ones for several classes at once; [B] or [B, C] values for a regression. Which
@@ -178,34 +212,11 @@ class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
     the labels are integers, else several classes.
     """
 
-    def __init__(self, config: AdaptiveAlbertConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.albert = AdaptiveAlbertModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> AdaptiveSequenceClassifierOutput:
-        """Classify what `AdaptiveAlbertModel` takes."""
-        encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
-        )
-        logits = self.classifier(self.dropout(encoded.pooler_output))
-        loss = self.total_loss(encoded, task=None if labels is None else self._task_loss(logits.float(), labels))
-        return AdaptiveSequenceClassifierOutput(loss=loss, logits=logits, **_passed_on(encoded))
+    output_class = AdaptiveSequenceClassifierOutput
+    pooled = True
 
     def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits.float()
         if self.config.problem_type is None:  # kept, as HF does: what loads the model later reads it there
             self.config.problem_type = (
                 "regression"
@@ -221,51 +232,14 @@ class AdaptiveAlbertForSequenceClassification(AdaptiveAlbertPreTrainedModel):
         return F.cross_entropy(logits, labels.flatten())
 
 
-class AdaptiveAlbertForTokenClassification(AdaptiveAlbertPreTrainedModel):
+class AdaptiveAlbertForTokenClassification(_Classifier):
     """A classifier of every token; the ponder cost is in the loss.
 
     Labels: [B, T], the class, -100 where there is none.
     """
 
-    def __init__(self, config: AdaptiveAlbertConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.albert = AdaptiveAlbertModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(config.classifier_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> AdaptiveTokenClassifierOutput:
-        """Classify every token of what `AdaptiveAlbertModel` takes."""
-        encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
-        )
-        logits = self.classifier(self.dropout(encoded.last_hidden_state))
-        loss = None
-        if labels is not None:
-            labelled = labels != NOT_PREDICTED
-            loss = _mean_cross_entropy(logits[labelled], labels[labelled])
-        return AdaptiveTokenClassifierOutput(
-            loss=self.total_loss(encoded, task=loss), logits=logits, **_passed_on(encoded)
-        )
-
-
-def _labelled_loss(logits: Tensor, labels: Tensor | None) -> Tensor | None:
-    """Of logits [B, T, C] where labels [B, T] are not -100; None without labels."""
-    if labels is None:
-        return None
-    labelled = labels != NOT_PREDICTED
-    return _mean_cross_entropy(logits[labelled], labels[labelled])
+    output_class = AdaptiveTokenClassifierOutput
+    pooled = False
 
 
 def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -19,17 +19,13 @@ BELOW = 0.999
 
 @contextmanager
 def imposed_depths(encoder: AdaptiveAlbertTransformer, depths: Tensor) -> Iterator[None]:
-    """Within it, every token takes as many iterations as is said here.
+    """Within it, every token takes as many iterations, 1 to L, as `depths` [B, T] says; 0 on padding.
 
     The halting unit still gives the weights of a token's iterations: its probabilities, kept below the threshold until
     the last one, which has the remainder, also at a truncated cap.
 
-    Args:
-        encoder: of halting="act".
-        depths: [B, T] integer, 1 to L; 0 on padding.
-
     Raises:
-        UserError: the encoder halts by another rule.
+        UserError: the encoder does not halt by "act".
     """
     if not isinstance(encoder.rule, Act):
         raise UserError('depths can be imposed on halting="act" only: its halting unit gives the weights')

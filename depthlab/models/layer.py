@@ -108,9 +108,7 @@ class IteratedLayer(AlbertTransformer):
     def flops(self, depths: Tensor, only_running: bool) -> Tensor:
         """[B] int64, floating point operations of a forward pass for these depths; see `AdaptiveAlbertModel.flops`.
 
-        Args:
-            depths: [B, T], 0 on padding.
-            only_running: whether halted tokens are left out; else every iteration computes all tokens.
+        Halted tokens are left out if only running ones are computed; else every iteration computes all tokens.
         """
         real = depths > 0
         tokens = real.sum(dim=1)

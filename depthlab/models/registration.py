@@ -8,6 +8,7 @@ had at all.
 """
 
 import sys
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -67,23 +68,12 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Taught(spec.loader)
+            spec.loader.exec_module = partial(_run, spec.loader)
         return spec
 
 
-class _Taught(Loader):
-    """Another loader, and what follows it; in all else that one."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str):
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        module.__loader__ = module.__spec__.loader = self._loader  # who asks later (pickles, inspect) finds no trace
-        TABLES[module.__name__](module)
+def _run(loader: Loader, module: ModuleType) -> None:
+    """Run a module as its loader does, and teach it; who asks later (pickles, inspect) finds the loader as it was."""
+    del loader.exec_module
+    loader.exec_module(module)
+    TABLES[module.__name__](module)

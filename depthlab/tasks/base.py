@@ -25,12 +25,6 @@ FREE_TO_CHANGE = {
 def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
     """Hold the data against the model of a checkpoint.
 
-    Args:
-        checkpoint: its name.
-        config: of the model.
-        pieces: how many the tokenizer has.
-        max_length: most tokens of a sequence.
-
     Raises:
         UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
     """
@@ -145,6 +139,12 @@ class Task(LightningModule):
         """
         outputs, losses = self.compute("train", batch)
         return {"loss": global_mean(losses, self.loss_weights, batch, self.trainer), **watched(outputs)}
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_stage("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_stage("test")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log what has gathered since the last time, from all ranks."""

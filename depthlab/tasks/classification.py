@@ -91,7 +91,6 @@ class ClassificationTask(Task):
         }
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        """As the function."""
         check_data(self.checkpoint, self.model.config, pieces, max_length)
 
     def setup(self, stage: str) -> None:
@@ -111,11 +110,7 @@ class ClassificationTask(Task):
         return self._evaluate("val", dataloader_idx, batch)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """As in validation.
-
-        Raises:
-            UserError: the split has no labels.
-        """
+        """As in validation; a split without labels is a UserError."""
         if "labels" not in batch:
             split = self._split("test", dataloader_idx)
             raise UserError(f"{split} of {self.task} has no labels to test against: take `depthlab predict` for it")
@@ -125,14 +120,6 @@ class ClassificationTask(Task):
         """Returns predictions, [B]: classes, or numbers of a regression; and index, [B]: of which examples."""
         logits = self.run_model(batch).logits
         return {"predictions": logits.argmax(dim=1) if self.labels else logits[:, 0].float(), "index": batch["index"]}
-
-    def on_validation_epoch_end(self) -> None:
-        """Log scores, losses, and the depth of each class."""
-        self.log_stage("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log scores, losses, and the depth of each class."""
-        self.log_stage("test")
 
     def configure_optimizers(self) -> dict[str, Any]:
         """As for every task; a warm-up without end is pointed out."""
@@ -150,11 +137,7 @@ class ClassificationTask(Task):
         checkpoint["task"] = self.task
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint against this run.
-
-        Raises:
-            UserError: it is of another task or configuration.
-        """
+        """Hold the checkpoint's task, too, against this run's."""
         if checkpoint.get("task") != self.task:
             raise UserError(
                 f"--ckpt_path holds a model of {checkpoint.get('task', 'another experiment')}, not of {self.task}; to "

@@ -40,12 +40,7 @@ def run_controlled(
 ) -> ModelOutput:
     """What a model says at the depths of `control_depths`; who watches the encoder sees this run alone.
 
-    Args:
-        model: with an adaptive encoder.
-        inputs: of the model, by name.
-        kinds: as there, like `index`.
-        index: see there.
-        frequencies: [V], how often each piece occurs; None for any order.
+    Frequencies are [V], how often each piece occurs; None for any order.
     """
     encoder = model.base_model.encoder
     observer, encoder.observer = encoder.observer, None

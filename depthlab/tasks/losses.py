@@ -56,7 +56,6 @@ class LossSums:
         self._sums: dict[str, Tensor] = {}  # [2] each: the sum, and over how many items
 
     def add(self, losses: Mapping[str, Loss]) -> None:
-        """Add those of a micro-batch."""
         for name, loss in losses.items():
             total = loss.means.detach().to(SUM_DTYPE).sum() * loss.items
             counted = torch.stack([total, torch.full_like(total, loss.means.numel() * loss.items)])

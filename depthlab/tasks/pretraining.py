@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.metrics import PretrainingMetrics
@@ -22,10 +23,14 @@ class MaskedLanguageModelling(Task):
 
     Args:
         model: what to train.
-        optimizer: as in `PretrainingTask`, like the following.
-        warmup_steps: see there.
-        time_penalty_warmup_steps: see there.
-        fixed_depth_steps: see there.
+        optimizer: as `Task`.
+        warmup_steps: as `Task`.
+        time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
+            halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
+            before depth pays.
+        fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
+            it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
+            `halting_bias_init` the model's output does not jump.
 
     Raises:
         UserError: a number of steps is negative.
@@ -36,16 +41,14 @@ class MaskedLanguageModelling(Task):
         model: AdaptiveAlbertForPreTraining,
         optimizer: OptimizerCallable,
         warmup_steps: int,
-        time_penalty_warmup_steps: int,
-        fixed_depth_steps: int,
+        time_penalty_warmup_steps: int = 0,
+        fixed_depth_steps: int = 0,
     ) -> None:
         super().__init__(model, optimizer, warmup_steps)
-        for name, value in {
-            "time_penalty_warmup_steps": time_penalty_warmup_steps,
-            "fixed_depth_steps": fixed_depth_steps,
-        }.items():
-            if value < 0:
-                raise UserError(f"model.{name} must not be negative, got {value}")
+        if time_penalty_warmup_steps < 0:
+            raise UserError(f"model.time_penalty_warmup_steps must not be negative, got {time_penalty_warmup_steps}")
+        if fixed_depth_steps < 0:
+            raise UserError(f"model.fixed_depth_steps must not be negative, got {fixed_depth_steps}")
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
         self.fixed_depth_steps = fixed_depth_steps
         self._steps_of_checkpoint = 0  # the trainer's own count stays 0 where it only evaluates
@@ -53,15 +56,7 @@ class MaskedLanguageModelling(Task):
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        """Hold data against the model; whoever knows both may call it before they meet.
-
-        Args:
-            pieces: how many the data's tokenizer has.
-            max_length: most tokens of a sequence.
-
-        Raises:
-            UserError: the vocabularies differ, or a sequence may be longer than the model can read.
-        """
+        """As the function in `base.py`, for a vocabulary that is the user's to choose, and must be the same."""
         config = self.model.config
         if pieces != config.vocab_size:
             raise UserError(
@@ -94,17 +89,11 @@ class MaskedLanguageModelling(Task):
             "ponder": Loss(outputs.ponder_cost),
         }
 
-    def compute(
-        self, stage: str, batch: dict[str, Tensor]
-    ) -> tuple[AdaptiveAlbertForPreTrainingOutput, dict[str, Loss]]:
+    def compute(self, stage: str, batch: dict[str, Tensor]) -> tuple[ModelOutput, dict[str, Loss]]:
         """As for every task, and count what was right."""
         outputs, losses = super().compute(stage, batch)
-        self.get_submodule(f"{stage}_metrics").update(
-            outputs.prediction_logits.detach(),
-            batch["labels"],
-            outputs.sop_logits.detach(),
-            batch["sentence_order_label"],
-        )
+        mlm, sop = outputs.prediction_logits.detach(), outputs.sop_logits.detach()
+        self.get_submodule(f"{stage}_metrics").update(mlm, batch["labels"], sop, batch["sentence_order_label"])
         return outputs, losses
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -127,10 +116,6 @@ class MaskedLanguageModelling(Task):
             for parameter in self._halting_parameters():
                 parameter.grad = None
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the held-out documents."""
-        self.log_stage("val")
-
     def log_stage(self, stage: str) -> None:
         """As for every task, and accuracies; in training tau, too."""
         super().log_stage(stage)
@@ -141,16 +126,12 @@ class MaskedLanguageModelling(Task):
             self.log("train/time_penalty", self.time_penalty)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights, and whether depth is still fixed."""
+        """Keep whether depth is still fixed, too."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["hold_depth"] = self.model.albert.encoder.hold_depth
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint's configuration against this one.
-
-        Raises:
-            UserError: they differ in what the weights were trained for, or were trained for something else.
-        """
+        """As for every task; and go on with depth fixed or not, as it was."""
         if "hold_depth" not in checkpoint:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's pre-training runs")
         super().on_load_checkpoint(checkpoint)
@@ -169,12 +150,7 @@ class PretrainingTask(MaskedLanguageModelling):
         config: the model, as Hugging Face configures ALBERT, plus what decides its depth.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
         warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
-        time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
-            halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
-            before depth pays.
-        fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
-            it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
-            `halting_bias_init` the model's output does not jump.
+        settings: as `MaskedLanguageModelling`.
 
     Raises:
         UserError: a number of steps is negative.
@@ -185,8 +161,6 @@ class PretrainingTask(MaskedLanguageModelling):
         config: AdaptiveAlbertConfig,
         optimizer: OptimizerCallable = Lamb,
         warmup_steps: int = 3125,
-        time_penalty_warmup_steps: int = 0,
-        fixed_depth_steps: int = 0,
+        **settings: Any,
     ) -> None:
-        model = AdaptiveAlbertForPreTraining(config)
-        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
+        super().__init__(AdaptiveAlbertForPreTraining(config), optimizer, warmup_steps, **settings)

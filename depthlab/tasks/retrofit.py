@@ -1,15 +1,15 @@
 """Retrofit: a model that others trained, its layers tied by `depthlab convert`, learns to go as deep as it needs."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
+from depthlab.hub_errors import loaded
 from depthlab.kinds import NOT_PREDICTED
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
@@ -30,10 +30,9 @@ class RetrofitTask(MaskedLanguageModelling):
             layers' states: it reads the text before masking, and iteration n of L learns layer n L_teacher / L where
             that is a whole number.
         distillation_weight: weight of that loss, the mean over layers and tokens of |h - h_teacher|^2 / |h_teacher|^2.
-        optimizer: as in `PretrainingTask`, like the following.
-        warmup_steps: see there.
-        time_penalty_warmup_steps: see there.
-        fixed_depth_steps: see there.
+        optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
+        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        settings: as `MaskedLanguageModelling`.
 
     Raises:
         UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width, or would never
@@ -48,24 +47,19 @@ class RetrofitTask(MaskedLanguageModelling):
         distillation_weight: float = 1.0,
         optimizer: OptimizerCallable = Lamb,
         warmup_steps: int = 100,
-        time_penalty_warmup_steps: int = 0,
-        fixed_depth_steps: int = 0,
+        **settings: Any,
     ) -> None:
-        settings = {} if depth is None else depth.given()
-        model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, settings)
+        model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, {} if depth is None else depth.given())
         if distillation_weight < 0:
             raise UserError(f"model.distillation_weight must not be negative, got {distillation_weight}")
-        if teacher is not None and not fixed_depth_steps and model.config.rule.adaptive:
+        if teacher is not None and not settings.get("fixed_depth_steps") and model.config.rule.adaptive:
             raise UserError("model.teacher teaches while depth is fixed: set model.fixed_depth_steps, or leave it out")
-        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
+        super().__init__(model, optimizer, warmup_steps, **settings)
         self.distillation_weight = distillation_weight
         self._teacher = () if teacher is None else (self._load_teacher(teacher),)  # not one of our modules: not saved
 
     def _load_teacher(self, name: str) -> PreTrainedModel:
-        try:
-            teacher = retried(lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"cannot load model.teacher {name}: {reason(error)}") from error
+        teacher = loaded(f"model.teacher {name}", lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
         teacher.eval().requires_grad_(False)
         for field in ("vocab_size", "hidden_size"):
             theirs, ours = getattr(teacher.config, field), getattr(self.model.config, field)
@@ -105,10 +99,7 @@ class RetrofitTask(MaskedLanguageModelling):
         mask = batch["attention_mask"]
         with torch.no_grad():
             targets = teacher(
-                unmasked,
-                attention_mask=mask,
-                token_type_ids=batch["token_type_ids"],
-                output_hidden_states=True,
+                unmasked, attention_mask=mask, token_type_ids=batch["token_type_ids"], output_hidden_states=True
             ).hidden_states
         layers, cap = len(targets) - 1, len(states) - 1
         distance = torch.zeros_like(mask, dtype=torch.float32)

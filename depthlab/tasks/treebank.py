@@ -38,11 +38,9 @@ class TreebankTask(LightningModule):
 
     @property
     def cap(self) -> int:
-        """L of the model."""
         return self.model.config.num_hidden_layers
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        """As the function."""
         check_data(self.checkpoint, self.model.config, pieces, max_length)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

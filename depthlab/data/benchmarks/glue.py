@@ -56,7 +56,6 @@ class GlueDataModule(LabelledDataModule):
             find_folder(self.task, self.root)
 
     def read(self) -> dict[str, Examples]:
-        """As `read_task`."""
         return read_task(self.task, self.root)
 
     def prediction_file(self, split: str) -> str:
@@ -69,11 +68,7 @@ class GlueDataModule(LabelledDataModule):
 
 
 def read_task(task: GlueTask, root: str | None) -> dict[str, Examples]:
-    """All splits that there are, in the order of `GlueTask.splits`.
-
-    Args:
-        task: Which task.
-        root: Folder with the tasks' folders; None for the hub.
+    """All splits that there are, in the order of `GlueTask.splits`; from the hub where there is no root.
 
     Raises:
         UserError: There is none, or one cannot be read (see `read_split`) or be had from the hub.

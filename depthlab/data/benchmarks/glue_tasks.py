@@ -37,8 +37,8 @@ class GlueTask:
         folder: Of its files.
         columns: All that its files may have.
         texts: The column of the text, or the two of a pair.
-        metrics: Names in `depthlab.metrics.glue`. The paper's score is the first, GLUE's own the mean.
         submissions: By test split.
+        metrics: Names in `depthlab.metrics.glue`. The paper's score is the first, GLUE's own the mean.
         labels: GLUE's names, in the order of the hub's numbers; none for a regression.
         label: Column of the label.
         dev: Splits to evaluate on.
@@ -48,8 +48,8 @@ class GlueTask:
     folder: str
     columns: tuple[str, ...]
     texts: tuple[str, ...]
-    metrics: tuple[str, ...]
     submissions: dict[str, Submission]
+    metrics: tuple[str, ...] = ("accuracy",)
     labels: tuple[str, ...] = ("0", "1")
     label: str = "label"
     dev: tuple[str, ...] = ("dev",)
@@ -70,17 +70,14 @@ class GlueTask:
         return ("train", *self.dev, *self.submissions)
 
     def as_submitted(self, prediction: float) -> str:
-        """A prediction as the GLUE server wants it: a label's name, or a score within the bounds.
-
-        Args:
-            prediction: Index of a label, or score of a regression.
-        """
+        """As the GLUE server wants it: the name of the label that is predicted, or a score within the bounds."""
         if self.is_regression:
             return f"{min(max(prediction, 0.0), HIGHEST_SCORE):.3f}"
         return self.labels[int(prediction)]
 
 
 PAIR = ("sentence1", "sentence2")
+SENTENCES = ("index", *PAIR, "label")
 ENTAILMENT = ("entailment", "not_entailment")
 GLUE_TASKS = {
     task.name: task
@@ -90,44 +87,39 @@ GLUE_TASKS = {
             folder="CoLA",
             columns=("index", *COLA_COLUMNS),
             texts=("sentence",),
-            metrics=("matthews_corrcoef",),
             submissions={"test": Submission("CoLA.tsv", 1063)},
+            metrics=("matthews_corrcoef",),
         ),
         GlueTask(
-            name="sst2",
-            folder="SST-2",
-            columns=("index", "sentence", "label"),
-            texts=("sentence",),
-            metrics=("accuracy",),
-            submissions={"test": Submission("SST-2.tsv", 1821)},
+            "sst2", "SST-2", ("index", "sentence", "label"), ("sentence",), {"test": Submission("SST-2.tsv", 1821)}
         ),
         GlueTask(
             name="mrpc",
             folder="MRPC",
             columns=("index", "Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"),
             texts=("#1 String", "#2 String"),
+            submissions={"test": Submission("MRPC.tsv", 1725)},
             label="Quality",
             metrics=("f1", "accuracy"),
-            submissions={"test": Submission("MRPC.tsv", 1725)},
         ),
         GlueTask(
             name="stsb",
             folder="STS-B",
             columns=("index", "genre", "filename", "year", "old_index", "source1", "source2", *PAIR, "score"),
             texts=PAIR,
+            submissions={"test": Submission("STS-B.tsv", 1379)},
             label="score",
             labels=(),
             metrics=("spearman", "pearson"),
-            submissions={"test": Submission("STS-B.tsv", 1379)},
         ),
         GlueTask(
             name="qqp",
             folder="QQP",
             columns=("id", "qid1", "qid2", "question1", "question2", "is_duplicate"),
             texts=("question1", "question2"),
+            submissions={"test": Submission("QQP.tsv", 390965)},
             label="is_duplicate",
             metrics=("f1", "accuracy"),
-            submissions={"test": Submission("QQP.tsv", 390965)},
         ),
         GlueTask(
             name="mnli",
@@ -138,42 +130,25 @@ GLUE_TASKS = {
                 *("label1", "label2", "label3", "label4", "label5", "gold_label"),
             ),
             texts=PAIR,
-            label="gold_label",
-            labels=("entailment", "neutral", "contradiction"),
-            metrics=("accuracy",),
-            dev=("dev_matched", "dev_mismatched"),
             submissions={
                 "test_matched": Submission("MNLI-m.tsv", 9796),
                 "test_mismatched": Submission("MNLI-mm.tsv", 9847),
                 "ax": Submission("AX.tsv", 1104),
             },
+            label="gold_label",
+            labels=("entailment", "neutral", "contradiction"),
+            dev=("dev_matched", "dev_mismatched"),
         ),
         GlueTask(
             name="qnli",
             folder="QNLI",
             columns=("index", "question", "sentence", "label"),
             texts=("question", "sentence"),
-            labels=ENTAILMENT,
-            metrics=("accuracy",),
             submissions={"test": Submission("QNLI.tsv", 5463)},
-        ),
-        GlueTask(
-            name="rte",
-            folder="RTE",
-            columns=("index", *PAIR, "label"),
-            texts=PAIR,
             labels=ENTAILMENT,
-            metrics=("accuracy",),
-            submissions={"test": Submission("RTE.tsv", 3000)},
         ),
-        GlueTask(
-            name="wnli",
-            folder="WNLI",
-            columns=("index", *PAIR, "label"),
-            texts=PAIR,
-            metrics=("accuracy",),
-            submissions={"test": Submission("WNLI.tsv", 146)},
-        ),
+        GlueTask("rte", "RTE", SENTENCES, PAIR, {"test": Submission("RTE.tsv", 3000)}, labels=ENTAILMENT),
+        GlueTask("wnli", "WNLI", SENTENCES, PAIR, {"test": Submission("WNLI.tsv", 146)}),
     )
 }
 """By name. The diagnostic set, `ax`, is a test split of MNLI: GLUE has the model of that task answer it."""
@@ -274,11 +249,7 @@ def _read_rows(task: GlueTask, split: str, file: Path) -> Iterator[tuple[int, di
 
 
 def _columns(task: GlueTask, split: str, file: Path, first: list[str], has_header: bool) -> list[str]:
-    """The columns of a file with that first line.
-
-    Raises:
-        UserError: It is not the task's.
-    """
+    """The columns of a file with that first line, if it is the task's."""
     if not has_header:
         if len(first) == len(COLA_COLUMNS) and first[1] in task.labels:
             return COLA_COLUMNS

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
-from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, check_settings, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 
@@ -50,8 +50,6 @@ class LabelledDataModule(StepDataModule, ABC):
 
     A task of another benchmark is a class with the attributes below and `read`.
 
-    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
-    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
     Evaluation takes every example once, on any number of ranks. The split to train on is "train".
 
     Args:
@@ -95,12 +93,10 @@ class LabelledDataModule(StepDataModule, ABC):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        for name, value, valid, bounds in (
+        check_settings(
             ("max_length", max_length, max_length >= 5, "5 or more"),
             ("train_examples", train_examples, train_examples is None or train_examples > 0, "above 0, or null"),
-        ):
-            if not valid:
-                raise UserError(f"data.{name} is {value}; it must be {bounds}")
+        )
         self.tokenizer_path = tokenizer
         self.max_length = max_length
         self.train_examples = train_examples
@@ -122,11 +118,7 @@ class LabelledDataModule(StepDataModule, ABC):
         return f"{self.task_name}.tsv"
 
     def as_written(self, prediction: float) -> str:
-        """A prediction as it stands in that file: the label's name.
-
-        Args:
-            prediction: Index of a label; of a regression, whose own module writes it, the score.
-        """
+        """A prediction, a label's number, as it stands in that file: its name. A regression's own module writes it."""
         return self.labels[int(prediction)]
 
     def prepare_data(self) -> None:
@@ -211,21 +203,11 @@ class LabelledDataModule(StepDataModule, ABC):
         Raises:
             UserError: batch_size cannot be cut into equal pieces, or there are fewer examples than pieces.
         """
-        world_size, rank, accumulate = self.begin_training()
         examples = self._splits["train"]
         rows = np.random.default_rng([self.seed, SUBSET_STREAM]).permutation(len(examples))[: self.train_examples]
-        sampler = BucketSampler(
-            rows,
-            token_counts(examples),
-            self.batch_size,
-            self.seed,
-            world_size,
-            rank,
-            accumulate,
-            lambda: self.steps_done(accumulate),
-        )
+        sampler = BucketSampler(rows, token_counts(examples), self.batch_size, *self.begin_training())
         steps = loader(LabelledDataset(examples, self.tokenizer), sampler, self.num_workers)
-        return TrainingMicroBatches(steps, len(sampler) * accumulate)
+        return TrainingMicroBatches(steps, len(sampler) * sampler.accumulate)
 
     def val_dataloader(self) -> list[MicroBatches]:
         """One of each of `val_splits`."""

@@ -12,17 +12,12 @@ from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
 from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 
-PROBING_TASKS = {
-    "tense": "past_present",
-    "subj_number": "subj_number",
-    "obj_number": "obj_number",
-    "top_constituents": "top_constituents",
-    "sentence_length": "sentence_length",
-    "word_content": "word_content",
-    "tree_depth": "tree_depth",
-    "bigram_shift": "bigram_shift",
-    "odd_man_out": "odd_man_out",
-    "coordination_inversion": "coordination_inversion",
+PROBING_TASKS = {"tense": "past_present"} | {
+    name: name
+    for name in (
+        *("subj_number", "obj_number", "top_constituents", "sentence_length", "word_content", "tree_depth"),
+        *("bigram_shift", "odd_man_out", "coordination_inversion"),
+    )
 }
 """SentEval's ten tasks (Conneau et al. 2018), the paper's four first, and the names of their files."""
 PROBING_SPLITS = {"tr": "train", "va": "dev", "te": "test"}
@@ -52,10 +47,7 @@ class ProbingDataModule(LabelledDataModule):
     evaluated = {"validate": ("dev",), "test": ("test",), "predict": ("test",)}  # noqa: RUF012
 
     def __init__(
-        self,
-        task: Literal[*PROBING_TASKS, "past_present"] = "tense",
-        root: str | None = None,
-        **settings: Any,
+        self, task: Literal[*PROBING_TASKS, "past_present"] = "tense", root: str | None = None, **settings: Any
     ) -> None:
         super().__init__(**settings)
         self.task_name = self.title = our_name(task)
@@ -73,7 +65,6 @@ class ProbingDataModule(LabelledDataModule):
         return self._content[0]
 
     def read(self) -> dict[str, Examples]:
-        """What the file has."""
         return self._content[1]
 
 

@@ -1,7 +1,8 @@
 """Which label a gold tree gives its sentence in four of SentEval's probing tasks; None where the task leaves it out.
 
 SentEval (Conneau et al. 2018, and the README of its data/probing) has the Stanford parser's trees. The rules follow it
-on gold trees, and leave out what in those is a matter of convention.
+on gold trees, and leave out what in those is a matter of convention. Words are those of a sentence in Universal
+Dependencies.
 """
 
 import re
@@ -36,9 +37,6 @@ def tense(words: list[Token]) -> str | None:
     """PAST or PRES: the tense of the main clause's finite verb, a full verb (VBD; VBP, VBZ), an auxiliary or a copula.
 
     "She has gone" is PRES, "did she go" PAST. An imperative, a subjunctive and what a modal verb governs have none.
-
-    Args:
-        words: Of a sentence in Universal Dependencies.
     """
     clause = _main_clause(words)
     if clause is None or _feature(clause.finite, "Mood") != "Ind":
@@ -51,9 +49,6 @@ def subject_number(words: list[Token]) -> str | None:
 
     Left out are clauses with several subjects, with a subject that is coordinated ("a king and a queen") or no common
     noun (pronouns, names), and with "there" or "it" in its place ("there are crows").
-
-    Args:
-        words: Of a sentence in Universal Dependencies.
     """
     clause = _main_clause(words)
     if clause is None or "expl" in map(_relation, clause.dependents):
@@ -65,9 +60,6 @@ def object_number(words: list[Token]) -> str | None:
     """NN or NNS: the number of the noun that is the direct object of the main clause's verb, imperatives included.
 
     Left out are clauses with several objects, and with one that is coordinated or no common noun.
-
-    Args:
-        words: Of a sentence in Universal Dependencies.
     """
     clause = _main_clause(words)
     if clause is None or clause.root["upos"] != "VERB":

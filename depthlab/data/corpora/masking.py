@@ -56,7 +56,6 @@ class MaskingRule:
     def of(
         cls, tokenizer: PreTrainedTokenizerBase, max_length: int, mask_ratio: float, max_predictions: int | None
     ) -> "MaskingRule":
-        """The rule for a tokenizer."""
         return cls(
             max_length=max_length,
             mask_ratio=mask_ratio,

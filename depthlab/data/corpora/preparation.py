@@ -18,12 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 from depthlab.data.corpora.chunks import SUMMARY, ChunkSettings, too_short, write_chunks
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
 from depthlab.data.corpora.sentences import split_sentences
-from depthlab.data.tokenization import (
-    TRAINING_CHARACTERS,
-    check_vocabulary,
-    load_tokenizer,
-    train_tokenizer,
-)
+from depthlab.data.tokenization import TRAINING_CHARACTERS, check_vocabulary, load_tokenizer, train_tokenizer
 from depthlab.errors import UserError
 
 FORMAT = 1

@@ -16,16 +16,13 @@ from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import MaskingRule
 from depthlab.data.corpora.preparation import Prepared, describe, prepare, summarise
 from depthlab.data.corpora.windows import TRAIN_STREAM, VALIDATION_STREAM, EpochSampler, Window, WindowDataset
-from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, loader
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, check_settings, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 
 
 class PretrainingDataModule(StepDataModule):
     """Text in, batches for masked language modelling and sentence order prediction out (see `Batch`).
-
-    What a step sees is a function of seed, epoch and step alone: workers, ranks, accumulation and interruptions change
-    nothing. An interrupted run goes on after its last whole optimiser step, from Lightning's own count of steps.
 
     Args:
         corpus: "sample" (106 Wikipedia articles and the King James Bible), a folder or file of .txt (documents
@@ -64,27 +61,21 @@ class PretrainingDataModule(StepDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        for name, value, valid, bounds in (
+        short = short_sequence_probability
+        check_settings(
             ("vocab_size", vocab_size, vocab_size > 5, "above 5"),
             ("max_length", max_length, max_length >= 5, "5 or more"),
-            (
-                "short_sequence_probability",
-                short_sequence_probability,
-                0 <= short_sequence_probability <= 1,
-                "within 0 and 1",
-            ),
+            ("short_sequence_probability", short, 0 <= short <= 1, "within 0 and 1"),
             ("mask_ratio", mask_ratio, 0 < mask_ratio < 1, "between 0 and 1"),
             ("max_predictions", max_predictions, max_predictions is None or max_predictions > 0, "above 0, or null"),
             ("validation_fraction", validation_fraction, 0 < validation_fraction < 1, "between 0 and 1"),
             ("prepare_workers", prepare_workers, prepare_workers is None or prepare_workers > 0, "above 0, or null"),
-        ):
-            if not valid:
-                raise UserError(f"data.{name} is {value}; it must be {bounds}")
+        )
         self.sources = as_sources(corpus)
         self.tokenizer_path = tokenizer
         self.vocab_size = vocab_size
         self.max_length = max_length
-        self.chunk_settings = ChunkSettings(max_length, short_sequence_probability, validation_fraction)
+        self.chunk_settings = ChunkSettings(max_length, short, validation_fraction)
         self.mask_ratio = mask_ratio
         self.max_predictions = max_predictions
         self.prepare_workers = prepare_workers or os.cpu_count() or 1
@@ -107,14 +98,8 @@ class PretrainingDataModule(StepDataModule):
         Raises:
             UserError: See `depthlab.data.corpora.preparation.prepare`.
         """
-        self._prepared = prepare(
-            self.sources,
-            self.tokenizer_path,
-            self.vocab_size,
-            self.chunk_settings,
-            self.cache_dir,
-            self.prepare_workers,
-        )
+        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings)
+        self._prepared = prepare(*text, self.cache_dir, self.prepare_workers)
         rank_zero_info(f"Corpus: {describe(summarise(self._prepared.chunks))}")
 
     def setup(self, stage: str | None = None) -> None:
@@ -130,10 +115,11 @@ class PretrainingDataModule(StepDataModule):
             raise RuntimeError("PretrainingDataModule.setup() comes after prepare_data()")
         self.tokenizer = load_tokenizer(str(prepared.tokenizer))
         parts = [load_from_disk(folder) for folder in prepared.chunks]
+        ends = np.cumsum([len(part) for part in parts])
         self.summary = summarise(prepared.chunks)
         self._chunks = concatenate_datasets(parts)
         held_out = np.asarray(self._chunks.data.column("validation"))
-        sides = np.split(np.arange(len(held_out)), np.cumsum([len(part) for part in parts])[:-1])
+        sides = np.split(np.arange(len(held_out)), ends[:-1])
         self._train_rows = [rows[~held_out[rows]] for rows in sides]
         self._validation_rows = np.flatnonzero(held_out)
         if len(self._validation_rows) == 0:
@@ -141,14 +127,9 @@ class PretrainingDataModule(StepDataModule):
                 f"data.validation_fraction {self.chunk_settings.validation_fraction} holds out none of the "
                 f"{self.summary['documents']} documents; raise it or give more documents"
             )
-        ends = np.cumsum([len(part) for part in parts])
-        place = np.stack(  # source, and number of the document in it
-            [
-                np.searchsorted(ends, self._validation_rows, side="right"),
-                np.asarray(self._chunks.data.column("document").take(self._validation_rows)),
-            ]
-        )
-        documents, numbers = np.unique(place, axis=1, return_inverse=True)
+        source_of = np.searchsorted(ends, self._validation_rows, side="right")
+        in_source = np.asarray(self._chunks.data.column("document").take(self._validation_rows))
+        documents, numbers = np.unique(np.stack([source_of, in_source]), axis=1, return_inverse=True)
         self._document_of = dict(zip(self._validation_rows.tolist(), numbers.tolist(), strict=True))
         self.validation_documents = documents.shape[1]
         for source, rows in zip(self.sources, self._train_rows, strict=True):
@@ -164,18 +145,9 @@ class PretrainingDataModule(StepDataModule):
         Raises:
             UserError: batch_size cannot be cut into equal pieces, or there is less text than one small step takes.
         """
-        world_size, rank, accumulate = self.begin_training()
-        sampler = EpochSampler(
-            self._train_rows,
-            [source.weight for source in self.sources],
-            self.batch_size,
-            self.seed,
-            world_size,
-            rank,
-            accumulate,
-            lambda: self.steps_done(accumulate),
-        )
-        return TrainingMicroBatches(self._loader(sampler, TRAIN_STREAM), len(sampler) * accumulate)
+        weights = [source.weight for source in self.sources]
+        sampler = EpochSampler(self._train_rows, weights, self.batch_size, *self.begin_training())
+        return TrainingMicroBatches(self._loader(sampler, TRAIN_STREAM), len(sampler) * sampler.accumulate)
 
     def val_dataloader(self) -> MicroBatches:
         """All validation samples once, with the same masks every time, in as many batches on every rank.

@@ -1,7 +1,7 @@
 """Which samples make which step of pre-training, on which rank, in which micro-batch, and making them."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypedDict
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from depthlab.data.corpora.masking import MaskingRule, Sample, SampleRandom, make_sample
+from depthlab.data.steps import StepSampler
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED, TokenKind
 
@@ -38,7 +39,7 @@ class Window(NamedTuple):
     rows: list[np.ndarray]  # where its chunk is stored
 
 
-class EpochSampler:
+class EpochSampler(StepSampler):
     """Windows of one epoch after the other.
 
     The order of an epoch depends on seed and epoch only. Step s takes samples s * batch_size to (s + 1) * batch_size of
@@ -49,55 +50,32 @@ class EpochSampler:
         rows: Stored rows of each source.
         weights: Passes over each source that an epoch takes.
         batch_size: Samples of a step over all ranks.
-        seed: Of the order.
-        world_size: Ranks.
-        rank: This one.
-        accumulate: Micro-batches of a step on a rank.
-        steps_done: Called when an iteration begins: steps of the epoch that an interrupted run has made.
+        settings: As `StepSampler`.
     """
 
     def __init__(
-        self,
-        rows: list[np.ndarray],
-        weights: list[float],
-        batch_size: int,
-        seed: int,
-        world_size: int = 1,
-        rank: int = 0,
-        accumulate: int = 1,
-        steps_done: Callable[[], int] = lambda: 0,
+        self, rows: list[np.ndarray], weights: list[float], batch_size: int, *settings: Any, **named_settings: Any
     ) -> None:
+        super().__init__(*settings, **named_settings)
         self.rows = rows
         self.sizes = [round(len(source) * weight) for source, weight in zip(rows, weights, strict=True)]
         self.batch_size = batch_size
-        self.seed = seed
-        self.world_size = world_size
-        self.rank = rank
-        self.accumulate = accumulate
-        self.steps_done = steps_done
-        self.epoch = 0
         if len(self) == 0:
             raise UserError(
-                f"data.corpus gives {sum(self.sizes)} training samples, fewer than the {world_size * accumulate} "
+                f"data.corpus gives {sum(self.sizes)} training samples, fewer than the {self.pieces} "
                 "pieces of a step (ranks x accumulate_grad_batches); give more text"
             )
 
     def __len__(self) -> int:
         """Steps of a whole epoch."""
         steps, rest = divmod(sum(self.sizes), self.batch_size)
-        return steps + (rest >= self.world_size * self.accumulate)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of an epoch."""
-        self.epoch = epoch
+        return steps + (rest >= self.pieces)
 
     def __iter__(self) -> Iterator[Window]:
         rows = np.concatenate([self._epoch_rows(source) for source in range(len(self.rows))])
         order = np.random.default_rng([self.seed, ORDER_STREAM, self.epoch]).permutation(len(rows))
         for step in range(self.steps_done(), len(self)):
-            samples = order[step * self.batch_size : (step + 1) * self.batch_size]
-            pieces = np.array_split(samples, self.world_size * self.accumulate)
-            mine = pieces[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]
+            mine = self.cut(order[step * self.batch_size : (step + 1) * self.batch_size])
             yield Window(self.epoch, mine, [rows[piece] for piece in mine])
 
     def _epoch_rows(self, source: int) -> np.ndarray:

@@ -199,11 +199,7 @@ def align(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> Pieces:
 
 
 def _in_order(file: Path, block: Block) -> list[Token]:
-    """A block's words and multiword tokens.
-
-    Raises:
-        UserError: a line is out of order.
-    """
+    """A block's words and multiword tokens; a line out of order is the user's to mend."""
     rows: list[Token] = []
     words = covered = 0  # the last word so far, and the last of the last multiword token
     for number, row in block.rows:
@@ -226,11 +222,7 @@ def _in_order(file: Path, block: Block) -> list[Token]:
 
 
 def _sentence(id_: str, document: str, text: str | None, rows: list[Token]) -> Sentence:
-    """Find the words in the text.
-
-    Raises:
-        _NotAligned: they are not there.
-    """
+    """Find the words in the text; `_NotAligned` where they are not there."""
     tokens: list[tuple[Token, list[Token]]] = []  # as written: a form, and the words that it stands for
     last = 0
     for row in rows:

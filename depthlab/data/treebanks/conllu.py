@@ -30,11 +30,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(file: Path, name: str) -> Iterator[Block]:
-    """Read a file, plain or gzipped.
-
-    Args:
-        file: To read.
-        name: Of the file, for documents that have none.
+    """Read a file, plain or gzipped; documents that have no name are called by the one given.
 
     Raises:
         UserError: The file can't be read, or a line is malformed.

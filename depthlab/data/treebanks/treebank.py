@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from depthlab.data.buckets import each_once
 from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents, read_texts
 from depthlab.data.corpora.frequency import count_words, log_frequency
-from depthlab.data.steps import MicroBatches, StepDataModule
+from depthlab.data.steps import MicroBatches, StepDataModule, check_settings
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebanks.alignment import AlignedTreebank, piece_rows, read_aligned
 from depthlab.errors import UserError
@@ -51,8 +51,7 @@ class TreebankDataModule(StepDataModule):
         frequencies: str | dict[str, Any] | list[str | dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
-        if max_length < 3:
-            raise UserError(f"data.max_length is {max_length}; it must be 3 or more")
+        check_settings(("max_length", max_length, max_length >= 3, "3 or more"))
         self.files = as_files(treebank, "data.treebank")
         self.tokenizer_path = tokenizer
         self.max_length = max_length
@@ -139,11 +138,7 @@ def report_left_out(treebank: AlignedTreebank, max_length: int) -> None:
 
 
 def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:
-    """Of all documents, which are read once.
-
-    Raises:
-        UserError: The corpus can't be read.
-    """
+    """Of all documents, which are read once."""
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(sources):

@@ -62,10 +62,7 @@ class ParsedSentence(NamedTuple):
 
 
 def treebank_files(paths: Iterable[str]) -> list[Path]:
-    """The treebanks' files, in order: each file itself, and all that a folder holds.
-
-    Args:
-        paths: Files in CoNLL-U or brackets, and folders with such files.
+    """The treebanks' files, in CoNLL-U or brackets, in order: each file itself, and all that a folder holds.
 
     Raises:
         UserError: There is no such file or folder, no treebank in it, or it is of another kind.

@@ -154,14 +154,7 @@ def _known_fields(config_class: type[PreTrainedConfig], content: dict[str, Any])
 def _check(source: str, model: PreTrainedModel, info: dict[str, Any], optional: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse weights that are missing, left over, of another size, or untied where they are to be one.
 
-    Args:
-        source: for the message.
-        model: with what could be loaded.
-        info: what could not.
-        optional: prefixes of what may be missing as a whole.
-
-    Returns:
-        Those of `optional` that are missing.
+    What is `optional`, by prefix, may be missing as a whole; what of it is, is returned.
     """
     tied = model._tied_weights_keys
     own = [name for name in model.state_dict() if name not in tied]

@@ -82,5 +82,4 @@ class Act(HaltingRule):
         )
 
     def describe(self, cap: int) -> str:
-        """As in reports."""
         return f"cap {cap}, tau {self.time_penalty:g}"

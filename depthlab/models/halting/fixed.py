@@ -13,5 +13,4 @@ class Fixed(HaltingRule):
     adaptive: ClassVar[bool] = False
 
     def describe(self, cap: int) -> str:
-        """As in reports."""
         return f"fixed, {cap}"

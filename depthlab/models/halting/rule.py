@@ -117,11 +117,7 @@ class HaltingRule:
         raise NotImplementedError
 
     def describe(self, cap: int) -> str:
-        """Depth and settings in a few words, for reports and model cards.
-
-        Args:
-            cap: L.
-        """
+        """Depth, of cap L, and settings in a few words, for reports and model cards."""
         settings = (f"{field.name.replace('_', ' ')} {_short(getattr(self, field.name))}" for field in fields(self))
         return ", ".join((f"cap {cap}", *settings))
 
