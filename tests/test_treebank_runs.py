@@ -8,11 +8,7 @@ import torch
 from depthlab.analysis.tokens import COLUMNS
 from depthlab.cli import main
 from depthlab.data.tokenization import load_tokenizer
-from depthlab.models import (
-    AdaptiveAlbertForMaskedLM,
-    AdaptiveAlbertForSequenceClassification,
-    AdaptiveAlbertModel,
-)
+from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForSequenceClassification, AdaptiveAlbertModel
 from depthlab.models.scoring import masked_word_losses
 from tests.data.treebanks.treebank_fixtures import conllu
 from tests.models.exported import write_run

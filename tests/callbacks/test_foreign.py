@@ -13,12 +13,6 @@ from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForMaskedLM
 from tests.models.conftest import SIZES
 from tests.support import scalars, tags
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-]
-
 
 class Theirs(LightningModule):
     """A masked language model that knows nothing of depthlab's tasks."""

@@ -6,13 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertTokenizerFast
 
-from depthlab.data.tokenization import (
-    check_vocabulary,
-    load_tokenizer,
-    special_ids,
-    train_tokenizer,
-    word_start_table,
-)
+from depthlab.data.tokenization import check_vocabulary, load_tokenizer, special_ids, train_tokenizer, word_start_table
 from depthlab.errors import UserError
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"

@@ -10,13 +10,6 @@ from depthlab.tasks import ClassificationTask, PretrainingTask
 from tests.models.conftest import SIZES
 from tests.support import write_checkpoint
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-]
-
 
 def batches(**labels):
     ids = torch.randint(5, SIZES["vocab_size"], (8, 9))

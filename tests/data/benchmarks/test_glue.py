@@ -126,14 +126,7 @@ def test_absent_folders(make, tmp_path):
         make("rte", root=str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("task", "snli"),
-        ("max_length", 4),
-        ("train_examples", 0),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), [("task", "snli"), ("max_length", 4), ("train_examples", 0)])
 def test_settings_out_of_range(name, value):
     with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
         GlueDataModule(**{name: value})
