@@ -16,7 +16,7 @@ from depthlab.cli import FUNCTIONS, find, main
 from depthlab.commands.experiment import read_settings, run_experiment
 from depthlab.commands.experiment_cli import SettingsOnly
 from depthlab.models import AdaptiveAlbertConfig
-from tests.support import REPOSITORY, error_of, pretraining, write_corpus
+from tests.support import REPOSITORY, error_of, interrupted, pretraining, printed_by, write_corpus
 
 EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 
@@ -157,6 +157,7 @@ BAD_SETTINGS = {
     "task": ("glue", "YAML"),
     "config": ("no/such.yaml", "no/such.yaml"),
     "ckpt_path": ("last", "does not exist"),
+    "run_dir": ("/dev/null/run", "--run_dir"),
 }
 
 
@@ -208,9 +209,7 @@ def test_a_run_that_goes_on_is_what_it_is(capsys, corpus, tmp_path):
     assert "act_epsilon" in error_of(capsys, [*pretraining(run_dir, corpus), *other])
     after = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
     assert {name: after[name] for name in before} == before
-    interrupt = ["--trainer.callbacks+=tests.support.InterruptAt", "--trainer.callbacks.batches=1"]
-    with pytest.raises(SystemExit):
-        main([*pretraining(run_dir, corpus), "--trainer.max_steps=3", "--ckpt_path=last", *interrupt])
+    interrupted([*pretraining(run_dir, corpus), "--trainer.max_steps=3", "--ckpt_path=last"], batches=1)
     assert not (run_dir / "results.json").exists()
 
 
@@ -218,13 +217,10 @@ def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp
     (tmp_path / "other.ckpt").touch()
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").touch()
-    assert "not a checkpoint" in error_of(
-        capsys, [*pretraining(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
-    )
+    command = [*pretraining(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
+    assert "not a checkpoint" in error_of(capsys, command)
     torch.save({}, tmp_path / "other.ckpt")
-    assert "holds a run" in error_of(
-        capsys, [*pretraining(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
-    )
+    assert "holds a run" in error_of(capsys, command)
 
 
 STOPS = {
@@ -265,13 +261,8 @@ def test_nothing_need_be_logged(corpus, tmp_path):
 
 
 def test_a_share_of_an_epoch_would_cut_a_step(capsys, corpus, tmp_path):
-    message = error_of(
-        capsys,
-        [
-            *pretraining(tmp_path / "run", corpus, trainer__accumulate_grad_batches=2),
-            "--trainer.limit_train_batches=0.5",
-        ],
-    )
+    command = pretraining(tmp_path / "run", corpus, trainer__accumulate_grad_batches=2)
+    message = error_of(capsys, [*command, "--trainer.limit_train_batches=0.5"])
     assert "trainer.limit_train_batches 0.5" in message and not (tmp_path / "run/config.yaml").exists()
 
 
@@ -309,21 +300,9 @@ def test_what_needs_no_command_imports_none(command):
     assert "depthlab" in loaded and not heavy & loaded
 
 
-LIGHT = "import sys; from depthlab.cli import find; find(sys.argv[1]); print(*sys.modules)"
-
-
-@pytest.mark.parametrize("command", ["inspect", "export", "convert"])
-def test_what_loads_a_model_imports_little_beside(command):
-    result = subprocess.run([sys.executable, "-c", LIGHT, command], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in result.stdout.split()}
-    heavy = {"lightning", "torchmetrics", "datasets", "pandas", "matplotlib", "tensorboard"}
-    assert "torch" in loaded and not heavy & loaded
-
-
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
-def test_the_help_says_what_the_docstrings_say(capsys):
-    main(["--help"])
-    shown = capsys.readouterr().out
+def test_the_help_says_what_the_docstrings_say():
+    shown = printed_by(["--help"])
     for name, summary in (COMMANDS_OF_EXPERIMENTS | FUNCTIONS).items():
         module, command = find(name)
         docstring = module.__doc__.partition(": ")[2] if isinstance(command, dict) else command.__doc__
@@ -337,18 +316,9 @@ def test_the_version(capsys):
 
 
 def test_an_experiment_must_be_named(capsys):
+    assert "--checkpoint" in error_of(capsys, ["export"])
     assert "--config" in error_of(capsys, ["fit"])
     assert "--config" in error_of(capsys, ["fit", "--config"])
-
-
-def test_a_run_directory_that_cannot_be_written(capsys, corpus, tmp_path):
-    (tmp_path / "file").touch()
-    assert "--run_dir" in error_of(capsys, pretraining(tmp_path / "file/run", corpus))
-
-
-@pytest.mark.parametrize("arguments_", [["--checkpoint", "no.ckpt", "--to", "out"], []])
-def test_export_refuses(capsys, arguments_):
-    assert "checkpoint" in error_of(capsys, ["export", *arguments_])
 
 
 def test_the_repository_names_no_machine():

@@ -12,12 +12,9 @@ from depthlab.commands import submission as module
 from depthlab.commands.submission import check_predictions, choose_runs, submission
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
+from tests.data.benchmarks.glue_fixtures import SERVERS_ROWS as ROWS
 from tests.reports.synthetic import write_run
 from tests.support import error_of
-
-ROWS = {"CoLA.tsv": 1063, "SST-2.tsv": 1821, "MRPC.tsv": 1725, "STS-B.tsv": 1379, "QQP.tsv": 390965, "RTE.tsv": 3000}
-ROWS |= {"MNLI-m.tsv": 9796, "MNLI-mm.tsv": 9847, "QNLI.tsv": 5463, "WNLI.tsv": 146, "AX.tsv": 1104}
-"""Of GLUE's test sets."""
 
 
 def write_predictions(directory):

@@ -8,8 +8,7 @@ from transformers import BertTokenizerFast
 
 from depthlab.data.tokenization import check_vocabulary, load_tokenizer, special_ids, train_tokenizer, word_start_table
 from depthlab.errors import UserError
-
-SHARED = Path(__file__).parents[2].parent / "shared/data"
+from tests.support import SHARED
 
 
 @pytest.fixture(scope="module")

@@ -58,14 +58,6 @@ def test_without_tokens_there_are_no_means():
     assert mean_depths(metric.compute()) == {}
 
 
-def test_reset():
-    metric = DepthMetric(MAX_DEPTH)
-    metric.update(*random_batch(0))
-    metric.reset()
-    metric.update(*random_batch(1))
-    np.testing.assert_array_equal(metric.compute().numpy(), count_one_by_one(*random_batch(1)))
-
-
 def test_reset_in_inference_mode_and_used_outside():
     metric = DepthMetric(MAX_DEPTH)
     with torch.inference_mode():

@@ -88,18 +88,9 @@ def test_a_new_halting_unit_starts_where_the_configuration_says(albert):
 
 def test_takes_the_published_configuration_of_albert(tmp_path):
     """albert-base-v2's config.json as published carries keys that nobody reads."""
-    published = {
-        "model_type": "albert",
-        "architectures": ["AlbertForMaskedLM"],
-        "down_scale_factor": 1,
-        "gap_size": 0,
-        "layers_to_keep": [],
-        "net_structure_type": 0,
-        "num_memory_blocks": 0,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "attention_probs_dropout_prob": 0,
-    }
+    published = {"model_type": "albert", "architectures": ["AlbertForMaskedLM"], "down_scale_factor": 1, "gap_size": 0}
+    published |= {"layers_to_keep": [], "net_structure_type": 0, "num_memory_blocks": 0, "hidden_size": 768}
+    published |= {"num_hidden_layers": 12, "attention_probs_dropout_prob": 0}
     (tmp_path / "config.json").write_text(json.dumps(published))
     config = AdaptiveAlbertConfig.from_pretrained(tmp_path)
     assert config.model_type == "adaptive_albert" and config.num_hidden_layers == 12 and not hasattr(config, "gap_size")
