@@ -161,11 +161,8 @@ def test_exported_run_loads_in_transformers(reference, tmp_path):
 
 @pytest.mark.full
 def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
-    changes = {
-        "model__fixed_depth_steps": 12,
-        "model__time_penalty_warmup_steps": 4,
-        "model__config__halting_bias_init": 0,
-    }
+    changes = {"model__fixed_depth_steps": 12, "model__time_penalty_warmup_steps": 4}
+    changes |= {"model__config__halting_bias_init": 0}
     run(pretraining(tmp_path / "run", corpus, **changes))
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 5 for step in range(12)) and all(depth[step] < 5 for step in range(12, 20))

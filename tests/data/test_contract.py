@@ -126,12 +126,21 @@ def test_batch_that_cannot_be_cut(make_data, kind):
             as_rank(make_data(kind), 3, 0, 2).train_dataloader()
 
 
+OUT_OF_RANGE = {
+    "pretraining": {"vocab_size": [5], "short_sequence_probability": [1.1], "mask_ratio": [0.0, 1.0]}
+    | {"max_predictions": [0], "validation_fraction": [0.0, 1.0], "prepare_workers": [0], "seed": [-1]},
+    "glue": {"task": ["snli"], "max_length": [4], "train_examples": [0], "seed": [-1]},
+    "probing": {"task": ["snli"], "train_examples": [0], "seed": [-1]},
+    "treebank": {},
+}
+
+
 @every
-@pytest.mark.parametrize(("name", "value"), [("max_length", 2), ("batch_size", 0), ("num_workers", -1), ("seed", -1)])
-def test_settings_out_of_range(make_data, kind, name, value):
-    if (kind, name) != ("treebank", "seed"):
-        with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
-            make_data(kind, set_up=False, **{name: value})
+def test_settings_out_of_range(make_data, kind):
+    for name, values in {"batch_size": [0], "num_workers": [-1], "max_length": [2], **OUT_OF_RANGE[kind]}.items():
+        for value in values:
+            with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
+                make_data(kind, set_up=False, **{name: value})
 
 
 # An interrupted and resumed run sees what an uninterrupted one sees, in real Lightning trainers

@@ -27,9 +27,8 @@ def test_trained_tokenizer_is_alberts_kind(trained):
     assert special_ids(trained) == [0, 1, 2, 3, 4]
     text = "In the Beginning, Gód (and the semi-earth) said."
     assert trained.tokenize(text) == trained.tokenize(text.lower().replace("ó", "o"))
-    assert trained.decode(trained(text).input_ids, skip_special_tokens=True).replace(" ", "") == (
-        "inthebeginning,god(andthesemi-earth)said."
-    )
+    decoded = trained.decode(trained(text).input_ids, skip_special_tokens=True)
+    assert decoded.replace(" ", "") == "inthebeginning,god(andthesemi-earth)said."
 
 
 def test_training_is_deterministic(trained, lines):

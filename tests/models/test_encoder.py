@@ -104,9 +104,8 @@ def test_equals_dense_in_every_halting_pattern(sizes, pattern, act_update, dtype
 def test_attention_is_computed_by_the_implementation_asked_for(sizes, monkeypatch):
     calls = []
     original = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(
-        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or original(*a, **k)
-    )
+    counted = lambda *a, **k: calls.append(1) or original(*a, **k)  # noqa: E731
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
     for implementation in ("sdpa", "eager"):
         calls.clear()
         config = AdaptiveAlbertConfig(**sizes, attn_implementation=implementation)

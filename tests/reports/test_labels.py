@@ -84,12 +84,9 @@ def test_the_papers_table(tokens):
     assert rows["nn"][1] == "-"  # the treebank has none
     labelled = tokens.dropna(subset="deprel")
     assert rows["mean"][2] == f"{labelled.depth[labelled.model == 'ours'].mean():.2f}"
-    assert rows["root"][3:] == ["44k", "5.9", "6.1", "6.2", "7.9"] and all(
-        isinstance(c, Strong) for c in rows["root"][4:]
-    )
-    assert re.search(
-        r"\| nsubj +\| .+ 80k \| +\*\*5\.3\*\* \| +\*\*6\.1\*\* \| +\*\*5\.9\*\* \| +\*\*7\.5\*\* \|", markdown
-    )
+    assert rows["root"][3:] == ["44k", "5.9", "6.1", "6.2", "7.9"]
+    assert all(isinstance(cell, Strong) for cell in rows["root"][4:])
+    assert re.search(r"\| nsubj +\| .+ 80k \| +\*\*5\.3\*\* \| +\*\*6\.1\*\* \| +\*\*5\.9\*\* \| +\*\*7\.5", markdown)
     assert re.search(r"\| nn \(compound\) +\| .+ 81k \| +5\.1 \| +5\.4 \| +\*\*5\.8\*\* \| +6\.7 \|", markdown)
     assert paper_table(summary).header[1:3] == ["ours", "theirs"]
 

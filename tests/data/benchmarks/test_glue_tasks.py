@@ -87,9 +87,8 @@ def test_quotes_are_text(root):
 def test_rows_that_everybody_leaves_out(own_root):
     """QQP's lines that lack fields, MNLI's without gold label. QQP's empty questions stay, as in other code."""
     header = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
-    write_tsv(
-        own_root / "QQP/dev.tsv", [header, [0, 1, 2, "a", "b", 1], [1, 3, 4, "half"], [""], [2, 5, 6, "", "c", 0]]
-    )
+    rows = [[0, 1, 2, "a", "b", 1], [1, 3, 4, "half"], [""], [2, 5, 6, "", "c", 0]]
+    write_tsv(own_root / "QQP/dev.tsv", [header, *rows])
     assert read_split(GLUE_TASKS["qqp"], own_root, "dev") == ([["a", ""], ["b", "c"]], [1, 0], 2)
     header = ["index", "sentence1", "sentence2", "gold_label"]
     write_tsv(own_root / "MNLI/train.tsv", [header, [0, "a", "b", "-"], [1, "c", "d", "neutral"]])

@@ -98,9 +98,3 @@ def test_absent_files(make, tmp_path):
         make("tense", root=str(tmp_path))
     with pytest.raises(UserError, match=r"data\.root is not set; .*depthlab data probing"):
         make("tense", root=None)
-
-
-@pytest.mark.parametrize(("name", "value"), [("task", "snli"), ("train_examples", 0)])
-def test_settings_out_of_range(make_data, name, value):
-    with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
-        make_data("probing", set_up=False, **{name: value})

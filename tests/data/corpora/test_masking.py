@@ -224,9 +224,7 @@ def test_random_numbers_belong_to_the_sample():
     def numbers(seed, stream, epoch, sample):
         return tuple(SampleRandom(seed, stream).at(epoch, sample).random(4))
 
-    places = [
-        (seed, stream, epoch, sample) for seed in (0, 1) for stream in (0, 1) for epoch in (0, 1) for sample in (0, 9)
-    ]
+    places = [*itertools.product((0, 1), (0, 1), (0, 1), (0, 9))]
     assert len({numbers(*place) for place in places}) == len(places)
     random = SampleRandom(1, 0)
     random.at(0, 5).integers(100, size=7)  # leaves half a draw in the generator's buffer
