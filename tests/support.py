@@ -59,13 +59,8 @@ PRETRAINING = {  # beside the paper's protocol, that of experiments/pretrain/tin
     "trainer.log_every_n_steps": 1,
     "trainer.val_check_interval": 4,
 }
-RETROFIT = {
-    "data.vocab_size": 58,
-    "data.max_length": 32,
-    "data.batch_size": 8,
-    "data.num_workers": 0,
-    "data.validation_fraction": 0.2,
-}
+RETROFIT = {"data.vocab_size": 58, "data.max_length": 32, "data.batch_size": 8, "data.num_workers": 0}
+RETROFIT |= {"data.validation_fraction": 0.2}
 FINE_TUNING = {
     "data.batch_size": 8,
     "data.max_length": 48,
@@ -271,15 +266,10 @@ def as_rank(
     module: LightningDataModule, world_size: int = 1, rank: int = 0, accumulate: int = 1
 ) -> LightningDataModule:
     """The data module as one rank of a run sees it."""
-    module.trainer = SimpleNamespace(
-        world_size=world_size,
-        global_rank=rank,
-        accumulate_grad_batches=accumulate,
-        fit_loop=SimpleNamespace(
-            is_resuming=False,
-            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0))),
-        ),
-    )
+    progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0)))
+    fit_loop = SimpleNamespace(is_resuming=False, epoch_loop=progress)
+    ranks = {"world_size": world_size, "global_rank": rank, "accumulate_grad_batches": accumulate}
+    module.trainer = SimpleNamespace(**ranks, fit_loop=fit_loop)
     return module
 
 

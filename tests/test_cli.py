@@ -97,9 +97,8 @@ def test_the_papers_models_have_the_papers_hyper_parameters(capsys, name):
 
 
 def test_layers_interpolation_and_command_line_combine(capsys, tmp_path):
-    (tmp_path / "lower.yaml").write_text(
-        "data: {vocab_size: 500}\nmodel: {config: {vocab_size: '${data.vocab_size}', hidden_size: 24}}\n"
-    )
+    model = "{config: {vocab_size: '${data.vocab_size}', hidden_size: 24}}"
+    (tmp_path / "lower.yaml").write_text(f"data: {{vocab_size: 500}}\nmodel: {model}\n")
     (tmp_path / "upper.yaml").write_text("base: lower.yaml\nmodel: {config: {num_hidden_layers: 3}}\n")
     config = parsed(capsys, "--config", str(tmp_path / "upper.yaml"), "--data.vocab_size", "700")["model"]["config"]
     assert (config["vocab_size"], config["hidden_size"], config["num_hidden_layers"]) == (700, 24, 3)

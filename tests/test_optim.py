@@ -11,6 +11,7 @@ from transformers import AlbertConfig, AlbertForPreTraining
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.optim import Lamb, MuonWithAdamW, parameter_groups, warmup_polynomial_decay
+from tests.models.conftest import SIZES
 
 
 def albert_step(p, g, m, v, lr, beta1, beta2, eps, weight_decay, trust_ratio):
@@ -169,10 +170,7 @@ def test_lamb_rejects(arguments):
 
 
 def test_groups_of_hf_albert():
-    config = AlbertConfig(
-        vocab_size=30, embedding_size=4, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_hidden_layers=2
-    )
-    model = AlbertForPreTraining(config)
+    model = AlbertForPreTraining(AlbertConfig(**SIZES, num_hidden_layers=2))
     assert model.predictions.decoder.weight is model.albert.embeddings.word_embeddings.weight
     model.albert.embeddings.position_embeddings.weight.requires_grad = False
     names = {parameter: name for name, parameter in model.named_parameters()}

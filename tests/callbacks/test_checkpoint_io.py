@@ -29,12 +29,9 @@ class Scored(BoringModel):
 
 def trainer(folder, writer, **settings):
     last = folder / "checkpoints/last.ckpt"
-    kept = [
-        Resumable(str(last.parent), every_n_steps=2),
-        BestCheckpoint(last.with_name("best.ckpt"), last, "val/score"),
-    ]
+    best = BestCheckpoint(last.with_name("best.ckpt"), last, "val/score")
     settings |= {"max_steps": 4, "val_check_interval": 2, "limit_val_batches": 1, "enable_checkpointing": True}
-    return quiet_trainer(callbacks=kept, plugins=[writer], **settings)
+    return quiet_trainer(callbacks=[Resumable(str(last.parent), every_n_steps=2), best], plugins=[writer], **settings)
 
 
 def names(folder):

@@ -31,9 +31,8 @@ def test_command_line(source, out, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["convert", str(source), str(out)])
     assert stopped.value.code == 2
-    assert (
-        capsys.readouterr().err == f"depthlab: error: OUT {out} exists already: name another directory or remove it\n"
-    )
+    message = f"OUT {out} exists already: name another directory or remove it"
+    assert capsys.readouterr().err == f"depthlab: error: {message}\n"
     main(["convert", str(out), f"{out}-albert", "--as", "albert", "--halting", "fixed"])
     assert json.loads((out.parent / "out-albert" / "config.json").read_text())["model_type"] == "albert"
 

@@ -28,11 +28,7 @@ def count_one_by_one(depths, kinds):
     return counts
 
 
-@given(
-    seed=st.integers(0, 2**16),
-    cuts=st.lists(st.integers(0, 6), max_size=3),
-    kind_type=st.sampled_from(["long", "byte"]),
-)
+@given(st.integers(0, 2**16), st.lists(st.integers(0, 6), max_size=3), st.sampled_from(["long", "byte"]))
 def test_counts_and_means_do_not_depend_on_the_batches(seed, cuts, kind_type):
     depths, kinds = random_batch(seed)
     metric = DepthMetric(MAX_DEPTH)

@@ -99,9 +99,8 @@ def test_takes_the_published_configuration_of_albert(tmp_path):
 @pytest.mark.parametrize("execution", ["dense", "compact"])
 @pytest.mark.parametrize("act_update", ["blend", "accumulate"])
 def test_padding_changes_nothing(sizes, act_update, execution):
-    config = AdaptiveAlbertConfig(
-        **sizes, num_hidden_layers=8, act_update=act_update, execution=execution, initializer_range=0.3
-    )
+    sizes |= {"num_hidden_layers": 8, "initializer_range": 0.3}
+    config = AdaptiveAlbertConfig(**sizes, act_update=act_update, execution=execution)
     model = AdaptiveAlbertModel(config).double().eval()
     lengths = [11, 1, 6]
     padded = ragged_inputs(lengths, extra_padding=2)
@@ -136,11 +135,8 @@ def test_classifier_has_the_ponder_cost_in_its_loss(sizes):
         config = AdaptiveAlbertConfig(**sizes, num_labels=num_labels, time_penalty=0.5)
         model = AdaptiveAlbertForSequenceClassification(config).eval()
         output = model(**inputs, labels=labels)
-        task = (
-            torch.nn.functional.mse_loss(output.logits[:, 0], labels)
-            if num_labels == 1
-            else torch.nn.functional.cross_entropy(output.logits, labels)
-        )
+        loss = torch.nn.functional.mse_loss if num_labels == 1 else torch.nn.functional.cross_entropy
+        task = loss(output.logits.squeeze(1) if num_labels == 1 else output.logits, labels)
         torch.testing.assert_close(output.loss, task + 0.5 * output.ponder_cost.mean())
 
 

@@ -15,9 +15,8 @@ def test_iteration_n_applies_layer_n():
     """Against Hugging Face's BERT: tokens that all halt at N mix the states of its layers 1 to N."""
     sizes = {name: SIZES[name] for name in SIZES if name != "embedding_size"}
     bert = BertModel(BertConfig(**sizes, num_hidden_layers=4, initializer_range=0.4), add_pooling_layer=False).eval()
-    config = AdaptiveBertConfig(
-        **sizes, embedding_size=16, num_hidden_layers=4, hidden_act="gelu", act_update="accumulate"
-    )
+    like_bert = {"embedding_size": 16, "num_hidden_layers": 4, "hidden_act": "gelu"}
+    config = AdaptiveBertConfig(**sizes, **like_bert, act_update="accumulate")
     model = AdaptiveBertModel(config, add_pooling_layer=False).eval()
     names = {  # BERT's to ALBERT's
         **{"attention.self.": "attention.", "attention.output.": "attention.", "intermediate.dense": "ffn"},

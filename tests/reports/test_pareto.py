@@ -93,9 +93,8 @@ def test_the_points_are_those_of_a_groupby(runs, report):
             key = (row.task, control, "fixed", row.value, 0.1)
         for name in ("score", "depth", "milliseconds"):
             for statistic in ("median", "min", "max"):
-                assert getattr(row, f"{name}_{statistic}") == pytest.approx(
-                    expected.loc[key][name, statistic], nan_ok=True
-                )
+                wanted = pytest.approx(expected.loc[key][name, statistic], nan_ok=True)
+                assert getattr(row, f"{name}_{statistic}") == wanted
         assert row.runs == expected.loc[key]["score", "size"]
 
 

@@ -57,9 +57,8 @@ def test_warm_ups_are_models_of_their_own_and_other_tasks_have_columns(tmp_path)
 
 def test_data_and_grid_make_models_of_their_own(tmp_path):
     """Nothing is pooled, or taken for a run of the same settings and seed, that is of other files or another grid."""
-    for number, changes in enumerate(
-        ({}, {"learning_rate": 1e-4}, {"batch_size": 8}, {"data": {"train": 600, "dev": 80, "test": 90}})
-    ):
+    data = {"train": 600, "dev": 80, "test": 90}
+    for number, changes in enumerate(({}, {"learning_rate": 1e-4}, {"batch_size": 8}, {"data": data})):
         write_probe(tmp_path / f"runs/{number}", [0.5], 0.5 + number / 10, **changes)
     table, rows = report(tmp_path / "runs", tmp_path / "report")
     assert table.seeds.tolist() == [1] * 4 and table.model.nunique() == 4

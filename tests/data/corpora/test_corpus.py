@@ -38,7 +38,7 @@ def test_text_files_and_jsonl(tmp_path):
     (tmp_path / "other.jsonl").write_text('{"body": "Hello there."}\n')
     found = [text.strip() for text in texts(folder, tmp_path / "scratch")]
     assert found == ["One. Two.\nThree.", "Four.", "Five.\n\nSix.", "Sieben, ähm."]
-    assert texts(tmp_path / "other.jsonl", tmp_path / "scratch", text_field="body") == ["Hello there."]
+    assert texts(tmp_path / "other.jsonl", tmp_path / "other", text_field="body") == ["Hello there."]
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,8 @@ def check_by_offsets(sentence, words, encoded):
         total += len("".join(word.form.split()))
         ends.append(total)
     assert total == before[-1]
-    for (start, end), special, word in zip(
-        encoded["offset_mapping"], encoded["special_tokens_mask"], words, strict=True
-    ):
+    offsets, specials = encoded["offset_mapping"], encoded["special_tokens_mask"]
+    for (start, end), special, word in zip(offsets, specials, words, strict=True):
         if special:
             assert word is None
             continue

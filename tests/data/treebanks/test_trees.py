@@ -71,10 +71,7 @@ def test_sentences_in_brackets(tmp_path):
         "# newdoc id = second\n(FRAG (NN x)) (FRAG (NN y))\n"
     )
     found = list(read_brackets(written(tmp_path, text, "wsj_0001.mrg")))
-    assert [(s.id, s.document) for s in found] == [
-        *(("first-1", "first"), ("first-2", "first")),
-        *(("second-1", "second"), ("second-2", "second")),
-    ]
+    assert [(s.id, s.document) for s in found] == [(f"{d}-{n}", d) for d in ("first", "second") for n in (1, 2)]
     assert found[0].words == ["Dogs", "bark", "."]
     assert found[1].words == ["Sell", "1/2", "#", "(", '"']
     assert found[0].tree.label == "ROOT" and found[1].tree.label == ""
