@@ -87,7 +87,7 @@ def test_gradient_checkpointing_changes_nothing(model_class, way):
 @every_way
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_attentions_and_hidden_states(way, implementation):
-    """The weights are those of HF's formula over the states before; who asks for them has the eager implementation."""
+    """The attention weights of an iteration are those of HF's formula over the states before it."""
     model = build(BASE, **way, attn_implementation=implementation)
     inputs, real = batch(), batch()["attention_mask"].bool()
     plain, watched = model(**inputs), model(**inputs, output_attentions=True, output_hidden_states=True)
@@ -95,8 +95,6 @@ def test_attentions_and_hidden_states(way, implementation):
     assert plain.attentions is None and plain.hidden_states is None
     torch.testing.assert_close(watched.last_hidden_state, plain.last_hidden_state, rtol=0, atol=1e-5)
     assert torch.equal(watched.depths, plain.depths)
-    model.set_attn_implementation("eager")
-    assert torch.equal(model(**inputs).last_hidden_state, watched.last_hidden_state)
     assert len(watched.hidden_states) == 6 and len(watched.attentions) == plain.depths.max()
     attention = model.encoder.albert_layer_groups[0].albert_layers[0].attention
     for state, weights in zip(watched.hidden_states, watched.attentions, strict=False):
@@ -108,6 +106,19 @@ def test_attentions_and_hidden_states(way, implementation):
         rows = real[:, None, :, None].expand_as(expected)
         torch.testing.assert_close(weights[rows], expected[rows], rtol=0, atol=1e-5)
         assert not weights.masked_select(~real[:, None, None, :]).any()
+
+
+@every_way
+def test_sdpa_and_eager_are_equal(way):
+    eager = build(BASE, **way, attn_implementation="eager")
+    sdpa = build(BASE, **way, attn_implementation="sdpa")
+    sdpa.load_state_dict(eager.state_dict())
+    inputs = batch()
+    outputs = [model(**inputs) for model in (eager, sdpa)]
+    torch.testing.assert_close(*(output.last_hidden_state for output in outputs), rtol=0, atol=1e-5)
+    assert torch.equal(*(output.depths for output in outputs))
+    sdpa.set_attn_implementation("eager")
+    assert_equal_outputs(sdpa(**inputs), outputs[0])
 
 
 def test_the_configuration_can_ask_for_attentions_and_hidden_states():
