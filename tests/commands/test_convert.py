@@ -28,6 +28,7 @@ def test_command_line(source, out, capsys):
     said = printed_by(["convert", str(source), str(out), "--tie", "2", "--embedding_size", "8", "--mean_depth=2"])
     for part in ("bert:", "E 8, H 16", "layer 2 of 3", "relative residual 0.", "encoder.halting.weight", str(out)):
         assert part in said
+    capsys.readouterr()  # what loading shows
     with pytest.raises(SystemExit) as stopped:
         main(["convert", str(source), str(out)])
     assert stopped.value.code == 2
