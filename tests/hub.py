@@ -17,13 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-WIKIPEDIA, BOOKS, GLUE, ALBERT = (
-    "wikimedia/wikipedia",
-    "lucadiliello/bookcorpusopen",
-    "nyu-mll/glue",
-    "albert/albert-base-v2",
-)
-LARGE = "org/large"
+WIKIPEDIA, BOOKS = "wikimedia/wikipedia", "lucadiliello/bookcorpusopen"
+GLUE, ALBERT, LARGE = "nyu-mll/glue", "albert/albert-base-v2", "org/large"
 
 NAME = r"(?P<name>[^/]+/[^/]+?)"
 INFO = re.compile(rf"/api/(?P<kind>models|datasets)/{NAME}(/revision/(?P<revision>[^/]+))?")

@@ -1,7 +1,9 @@
 """What several tests share: tiny runs through the command line, one rank of several, what a run leaves behind."""
 
+import contextlib
 import copy
 import functools
+import io
 import json
 import os
 import random
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import distributed
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
@@ -57,6 +59,8 @@ PRETRAINING = {  # beside the paper's protocol, that of experiments/pretrain/tin
     "trainer.log_every_n_steps": 1,
     "trainer.val_check_interval": 4,
 }
+RETROFIT = {"data.vocab_size": 58, "data.max_length": 32, "data.batch_size": 8, "data.num_workers": 0}
+RETROFIT |= {"data.validation_fraction": 0.2}
 FINE_TUNING = {
     "data.batch_size": 8,
     "data.max_length": 48,
@@ -156,6 +160,12 @@ def fine_tuning(
     return [command, "--config", config, *(f"--{name}={value}" for name, value in settings.items())]
 
 
+def quiet_trainer(**settings: Any) -> Trainer:
+    """A trainer on the CPU that prints nothing and leaves nothing behind."""
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return Trainer(accelerator="cpu", **quiet | settings)
+
+
 class InterruptAt(Callback):
     """Presses Ctrl-C when this many batches have begun."""
 
@@ -193,6 +203,34 @@ def run(command: list[str], seconds: int = 300, exit_code: int = 0) -> str:
     return done.stdout
 
 
+def printed_by(command: list[str]) -> str:
+    """`depthlab` in this process: what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main(command)
+    return printed.getvalue()
+
+
+def interrupted(command: list[str], batches: int) -> str:
+    """A run that is interrupted when so many batches have begun: what it prints."""
+    press = ["--trainer.callbacks+=tests.support.InterruptAt", f"--trainer.callbacks.batches={batches}"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit) as ended:
+        main([*command, *press])
+    assert ended.value.code == 130
+    return printed.getvalue()
+
+
+def compare_runs(run_dir: Path, reference: Path, tags: Iterable[str], tolerance: float, weights: float) -> None:
+    """Two runs have the same curves and end with the same weights, within these tolerances."""
+    for tag in tags:
+        assert scalars(run_dir, tag) == pytest.approx(scalars(reference, tag), rel=tolerance, abs=1e-5), tag
+    last, expected = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (run_dir, reference))
+    assert last["global_step"] == expected["global_step"]
+    for name, weight in expected["state_dict"].items():
+        # Attention does not depend on the keys' bias: its gradient is rounding, which the optimiser blows up.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(last["state_dict"][name], weight, rtol=10 * weights, atol=weights, msg=name)
+
+
 def scalars(run_dir: Path, tag: str) -> dict[int, float]:
     """What TensorBoard has of this tag, by step."""
     events = EventAccumulator(str(run_dir)).Reload()
@@ -228,15 +266,10 @@ def as_rank(
     module: LightningDataModule, world_size: int = 1, rank: int = 0, accumulate: int = 1
 ) -> LightningDataModule:
     """The data module as one rank of a run sees it."""
-    module.trainer = SimpleNamespace(
-        world_size=world_size,
-        global_rank=rank,
-        accumulate_grad_batches=accumulate,
-        fit_loop=SimpleNamespace(
-            is_resuming=False,
-            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0))),
-        ),
-    )
+    progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0)))
+    fit_loop = SimpleNamespace(is_resuming=False, epoch_loop=progress)
+    ranks = {"world_size": world_size, "global_rank": rank, "accumulate_grad_batches": accumulate}
+    module.trainer = SimpleNamespace(**ranks, fit_loop=fit_loop)
     return module
 
 
@@ -259,9 +292,14 @@ def sequences(batches: Iterable[dict[str, torch.Tensor]]) -> list[tuple]:
     return found
 
 
+def fork_ranks(function: Callable[..., None], *arguments: Any) -> None:
+    """Calls a function on each of two ranks, with its number first; forked, since most of a process is its imports."""
+    torch.multiprocessing.start_processes(function, args=arguments, nprocs=2, start_method="fork")
+
+
 def by_two_processes(measure: Callable[[int], Any], folder: Path) -> list[Any]:
     """What a module's function gives on each of two gloo ranks."""
-    torch.multiprocessing.spawn(_on_rank, args=(measure, folder), nprocs=2)
+    fork_ranks(_on_rank, measure, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -72,17 +72,6 @@ def test_what_needs_no_command_imports_none(command):
     assert "depthlab" in loaded and not heavy & loaded
 
 
-LIGHT = "import sys; from depthlab.cli import find; find(sys.argv[1]); print(*sys.modules)"
-
-
-@pytest.mark.parametrize("command", ["inspect", "export", "convert"])
-def test_what_loads_a_model_imports_little_beside(command):
-    result = subprocess.run([sys.executable, "-c", LIGHT, command], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in result.stdout.split()}
-    heavy = {"lightning", "torchmetrics", "datasets", "pandas", "matplotlib", "tensorboard"}
-    assert "torch" in loaded and not heavy & loaded
-
-
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
 def test_the_help_says_what_the_docstrings_say(capsys):
     main(["--help"])

@@ -22,7 +22,7 @@ from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.tokenization import ALBERT_SYMBOLS
 from tests.data.benchmarks.glue_fixtures import ROWS
 from tests.hub import ALBERT, BOOKS, GLUE, LARGE, WIKIPEDIA, Hub, environment, serve
-from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, write_bert, write_corpus
+from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, RETROFIT, write_bert, write_corpus
 
 EVERYTHING = ("wikipedia", "slice", "books", "digests", "glue", "tokenizer", "model")
 LONG = 40_000_000
@@ -265,21 +265,11 @@ def test_a_hub_that_fails_once(hub, tmp_path, found):
 
 FEW_STEPS = {"trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.enable_progress_bar": False}
 FROM_THE_HUB = {name: value for name, value in PRETRAINING.items() if name != "data.tokenizer"} | FEW_STEPS
-RETROFIT = {
-    "model.checkpoint": "FOLDER/converted",
-    "data.vocab_size": 58,
-    "data.max_length": 32,
-    "data.batch_size": 8,
-    "data.num_workers": 0,
-    "data.validation_fraction": 0.2,
-    "model.fixed_depth_steps": 1,
-    **FEW_STEPS,
-}
 GLUE_RUN = FINE_TUNING | FEW_STEPS | {"data.task": "rte", "model.checkpoint": ALBERT, "trainer.val_check_interval": 1}
 RUNS = {
     **{f"pretrain/{name}": FROM_THE_HUB for name in ("tiny", "small", "base", "albert", "bert")},
     "pretrain/nano": FROM_THE_HUB | {"data.corpus": f"[{{path: {WIKIPEDIA}, name: 20231101.en, streaming: true}}]"},
-    "retrofit": RETROFIT,
+    "retrofit": RETROFIT | FEW_STEPS | {"model.checkpoint": "FOLDER/converted", "model.fixed_depth_steps": 1},
     "glue": GLUE_RUN,
     "pareto": GLUE_RUN,
 }

@@ -10,7 +10,7 @@ from depthlab.cli import main
 from depthlab.data.tokenization import word_start_table
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import RetrofitTask
-from tests.support import REPOSITORY, run, scalars, write_bert, write_corpus
+from tests.support import REPOSITORY, RETROFIT, error_of, run, scalars, write_bert, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def converted(bert):
 def settings(bert, run_dir, **changes):
     corpus = bert / "corpus.txt"
     write_corpus(corpus)
-    values = {
+    values = RETROFIT | {
         "run_dir": run_dir,
         "model.checkpoint": bert / "converted",
         "model.teacher": bert,
@@ -39,11 +39,6 @@ def settings(bert, run_dir, **changes):
         "model.time_penalty_warmup_steps": 2,
         "data.corpus": corpus,
         "data.cache_dir": bert / "cache",
-        "data.vocab_size": 58,
-        "data.max_length": 32,
-        "data.batch_size": 8,
-        "data.num_workers": 0,
-        "data.validation_fraction": 0.2,
         "trainer.max_steps": 12,
         "trainer.log_every_n_steps": 1,
         "trainer.val_check_interval": 12,
@@ -149,10 +144,5 @@ def test_a_bad_setting_gets_one_line(bert, converted, tmp_path, capsys, name):
     narrow = BertConfig(vocab_size=58, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_hidden_layers=1)
     BertModel(narrow).save_pretrained(tmp_path / "narrow")
     value = value.format(bert=bert, narrow=tmp_path / "narrow")
-    with pytest.raises(SystemExit) as exit_:
-        main([*settings(bert, tmp_path / "run"), f"--{name.strip()}={value}"])
-    assert exit_.value.code == 2
-    printed = capsys.readouterr().err.strip().splitlines()
-    message = [line for line in printed if line.startswith("depthlab: error")]
-    assert len(message) == 1 and expected in message[0], printed
+    assert expected in error_of(capsys, [*settings(bert, tmp_path / "run"), f"--{name.strip()}={value}"])
     assert not list((tmp_path / "run").rglob("*.ckpt"))

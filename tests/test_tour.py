@@ -29,12 +29,8 @@ def test_its_cells_are_python_and_what_they_import_is_there():
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own
 def test_it_runs(monkeypatch, tmp_path):
     """From its folder, as it is opened; without a network, and leaving nothing behind there."""
-    for name, value in {
-        "PYTHONPATH": REPOSITORY,
-        "HF_HUB_OFFLINE": 1,
-        "IPYTHONDIR": tmp_path,
-        "TMPDIR": tmp_path,
-    }.items():
+    places = {"PYTHONPATH": REPOSITORY, "IPYTHONDIR": tmp_path, "TMPDIR": tmp_path}
+    for name, value in {"HF_HUB_OFFLINE": 1, **places}.items():
         monkeypatch.setenv(name, str(value))
     before = sorted(NOTEBOOK.parent.iterdir())
     notebook = nbformat.read(NOTEBOOK, as_version=4)

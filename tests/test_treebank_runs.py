@@ -8,15 +8,11 @@ import torch
 from depthlab.analysis.tokens import COLUMNS
 from depthlab.cli import main
 from depthlab.data.tokenization import load_tokenizer
-from depthlab.models import (
-    AdaptiveAlbertForMaskedLM,
-    AdaptiveAlbertForSequenceClassification,
-    AdaptiveAlbertModel,
-)
+from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForSequenceClassification, AdaptiveAlbertModel
 from depthlab.models.scoring import masked_word_losses
 from tests.data.treebanks.treebank_fixtures import conllu
 from tests.models.exported import write_run
-from tests.support import REPOSITORY, error_of, run, write_checkpoint
+from tests.support import REPOSITORY, error_of, printed_by, run, write_checkpoint
 
 SENTENCES = [
     "The/DET/det/2 crows/NOUN/nsubj/3 circled/VERB/root/0 above/ADP/case/5 me/PRON/obl:agent/3 ./PUNCT/punct/3",
@@ -69,10 +65,9 @@ def one_at_a_time(checkpoint, rows):
     return np.array(found).T
 
 
-def test_the_table_and_its_means(inputs, tmp_path, capsys):
+def test_the_table_and_its_means(inputs, tmp_path):
     dump = tmp_path / "table.parquet"
-    main(command(inputs, f"--dump={dump}"))
-    printed = capsys.readouterr().out
+    printed = printed_by(command(inputs, f"--dump={dump}"))
     rows = pd.read_parquet(dump)
     assert [*rows.columns] == [*COLUMNS, "sentence_id"]
     assert rows["loss"].isna().all() and rows["frequency"].isna().all(), "nobody asked for them"

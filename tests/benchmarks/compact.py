@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 from transformers import AlbertConfig, AlbertForPreTraining, AlbertModel, DataCollatorForLanguageModeling
 
+from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from tests.models.imposed import ImposedHalting
+from tests.support import NANO, SHARED
 
 MODELS = {"tiny": (6, 3.8), "small": (12, 7.1), "base": (24, 10.0)}  # cap, mean depth: the paper's Table 1
 VOCABULARY = 30_000
-SST2 = Path(__file__).parents[2].parent / "shared/data/glue/SST-2/dev.tsv"
+SST2 = SHARED / "glue/SST-2/dev.tsv"
 SLOWEST_USABLE = 0.1  # a dtype whose matmul runs at less than this share of fp32's has no hardware behind it
 
 
@@ -89,16 +91,9 @@ def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype) -> Ad
 
 def albert(layers: int, dtype: torch.dtype) -> AlbertModel:
     """HF's, of the same size."""
-    sizes = AdaptiveAlbertConfig()
-    return AlbertModel(
-        AlbertConfig(
-            hidden_size=sizes.hidden_size,
-            num_attention_heads=sizes.num_attention_heads,
-            intermediate_size=sizes.intermediate_size,
-            num_hidden_layers=layers,
-            attn_implementation="sdpa",
-        )
-    ).to(dtype)
+    ours = AdaptiveAlbertConfig()
+    sizes = {name: getattr(ours, name) for name in ("hidden_size", "num_attention_heads", "intermediate_size")}
+    return AlbertModel(AlbertConfig(**sizes, num_hidden_layers=layers, attn_implementation="sdpa")).to(dtype)
 
 
 def matmul_flops_per_second(dtype: torch.dtype) -> float:
@@ -139,33 +134,12 @@ def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
                 )
 
 
-class Tokens:
-    """The little that HF's collator asks of a tokenizer, so that no vocabulary is needed here."""
-
-    pad_token_id, mask_token_id, mask_token, padding_side, pad_token = 0, 4, "[MASK]", "right", "<pad>"
-
-    def __len__(self) -> int:
-        return VOCABULARY
-
-    def get_special_tokens_mask(self, ids, already_has_special_tokens):
-        """The first and the last token."""
-        return [int(position in (0, len(ids) - 1)) for position in range(len(ids))]
-
-    def convert_tokens_to_ids(self, token: str) -> int:
-        """[MASK] is all that is ever asked for."""
-        return self.mask_token_id
-
-    def pad(self, examples, return_tensors, pad_to_multiple_of=None):
-        """All sequences are equally long here."""
-        return {"input_ids": torch.stack([example["input_ids"] for example in examples])}
-
-
 def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     """Point 4: from batch to optimiser, small model, against a plain script on HF's ALBERT."""
     cap, mean = MODELS["small"]
     lengths = full_lengths()
     depths = draw_depths(lengths, cap, mean)
-    collate = DataCollatorForLanguageModeling(Tokens(), mlm_probability=0.15)
+    collate = DataCollatorForLanguageModeling(load_tokenizer(str(NANO)), mlm_probability=0.15)
     sequences = [{"input_ids": ids} for ids in inputs_of(lengths)["input_ids"]]
     order = torch.randint(0, 2, (len(lengths),))
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import distributed
-from torch.multiprocessing import spawn
 
 from depthlab.callbacks import BestCheckpoint, Resumable, WholeCheckpoints
+from depthlab.cli import main
 from depthlab.errors import UserError
 from tests.disk import files_of_at_most
-from tests.support import pretraining, write_corpus
+from tests.support import fork_ranks, pretraining, quiet_trainer, write_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
@@ -30,22 +29,9 @@ class Scored(BoringModel):
 
 def trainer(folder, writer, **settings):
     last = folder / "checkpoints/last.ckpt"
-    kept = [
-        Resumable(str(last.parent), every_n_steps=2),
-        BestCheckpoint(last.with_name("best.ckpt"), last, "val/score"),
-    ]
-    return Trainer(
-        max_steps=4,
-        val_check_interval=2,
-        limit_val_batches=1,
-        callbacks=kept,
-        plugins=[writer],
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+    best = BestCheckpoint(last.with_name("best.ckpt"), last, "val/score")
+    settings |= {"max_steps": 4, "val_check_interval": 2, "limit_val_batches": 1, "enable_checkpointing": True}
+    return quiet_trainer(callbacks=[Resumable(str(last.parent), every_n_steps=2), best], plugins=[writer], **settings)
 
 
 def names(folder):
@@ -80,8 +66,6 @@ def test_a_full_disk_leaves_the_old_one(tmp_path):
 
 
 def test_a_run_on_a_full_disk_ends_in_one_line(tmp_path, capsys):
-    from depthlab.cli import main  # which the second process below can do without
-
     write_corpus(tmp_path / "corpus.txt")
     main(["prepare", *pretraining(tmp_path / "run", tmp_path / "corpus.txt")[1:]])
     with files_of_at_most(20_000), pytest.raises(SystemExit) as stopped:
@@ -116,5 +100,5 @@ def test_of_two_processes_one_saves(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
-    spawn(run_rank, args=(tmp_path,), nprocs=2)
+    fork_ranks(run_rank, tmp_path)
     assert names(tmp_path / "checkpoints") == ["best.ckpt", "last.ckpt"]

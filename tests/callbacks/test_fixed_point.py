@@ -1,17 +1,17 @@
-"""The fixed point in a run: what TensorBoard has of it, against the exported model's states."""
+"""The fixed point in a run: what TensorBoard has of it, against the metric over the exported model."""
 
 import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.nn.functional import cosine_similarity
 
 from depthlab.cli import main
 from depthlab.kinds import TokenKind
-from depthlab.models import AdaptiveAlbertForPreTraining
+from depthlab.models import AdaptiveAlbertModel
 from depthlab.render.fixed_point import READINGS, fixed_point_figure
 from depthlab.tasks import PretrainingTask
 from depthlab.tasks.pretraining import MODEL_INPUTS
+from tests.metrics.test_fixed_point import observe
 from tests.support import pretraining, scalars, tags, write_corpus
 
 
@@ -28,24 +28,18 @@ def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
 
     monkeypatch.setattr(PretrainingTask, "validation_step", recorded)
     write_corpus(tmp_path / "corpus.txt")
-    quiet = {"trainer__enable_progress_bar": False, "trainer__enable_model_summary": False}
     run_dir = tmp_path / "run"
-    main(pretraining(run_dir, tmp_path / "corpus.txt", trainer__max_steps=3, trainer__val_check_interval=9, **quiet))
+    main(pretraining(run_dir, tmp_path / "corpus.txt", trainer__max_steps=3, trainer__val_check_interval=9))
     assert encoders and encoders[-1].observer is None
 
-    model = AdaptiveAlbertForPreTraining.from_pretrained(run_dir / "model", execution="dense").eval()
-    similarities = {}
-    for batch in batches:
-        with torch.no_grad():
-            output = model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
-        for n in range(1, len(output.hidden_states)):
-            alike = cosine_similarity(*output.hidden_states[n - 1 : n + 1], dim=-1)
-            for kind in list(TokenKind)[:-1]:
-                chosen = batch["kinds"] == kind
-                runs = chosen & (output.depths >= n)
-                for reading, tokens in (("fixed_point", chosen), ("fixed_point_running", runs)):
-                    similarities.setdefault(f"{reading}/{kind.name.lower()}/{n}", []).append(alike[tokens])
-    expected = {tag: torch.cat(values).mean().item() for tag, values in similarities.items() if len(torch.cat(values))}
+    model = AdaptiveAlbertModel.from_pretrained(run_dir / "model", execution="dense").eval()
+    inputs = [({name: batch[name] for name in MODEL_INPUTS}, batch["kinds"]) for batch in batches]
+    metric = observe(model, inputs).compute()
+    expected = {}
+    for reading in ("fixed_point", "fixed_point_running"):
+        for kind, n in (~metric[reading].isnan()).nonzero().tolist():
+            name = f"{reading}/{TokenKind(kind).name.lower()}/{n + 1}"
+            expected[name] = metric[reading][kind, n].item()
     table = pd.read_csv(run_dir / "fixed_point.csv").set_index(["kind", "n"])
     readings = table[["fixed_point", "fixed_point_running"]].stack().dropna()
     found = {f"{reading}/{kind}/{n}": value for (kind, n, reading), value in readings.items()}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
@@ -11,13 +11,7 @@ from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForMaskedLM
 from tests.models.conftest import SIZES
-from tests.support import scalars, tags
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-]
+from tests.support import quiet_trainer, scalars, tags
 
 
 class Theirs(LightningModule):
@@ -53,16 +47,9 @@ def examples():
 def watched(tmp_path_factory):
     torch.manual_seed(0)
     folder, module, data = tmp_path_factory.mktemp("log"), Theirs(), examples()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        log_every_n_steps=1,
-        logger=Dashboard(folder, name="", version=""),
-        callbacks=[PonderMonitor(), FixedPointMonitor(), ThroughputMonitor()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    callbacks = [PonderMonitor(), FixedPointMonitor(), ThroughputMonitor()]
+    logger = Dashboard(folder, name="", version="")
+    trainer = quiet_trainer(max_epochs=2, log_every_n_steps=1, logger=logger, callbacks=callbacks)
     trainer.fit(module, DataLoader(data, batch_size=4), DataLoader(data, batch_size=8))
     return folder, module, data
 

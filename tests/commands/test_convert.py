@@ -10,6 +10,7 @@ from depthlab.commands.convert import convert
 from depthlab.errors import UserError
 from tests.disk import files_of_at_most
 from tests.models.convert.conftest import BERT_SIZES, save
+from tests.support import printed_by
 
 
 @pytest.fixture
@@ -24,16 +25,15 @@ def out(tmp_path):
 
 
 def test_command_line(source, out, capsys):
-    main(["convert", str(source), str(out), "--tie", "2", "--embedding_size", "8", "--mean_depth=2"])
-    said = capsys.readouterr().out
+    said = printed_by(["convert", str(source), str(out), "--tie", "2", "--embedding_size", "8", "--mean_depth=2"])
     for part in ("bert:", "E 8, H 16", "layer 2 of 3", "relative residual 0.", "encoder.halting.weight", str(out)):
         assert part in said
+    capsys.readouterr()  # what loading shows
     with pytest.raises(SystemExit) as stopped:
         main(["convert", str(source), str(out)])
     assert stopped.value.code == 2
-    assert (
-        capsys.readouterr().err == f"depthlab: error: OUT {out} exists already: name another directory or remove it\n"
-    )
+    message = f"OUT {out} exists already: name another directory or remove it"
+    assert capsys.readouterr().err == f"depthlab: error: {message}\n"
     main(["convert", str(out), f"{out}-albert", "--as", "albert", "--halting", "fixed"])
     assert json.loads((out.parent / "out-albert" / "config.json").read_text())["model_type"] == "albert"
 

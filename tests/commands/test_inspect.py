@@ -3,8 +3,6 @@
 import io
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,9 +17,10 @@ from depthlab.models import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.checkpoint import load_as_saved
+from tests.models.conftest import SIZES
 from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import build
-from tests.support import error_of, write_bert, write_checkpoint
+from tests.support import error_of, printed_by, write_bert, write_checkpoint
 
 PALE, STRONG = (255, 243, 224), (230, 97, 0)
 TEXT = "The crows circled above [MASK], unbelievably."
@@ -64,12 +63,6 @@ def columns(lines):
     return list(zip(texts, map(int, lines[1].split()), strict=True))
 
 
-def test_what_is_not_needed_is_not_imported():
-    heavy = "lightning", "datasets", "pandas", "matplotlib", "torchmetrics"
-    code = f"import sys, depthlab.commands.inspect; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
 def test_depths_and_probabilities_are_the_models(checkpoint):
     pieces, depths, halting, *_ = by_hand(checkpoint, TEXT)
     inspector = Inspector(load_as_saved(str(checkpoint)), AutoTokenizer.from_pretrained(checkpoint))
@@ -82,10 +75,9 @@ def test_depths_and_probabilities_are_the_models(checkpoint):
     assert inspector.model.albert.encoder.observer is None
 
 
-def test_the_terminal_without_colours(capsys, checkpoint):
+def test_the_terminal_without_colours(checkpoint):
     pieces, depths, _, output, tokenizer = by_hand(checkpoint, TEXT)
-    main(["inspect", TEXT, f"--checkpoint={checkpoint}"])
-    printed = capsys.readouterr().out
+    printed = printed_by(["inspect", TEXT, f"--checkpoint={checkpoint}"])
     assert "\x1b" not in printed
     lines = printed.splitlines()
     assert columns(lines[2:4]) == list(zip(pieces, depths, strict=True))
@@ -108,13 +100,12 @@ def test_lines_break_between_words(capsys, monkeypatch, checkpoint):
     assert [pair for block in blocks for pair in columns(block)] == list(zip(pieces, depths, strict=True))
 
 
-def test_the_terminal_with_colours(capsys, monkeypatch, checkpoint):
+def test_the_terminal_with_colours(monkeypatch, checkpoint):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TERM", "xterm-256color")
-    main(["inspect", TEXT, f"--checkpoint={checkpoint}"])
-    printed = capsys.readouterr().out
+    printed = printed_by(["inspect", TEXT, f"--checkpoint={checkpoint}"])
     _, depths, *_ = by_hand(checkpoint, TEXT)
     cap = 4
     for depth in set(depths):  # the strongest colour is the cap's, whatever this text's deepest piece
@@ -132,12 +123,11 @@ def test_an_unknown_piece_shows_what_the_text_has(checkpoint):
     assert "雪" in texts and "山" in texts and inspector.tokenizer.unk_token not in texts
 
 
-def test_the_page(capsys, tmp_path, checkpoint):
+def test_the_page(tmp_path, checkpoint):
     pieces, depths, halting, *_ = by_hand(checkpoint, TEXT)
     page = tmp_path / "page.html"
     command = ["inspect", TEXT, "A <b> & a line.", f"--checkpoint={checkpoint}", f"--html={page}"]
-    main(command)
-    assert str(page) in capsys.readouterr().out
+    assert str(page) in printed_by(command)
     html = page.read_text()
     shown = html.split('<span class="piece"')[1 : len(pieces) + 1]
     for piece, depth, probabilities, part in zip(pieces, depths, halting, shown, strict=True):
@@ -159,8 +149,7 @@ def piped(content):
 
 def test_sources_of_texts(capsys, monkeypatch, tmp_path, checkpoint):
     (tmp_path / "texts.txt").write_text("One crow.\n\nTwo crows.\tA pair.\n")
-    main(["inspect", f"--file={tmp_path}/texts.txt", f"--checkpoint={checkpoint}"])
-    from_file = capsys.readouterr().out
+    from_file = printed_by(["inspect", f"--file={tmp_path}/texts.txt", f"--checkpoint={checkpoint}"])
     monkeypatch.setattr("sys.stdin", piped(b"One crow.\n\nTwo crows.\tA pair.\n"))
     main(["inspect", f"--checkpoint={checkpoint}"])
     assert capsys.readouterr().out == from_file
@@ -213,15 +202,7 @@ def test_a_run_whose_depth_is_still_held(capsys, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_wordpieces_and_someone_elses_albert(capsys, tmp_path):
     write_bert(tmp_path / "bert")
-    config = AlbertConfig(
-        vocab_size=58,
-        embedding_size=4,
-        hidden_size=8,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=32,
-        num_hidden_layers=3,
-    )
+    config = AlbertConfig(**SIZES | {"vocab_size": 58, "num_hidden_layers": 3})
     AlbertForMaskedLM(config).save_pretrained(tmp_path / "albert")
     AutoTokenizer.from_pretrained(tmp_path / "bert").save_pretrained(tmp_path / "albert")
     main(["inspect", "ab [MASK]", f"--checkpoint={tmp_path}/albert"])

@@ -12,12 +12,9 @@ from depthlab.commands import submission as module
 from depthlab.commands.submission import check_predictions, choose_runs, submission
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
+from tests.data.benchmarks.glue_fixtures import SERVERS_ROWS as ROWS
 from tests.reports.synthetic import write_run
 from tests.support import error_of
-
-ROWS = {"CoLA.tsv": 1063, "SST-2.tsv": 1821, "MRPC.tsv": 1725, "STS-B.tsv": 1379, "QQP.tsv": 390965, "RTE.tsv": 3000}
-ROWS |= {"MNLI-m.tsv": 9796, "MNLI-mm.tsv": 9847, "QNLI.tsv": 5463, "WNLI.tsv": 146, "AX.tsv": 1104}
-"""Of GLUE's test sets."""
 
 
 def write_predictions(directory):
@@ -149,22 +146,16 @@ def test_a_fault_leaves_nothing_half_written(tmp_path, runs, predicted, capsys):
 def test_a_diagnostic_set_that_is_not_there(tmp_path, runs):
     write_predictions(runs / "mnli-1")
     (runs / "mnli-1/predictions/AX.tsv").unlink()
-    with pytest.raises(
-        UserError, match=r"AX\.tsv is missing: data\.root of the run has no ax of MNLI.*depthlab predict"
-    ):
+    message = r"AX\.tsv is missing: data\.root of the run has no ax of MNLI.*depthlab predict"
+    with pytest.raises(UserError, match=message):
         check_predictions(GLUE_TASKS["mnli"], runs / "mnli-1")
 
 
-def test_a_file_that_is_there_stays(tmp_path, runs, predicted, capsys):
-    (tmp_path / "submission.zip").write_text("mine")
-    assert "exists already" in error_of(capsys, ["submission", str(runs), f"--to={tmp_path}/submission.zip"])
-    assert (tmp_path / "submission.zip").read_text() == "mine" and not predicted
-
-
 def test_a_place_that_cannot_be_written(tmp_path, runs, predicted, capsys):
-    (tmp_path / "file").touch()
-    assert "cannot write --to" in error_of(capsys, ["submission", str(runs), f"--to={tmp_path}/file/submission.zip"])
-    assert not predicted
+    (tmp_path / "mine.zip").write_text("mine")
+    for name, error in (("mine.zip", "exists already"), ("mine.zip/submission.zip", "cannot write --to")):
+        assert error in error_of(capsys, ["submission", str(runs), f"--to={tmp_path}/{name}"])
+    assert (tmp_path / "mine.zip").read_text() == "mine" and not predicted
     with pytest.raises(UserError, match="cannot write --to"):
         module.write_zip(tmp_path / "submission.zip", [tmp_path / "none"])
     assert not list(tmp_path.glob("*submission*"))

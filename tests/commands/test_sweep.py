@@ -118,14 +118,6 @@ BAD = {
         ["--config=small.yaml", "--data.root=GLUE", "--data.task=[rte, cola]"],
         "the grid's cell task=cola,lr=3e-05: GLUE/CoLA: no such folder; set data.root",
     ),
-    "no probes": (
-        ["--config", str(REPOSITORY / "experiments/probing.yaml"), "--data.root=GLUE"],
-        "GLUE: no past_present.txt there",
-    ),
-    "no tokenizer": (
-        ["--config", str(REPOSITORY / "experiments/pretrain.yaml"), "--sweep={data.tokenizer: [a.model]}"],
-        "the grid's cell tokenizer=a.model: a.model: no such file or folder; correct data.tokenizer",
-    ),
     "no corpus": (
         ["--config", str(REPOSITORY / "experiments/pretrain.yaml"), "--sweep={data.corpus: [a.txt]}"],
         "the grid's cell corpus=a.txt: a.txt: no such file or folder; correct data.corpus",

@@ -18,12 +18,8 @@ from .benchmarks.glue_fixtures import write_glue
 from .benchmarks.probing_fixtures import write_probing
 from .treebanks.treebank_fixtures import conllu
 
-MODULES = {
-    "pretraining": PretrainingDataModule,
-    "glue": GlueDataModule,
-    "probing": ProbingDataModule,
-    "treebank": TreebankDataModule,
-}
+MODULES = {"pretraining": PretrainingDataModule, "glue": GlueDataModule, "probing": ProbingDataModule}
+MODULES |= {"treebank": TreebankDataModule}
 
 
 @pytest.fixture(autouse=True)

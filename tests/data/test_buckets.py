@@ -35,9 +35,8 @@ def test_sampler(count, batch_size, world_size, accumulate, epoch):
     assert max(sizes) <= max(batch_size // pieces, 2)
     resumed = BucketSampler(rows, lengths, batch_size, 0, world_size, 0, accumulate, steps_done=lambda: 1)
     resumed.set_epoch(epoch)
-    assert [np.concatenate(step).tolist() for step in resumed] == [np.concatenate(step).tolist() for step in epochs[0]][
-        1:
-    ]
+    rest, whole = ([np.concatenate(step).tolist() for step in steps] for steps in (resumed, epochs[0]))
+    assert rest == whole[1:]
 
 
 def test_lengths_are_bucketed():

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 
 from depthlab.data.treebanks.treebank import TreebankDataModule
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED, TokenKind
-from tests.support import as_rank, epoch_of, sequences
+from tests.support import as_rank, epoch_of, quiet_trainer, sequences
 
 TRAINED = ("pretraining", "glue", "probing")
 trained = pytest.mark.parametrize("kind", TRAINED)
@@ -126,12 +126,21 @@ def test_batch_that_cannot_be_cut(make_data, kind):
             as_rank(make_data(kind), 3, 0, 2).train_dataloader()
 
 
+OUT_OF_RANGE = {
+    "pretraining": {"vocab_size": [5], "short_sequence_probability": [1.1], "mask_ratio": [0.0, 1.0]}
+    | {"max_predictions": [0], "validation_fraction": [0.0, 1.0], "prepare_workers": [0], "seed": [-1]},
+    "glue": {"task": ["snli"], "max_length": [4], "train_examples": [0], "seed": [-1]},
+    "probing": {"task": ["snli"], "train_examples": [0], "seed": [-1]},
+    "treebank": {},
+}
+
+
 @every
-@pytest.mark.parametrize(("name", "value"), [("max_length", 2), ("batch_size", 0), ("num_workers", -1), ("seed", -1)])
-def test_settings_out_of_range(make_data, kind, name, value):
-    if (kind, name) != ("treebank", "seed"):
-        with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
-            make_data(kind, set_up=False, **{name: value})
+def test_settings_out_of_range(make_data, kind):
+    for name, values in {"batch_size": [0], "num_workers": [-1], "max_length": [2], **OUT_OF_RANGE[kind]}.items():
+        for value in values:
+            with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
+                make_data(kind, set_up=False, **{name: value})
 
 
 # An interrupted and resumed run sees what an uninterrupted one sees, in real Lightning trainers
@@ -184,17 +193,8 @@ class InterruptedRun(Exception):
 
 def fit(module, limits: dict, accumulate: int = 2, callbacks=(), ckpt_path=None) -> list:
     recorder = Recorder()
-    trainer = Trainer(
-        accelerator="cpu",
-        accumulate_grad_batches=accumulate,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **limits,
-    )
+    limits = {"accumulate_grad_batches": accumulate, "num_sanity_val_steps": 0} | limits
+    trainer = quiet_trainer(callbacks=list(callbacks), **limits)
     if callbacks:
         with pytest.raises(InterruptedRun):
             trainer.fit(recorder, datamodule=module)
@@ -217,17 +217,13 @@ def make_steps(make_data):
     return make
 
 
+BY_STEPS = {"max_steps": 3 * STEPS, "max_epochs": -1}
 LIMITS = {
     "epochs": {"max_epochs": 3, "limit_val_batches": 0},
-    "steps": {"max_steps": 3 * STEPS, "max_epochs": -1, "limit_val_batches": 0},
+    "steps": BY_STEPS | {"limit_val_batches": 0},
     "epochs with validation": {"max_epochs": 3},
-    "steps with validation": {"max_steps": 3 * STEPS, "max_epochs": -1, "val_check_interval": 1.0},
-    "validation by steps": {
-        "max_steps": 3 * STEPS,
-        "max_epochs": -1,
-        "val_check_interval": 4,
-        "check_val_every_n_epoch": None,
-    },
+    "steps with validation": BY_STEPS | {"val_check_interval": 1.0},
+    "validation by steps": BY_STEPS | {"val_check_interval": 4, "check_val_every_n_epoch": None},
 }
 SAVES = {
     "on_train_batch_end": [1, 2, 5, 6, 7, 8],  # inside a window and at its end, of epoch and run

@@ -6,16 +6,9 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertTokenizerFast
 
-from depthlab.data.tokenization import (
-    check_vocabulary,
-    load_tokenizer,
-    special_ids,
-    train_tokenizer,
-    word_start_table,
-)
+from depthlab.data.tokenization import check_vocabulary, load_tokenizer, special_ids, train_tokenizer, word_start_table
 from depthlab.errors import UserError
-
-SHARED = Path(__file__).parents[2].parent / "shared/data"
+from tests.support import SHARED
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +27,8 @@ def test_trained_tokenizer_is_alberts_kind(trained):
     assert special_ids(trained) == [0, 1, 2, 3, 4]
     text = "In the Beginning, Gód (and the semi-earth) said."
     assert trained.tokenize(text) == trained.tokenize(text.lower().replace("ó", "o"))
-    assert trained.decode(trained(text).input_ids, skip_special_tokens=True).replace(" ", "") == (
-        "inthebeginning,god(andthesemi-earth)said."
-    )
+    decoded = trained.decode(trained(text).input_ids, skip_special_tokens=True)
+    assert decoded.replace(" ", "") == "inthebeginning,god(andthesemi-earth)said."
 
 
 def test_training_is_deterministic(trained, lines):

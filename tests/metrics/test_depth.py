@@ -28,11 +28,7 @@ def count_one_by_one(depths, kinds):
     return counts
 
 
-@given(
-    seed=st.integers(0, 2**16),
-    cuts=st.lists(st.integers(0, 6), max_size=3),
-    kind_type=st.sampled_from(["long", "byte"]),
-)
+@given(st.integers(0, 2**16), st.lists(st.integers(0, 6), max_size=3), st.sampled_from(["long", "byte"]))
 def test_counts_and_means_do_not_depend_on_the_batches(seed, cuts, kind_type):
     depths, kinds = random_batch(seed)
     metric = DepthMetric(MAX_DEPTH)
@@ -56,14 +52,6 @@ def test_without_tokens_there_are_no_means():
     metric.update(torch.zeros(2, 3, dtype=torch.int64), torch.full((2, 3), TokenKind.PAD))
     assert metric.compute().sum() == 0
     assert mean_depths(metric.compute()) == {}
-
-
-def test_reset():
-    metric = DepthMetric(MAX_DEPTH)
-    metric.update(*random_batch(0))
-    metric.reset()
-    metric.update(*random_batch(1))
-    np.testing.assert_array_equal(metric.compute().numpy(), count_one_by_one(*random_batch(1)))
 
 
 def test_reset_in_inference_mode_and_used_outside():

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from depthlab.metrics import DepthMetric, FixedPointMetric, PretrainingMetrics, TokenRecords
+from depthlab.metrics.glue import GlueMetrics
 from tests.support import by_two_processes
 
 from .test_depth import MAX_DEPTH, random_batch
+from .test_glue import REGRESSION, examples
 from .test_pretraining import VOCABULARY, random_sequences, to_floats, update
 
 SEEDS_OF_RANK = [[0, 1, 2], [3]]
@@ -21,7 +23,16 @@ def measure(seeds):
         add_iteration(fixed_point, seed)
         depths = random_batch(seed)[0]
         records.update(torch.arange(len(depths)) + 100 * seed, depths, depths / 7, depths / 3)
-    return depth.compute(), to_floats(pretraining.compute()), fixed_point.compute() | records.compute()
+    tensors = fixed_point.compute() | records.compute()
+    for names in (("f1", "accuracy"), ("matthews_corrcoef",), REGRESSION):
+        glue = GlueMetrics(names, names == REGRESSION)
+        for seed in seeds:
+            logits, labels = examples(seed, 21, is_regression=names == REGRESSION)
+            glue.update(logits, labels, torch.arange(21) + 100 * seed)
+        logits, labels = examples(0, 21, is_regression=names == REGRESSION)
+        glue.update(logits[:4], labels[:4], torch.arange(4))  # what fills up the last batch of every rank
+        tensors |= {f"{names} {name}": value for name, value in glue.compute().items()}
+    return depth.compute(), to_floats(pretraining.compute()), tensors
 
 
 def add_iteration(fixed_point, seed):

@@ -23,9 +23,8 @@ WAYS = {
 
 def build(way, execution="compact"):
     torch.manual_seed(0)
-    config = AdaptiveAlbertConfig(
-        **SIZES, num_hidden_layers=CAP, initializer_range=0.3, halting_bias_init=-1.0, execution=execution, **way
-    )
+    way = {"initializer_range": 0.3, "halting_bias_init": -1.0, "execution": execution, **way}
+    config = AdaptiveAlbertConfig(**SIZES, num_hidden_layers=CAP, **way)
     return AdaptiveAlbertModel(config, add_pooling_layer=False).double().eval()
 
 

@@ -1,4 +1,4 @@
-"""GLUE's metrics against scikit-learn and SciPy, in one process and in two."""
+"""GLUE's metrics against scikit-learn and SciPy; in two processes: test_distributed.py."""
 
 import math
 import warnings
@@ -6,13 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from depthlab.metrics.glue import GlueMetrics
-from tests.support import by_two_processes
 
 CLASSIFICATION = ("matthews_corrcoef", "accuracy", "f1")
 REGRESSION = ("spearman", "pearson")
@@ -56,26 +55,14 @@ def measure(parts, names, is_regression=False):
     return {name: value.item() for name, value in metric.compute().items()}
 
 
+@pytest.mark.parametrize(("names", "classes"), [(CLASSIFICATION, 2), (("accuracy",), 3), (REGRESSION, 1)])
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**16), count=st.integers(2, 80), cuts=st.lists(st.integers(1, 79), max_size=3))
-def test_equal_to_scikit_learn(seed, count, cuts):
-    logits, labels = examples(seed, count)
+def test_equal_to_scikit_learn_and_scipy(names, classes, seed, count, cuts):
+    is_regression = names == REGRESSION
+    logits, labels = examples(seed, count, classes, is_regression)
     parts = zip(*(values.tensor_split(sorted(cuts)) for values in (logits, labels, torch.arange(count))), strict=True)
-    assert measure(parts, CLASSIFICATION) == pytest.approx(reference(logits, labels, CLASSIFICATION), abs=1e-6)
-
-
-@given(seed=st.integers(0, 2**16), count=st.integers(2, 80), cuts=st.lists(st.integers(1, 79), max_size=3))
-def test_equal_to_scipy(seed, count, cuts):
-    logits, labels = examples(seed, count, is_regression=True)
-    parts = zip(*(values.tensor_split(sorted(cuts)) for values in (logits, labels, torch.arange(count))), strict=True)
-    assert measure(parts, REGRESSION, True) == pytest.approx(reference(logits, labels, REGRESSION), abs=1e-6)
-
-
-@given(seed=st.integers(0, 2**16))
-def test_accuracy_of_three_classes(seed):
-    logits, labels = examples(seed, classes=3)
-    assert measure([(logits, labels, torch.arange(50))], ["accuracy"]) == pytest.approx(
-        reference(logits, labels, ["accuracy"])
-    )
+    assert measure(parts, names, is_regression) == pytest.approx(reference(logits, labels, names), abs=1e-6)
 
 
 @pytest.mark.parametrize("predicted", [0, 1])
@@ -117,33 +104,6 @@ def test_reset_in_inference_mode_and_used_outside():
     metric.update(logits, labels, torch.arange(50))
     values = {name: value.item() for name, value in metric.compute().items()}
     assert values == pytest.approx(reference(logits, labels, ["f1", "accuracy"]), abs=1e-6)
-
-
-METRICS = (("f1", "accuracy"), ("matthews_corrcoef",), REGRESSION)
-COUNT, SEED = 21, 17
-
-
-def shares(seed, is_regression, rank=None):
-    """Batches of 4 as a distributed sampler gives them: the ranks take turns, and the first example pads the last."""
-    logits, labels = examples(seed, COUNT, is_regression=is_regression)
-    rows = torch.arange(COUNT) if rank is None else torch.cat([torch.arange(COUNT), torch.tensor([0])])[rank::2]
-    return [(logits[part], labels[part], part) for part in rows.split(4)]
-
-
-def measure_on(rank):
-    return [measure(shares(SEED, names == REGRESSION, rank), names, names == REGRESSION) for names in METRICS]
-
-
-@pytest.mark.full
-def test_two_processes_equal_one(tmp_path):
-    ranks = by_two_processes(measure_on, tmp_path)
-    for number, names in enumerate(METRICS):
-        is_regression = names == REGRESSION
-        expected = reference(*examples(SEED, COUNT, is_regression=is_regression), names)
-        assert measure(shares(SEED, is_regression), names, is_regression) == pytest.approx(expected, abs=1e-6)
-        for rank in ranks:
-            assert rank[number] == pytest.approx(expected, abs=1e-6)
-        assert 0 < abs(expected["score"]) < 1
 
 
 def test_rejects():

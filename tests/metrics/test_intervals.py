@@ -41,15 +41,9 @@ def test_intervals_agree_with_scipy():
     for name, (low, high) in depth_intervals(torch.as_tensor(iterations), torch.as_tensor(tokens)).items():
         pool = list(POOLS[name])
         counted, seen = iterations[:, pool].sum(axis=1), tokens[:, pool].sum(axis=1)
-        wanted = bootstrap(
-            (counted, seen),
-            lambda a, b, axis=-1: a.sum(axis) / b.sum(axis),
-            paired=True,
-            vectorized=True,
-            n_resamples=20000,
-            method="percentile",
-            rng=rng,
-        ).confidence_interval
+        ratio = lambda a, b, axis=-1: a.sum(axis) / b.sum(axis)  # noqa: E731
+        how = {"paired": True, "vectorized": True, "n_resamples": 20000, "method": "percentile", "rng": rng}
+        wanted = bootstrap((counted, seen), ratio, **how).confidence_interval
         assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=(wanted.high - wanted.low) / 15)
 
 

@@ -91,11 +91,7 @@ def test_reset_in_inference_mode_and_used_outside():
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [
-        ("prediction_logits", (2, VOCABULARY + 1)),
-        ("sop_logits", (3, 2)),
-        ("sentence_order_label", (1,)),
-    ],
+    [("prediction_logits", (2, VOCABULARY + 1)), ("sop_logits", (3, 2)), ("sentence_order_label", (1,))],
 )
 def test_rejects_shapes(name, shape):
     arguments = {

@@ -86,9 +86,8 @@ def test_waits_for_the_device_once_an_iteration(sizes, monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, counted)
     inputs = ragged_inputs([9, 4, 7])
     for cap in (2, 7):
-        model = AdaptiveAlbertModel(
-            AdaptiveAlbertConfig(**sizes, num_hidden_layers=cap, halting_bias_init=-9.0), add_pooling_layer=False
-        )
+        config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=cap, halting_bias_init=-9.0)
+        model = AdaptiveAlbertModel(config, add_pooling_layer=False)
         embeddings = model.embeddings(inputs["input_ids"])
         real = inputs["attention_mask"].bool()
         waits.clear()

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveBertConfig, AdaptiveBertModel
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.imposed import ImposedHalting
-
-CLASSES = {"tied": (AdaptiveAlbertModel, AdaptiveAlbertConfig), "untied": (AdaptiveBertModel, AdaptiveBertConfig)}
+from tests.models.variants import CLASSES
 
 
 def counted(model, depths):

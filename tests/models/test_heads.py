@@ -8,6 +8,7 @@ import transformers
 from transformers import AlbertConfig, AlbertForPreTraining
 
 from depthlab.models import AdaptiveAlbertForPreTraining, AdaptiveAlbertForSequenceClassification
+from tests.models.conftest import SIZES
 from tests.models.variants import (
     BASE,
     VOCABULARY_HEADS,
@@ -18,7 +19,6 @@ from tests.models.variants import (
     hf_class,
     labels_for,
     name_of,
-    tiny_config,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -28,9 +28,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @pytest.mark.parametrize("way", [{"halting": "fixed"}, {}], ids=name_of)
 def test_heads_equal_those_of_albert(tmp_path, model_class, way):
     """With weights of HF's, loaded from an `albert` directory; at fixed depth, the losses too."""
-    sizes = {name: getattr(tiny_config(), name) for name in ("vocab_size", "embedding_size", "hidden_size")}
-    sizes |= {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 24, "num_hidden_layers": 3}
-    hf = hf_class(model_class)(AlbertConfig(**sizes, initializer_range=0.3)).eval()
+    sizes = SIZES | {"vocab_size": 120, "num_hidden_layers": 3, "initializer_range": 0.3}
+    hf = hf_class(model_class)(AlbertConfig(**sizes)).eval()
     hf.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "albert"
     ours, info = model_class.from_pretrained(tmp_path, **way, execution="dense", output_loading_info=True)
@@ -124,11 +123,9 @@ def test_problem_types_are_hugging_faces(problem, num_labels, labels, given):
     kind = problem if given else None
     changes = {"num_labels": num_labels, "problem_type": kind, "halting": "fixed"}
     model = build(AdaptiveAlbertForSequenceClassification, **changes)
-    sizes = {key: getattr(model.config, key) for key in ("vocab_size", "embedding_size", "hidden_size")}
-    sizes |= {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 24, "num_hidden_layers": 5}
-    hf = transformers.AlbertForSequenceClassification(
-        AlbertConfig(**sizes, num_labels=num_labels, problem_type=kind)
-    ).eval()
+    sizes = SIZES | {"vocab_size": 120, "num_hidden_layers": 5}
+    config = AlbertConfig(**sizes, num_labels=num_labels, problem_type=kind)
+    hf = transformers.AlbertForSequenceClassification(config).eval()
     hf.load_state_dict(model.state_dict())
     inputs = batch()
     actual, expected = (either(**inputs, labels=labels) for either in (model, hf))
@@ -147,6 +144,5 @@ def test_mismatched_sizes_are_refused(tmp_path):
 
 def test_albert_directories_load_by_the_adaptive_classes_only(tmp_path):
     """`AutoModel` on HF's own checkpoints stays HF's."""
-    sizes = {"vocab_size": 9, "embedding_size": 2, "hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 4}
-    AlbertForPreTraining(AlbertConfig(**sizes)).save_pretrained(tmp_path)
+    AlbertForPreTraining(AlbertConfig(**SIZES)).save_pretrained(tmp_path)
     assert type(transformers.AutoModel.from_pretrained(tmp_path)) is transformers.AlbertModel

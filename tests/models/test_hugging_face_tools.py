@@ -5,12 +5,10 @@ import logging
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import (
-    AutoModel,
     AutoModelForMaskedLM,
-    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForLanguageModeling,
     DataCollatorForTokenClassification,
@@ -24,13 +22,8 @@ from depthlab.models import AdaptiveAlbertForPreTraining
 from tests.models.exported import tiny_tokenizer
 from tests.models.variants import tiny_config
 
-AUTO = {
-    "AdaptiveAlbertModel": AutoModel,
-    "AdaptiveAlbertForMaskedLM": AutoModelForMaskedLM,
-    "AdaptiveAlbertForPreTraining": AutoModelForPreTraining,
-    "AdaptiveAlbertForSequenceClassification": AutoModelForSequenceClassification,
-    "AdaptiveAlbertForTokenClassification": AutoModelForTokenClassification,
-}
+KINDS = ("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification")
+AUTO = {f"AdaptiveAlbert{kind}": getattr(transformers, f"AutoModel{kind.removeprefix('Model')}") for kind in KINDS}
 SENTENCES = ["bado kelu mi.", "mi", "kelu kelu bado mi bado mi mi.", "bado.", "mi kelu.", "kelu mi bado bado"]
 
 pytestmark = [

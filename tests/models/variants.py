@@ -12,10 +12,13 @@ from depthlab.models import (
     AdaptiveAlbertForSequenceClassification,
     AdaptiveAlbertForTokenClassification,
     AdaptiveAlbertModel,
+    AdaptiveBertConfig,
+    AdaptiveBertModel,
 )
 from tests.models.conftest import SIZES, ragged_inputs
 
 BASE = AdaptiveAlbertModel
+CLASSES = {"tied": (AdaptiveAlbertModel, AdaptiveAlbertConfig), "untied": (AdaptiveBertModel, AdaptiveBertConfig)}
 HEADS = [
     AdaptiveAlbertForPreTraining,
     AdaptiveAlbertForMaskedLM,

@@ -122,3 +122,10 @@ def write_run(
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     (directory / "results.json").write_text(json.dumps(content))
     return directory
+
+
+def edit_results(run: Path, *without: str, **changes: Any) -> None:
+    """Names that a run's results lack, and what differs in them."""
+    file = run / "results.json"
+    results = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: value for name, value in results.items() if name not in without}))

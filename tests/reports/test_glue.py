@@ -14,7 +14,7 @@ from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER
 from tests.reports.pages import Page, rows
 from tests.reports.synthetic import write_run
-from tests.support import error_of
+from tests.support import error_of, printed_by
 
 SCORES = {"mnli": 0.62, "qqp": 0.66, "qnli": 0.7, "sst2": 0.81, "cola": -0.125, "stsb": 0.3, "mrpc": 0.8, "rte": 0.54}
 """Their mean is 4.305 / 8 = 0.538125."""
@@ -152,8 +152,7 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path, capsys):
     write_tasks(tmp_path / "runs", {"rte": 0.5})
     target = tmp_path / "report"
     command = ["report", "glue", str(tmp_path / "runs"), "--to", str(target)]
-    main(command)
-    assert f"report  {target}/glue.html" in capsys.readouterr().out
+    assert f"report  {target}/glue.html" in printed_by(command)
     (target / "notes.txt").write_text("mine")
     before = (target / "glue.csv").read_text()
     write_run(tmp_path / "runs/more", [0.5, 0.7], seed=1)

@@ -49,10 +49,8 @@ def write_fixed_point(run, step, similarity):
 def pretrained(tmp_path_factory):
     """A run of pre-training that was resumed: its steps from 20 on were logged twice."""
     run = tmp_path_factory.mktemp("runs") / "small"
-    config = {
-        "task": "pretraining",
-        "data": {"corpus": ["texts/novels", {"path": "hub/wikipedia", "name": "20231101"}]},
-    }
+    corpus = ["texts/novels", {"path": "hub/wikipedia", "name": "20231101"}]
+    config = {"task": "pretraining", "data": {"corpus": corpus}, "model": {}, "trainer": {"log_every_n_steps": 10}}
     write_checkpoint(run / "model")
     for first, shift in ((0, 1.0), (20, 0.0)):
         with SummaryWriter(str(run)) as writer:
@@ -62,15 +60,10 @@ def pretrained(tmp_path_factory):
                     writer.add_scalar(f"train/depth/{kind}", depth_of(kind, step) + wrong, step)
                 writer.add_scalar("train/time_penalty", step / 1e5, step)
     write_fixed_point(run, STEPS, SIMILARITY)
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": {}, "trainer": {"log_every_n_steps": 10}}))
-    results = {
-        "steps": STEPS,
-        "tokens": 1_000_000,
-        "token_iterations": 3_000_000,
-        "seconds": 120.0,
-        "data": {"documents": 1234, "tokens": 5_600_000},
-        **{"val/accuracy/mlm": 0.297, "val/depth/cls": 3.93, "val/depth_low/cls": 3.9, "val/depth_high/cls": 3.98},
-    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    results = {"steps": STEPS, "tokens": 1_000_000, "token_iterations": 3_000_000, "seconds": 120.0}
+    results |= {"data": {"documents": 1234, "tokens": 5_600_000}, "val/accuracy/mlm": 0.297}
+    results |= {"val/depth/cls": 3.93, "val/depth_low/cls": 3.9, "val/depth_high/cls": 3.98}
     (run / "results.json").write_text(json.dumps(results))
     return run
 
@@ -201,13 +194,8 @@ def test_bad_paths(tmp_path, capsys):
         page([str(tmp_path / "gone")], str(tmp_path / "report"))
     message = error_of(capsys, ["report", str(tmp_path / "empty"), f"--to={tmp_path}/report"])
     assert "neither a finished run nor a table" in message and not (tmp_path / "report").exists()
-    write_run(tmp_path / "run", [0.5])
-    (tmp_path / "run/results.json").write_text('{"steps": ')
-    found = survey([str(tmp_path)])
-    runs, _ = name_runs(found.runs)
-    assert not runs and "not JSON" in found.left_out[0].reason
     with pytest.raises(UserError, match="no run"):
-        trained_table(runs)
+        trained_table([])
 
 
 WRONG = {

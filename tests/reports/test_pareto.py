@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from depthlab.commands.report import pareto
 from depthlab.render.figures import COLOURS
 from tests.reports.pages import Page
-from tests.reports.synthetic import write_run
+from tests.reports.synthetic import edit_results, write_run
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,8 @@ def test_the_points_are_those_of_a_groupby(runs, report):
             key = (row.task, control, "fixed", row.value, 0.1)
         for name in ("score", "depth", "milliseconds"):
             for statistic in ("median", "min", "max"):
-                assert getattr(row, f"{name}_{statistic}") == pytest.approx(
-                    expected.loc[key][name, statistic], nan_ok=True
-                )
+                wanted = pytest.approx(expected.loc[key][name, statistic], nan_ok=True)
+                assert getattr(row, f"{name}_{statistic}") == wanted
         assert row.runs == expected.loc[key]["score", "size"]
 
 
@@ -132,9 +131,8 @@ def test_what_was_not_measured_is_said(tmp_path):
     bert = {"checkpoint": "bert", "model_type": "bert", "halting": None, "time_penalty": None}
     write_run(tmp_path / "runs/a", [0.5, 0.6])
     run = write_run(tmp_path / "runs/b", [0.5, 0.7], model=bert)
-    results = json.loads((run / "results.json").read_text())
-    results["epochs"] = [{n: v for n, v in e.items() if "depth" not in n} for e in results["epochs"]]
-    (run / "results.json").write_text(json.dumps(results))
+    epochs = json.loads((run / "results.json").read_text())["epochs"]
+    edit_results(run, epochs=[{n: v for n, v in e.items() if "depth" not in n} for e in epochs])
     pareto([str(tmp_path / "runs")], str(tmp_path / "report"))
     points = pd.read_csv(tmp_path / "report/pareto.csv").set_index("family")
     assert points.milliseconds_median.isna().all() and list(points.depth_median.isna()) == [True, False]

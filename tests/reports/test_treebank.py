@@ -17,19 +17,15 @@ from tests.support import error_of
 
 RELATIONS, TAGS, PAPER = "Depth by relation", "Depth by part of speech", "The paper's Table 3"
 WHY = "Why: what else depth goes with"
+WARM_UPS_AND_SEEDS = ("warm-up 200, seed 0", "warm-up 200, seed 1", "warm-up 3000, seed 0")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two seeds of an adaptive model, another warm-up, and a fixed depth, with what each has read."""
     folder = tmp_path_factory.mktemp("runs")
-    changes = {
-        "a": {},
-        "b": {"seed": 1},
-        "c": {"settings": {"model.warmup_steps": 3000}},
-        "d": {"model": {"halting": "fixed"}},
-    }
-    for number, (name, of_run) in enumerate(changes.items()):
+    changes = ({}, {"seed": 1}, {"settings": {"model.warmup_steps": 3000}}, {"model": {"halting": "fixed"}})
+    for number, (name, of_run) in enumerate(zip("abcd", changes, strict=True)):
         run = write_run(folder / name, [0.5], **of_run)
         table = token_table(number, model=f"{run}/checkpoints/best.ckpt")
         table.assign(depth=12 if name == "d" else table.depth).to_parquet(folder / f"{name}.parquet")
@@ -43,11 +39,7 @@ def report(runs):
 
 
 def test_all_depths_are_those_of_the_dumps(runs, report):
-    names = {
-        "rte, adaptive, warm-up 200, seed 0": "a",
-        "rte, adaptive, warm-up 200, seed 1": "b",
-        "rte, adaptive, warm-up 3000, seed 0": "c",
-    }
+    names = {f"rte, adaptive, {of}": file for of, file in zip(WARM_UPS_AND_SEEDS, "abc", strict=True)}
     found = pd.read_csv(report / "treebank.csv")
     ours = found[~found.model.str.contains("paper|fixed depth")].set_index(["model", "labels", "label"])
     expected = {}
@@ -74,9 +66,8 @@ def test_the_page(report):
     assert pictures == {f"treebank-{name}" for name in labels | confounds}
     markdown = (report / "treebank.md").read_text()
     assert all(f"({name}.png)" in markdown for name in pictures) and "Left out" not in markdown
-    assert re.search(
-        r"- rte, fixed depth, .+/d/checkpoints/best\.ckpt\): every one .+ has depth 12, so labels", markdown
-    )
+    fixed = r"- rte, fixed depth, .+/d/checkpoints/best\.ckpt\): every one .+ has depth 12, so labels"
+    assert re.search(fixed, markdown)
 
 
 def test_seeds_share_a_column_of_the_papers_table(runs, report):
@@ -125,9 +116,8 @@ def test_what_is_not_annotated_or_measured_is_a_note(tmp_path):
         assert re.fullmatch(expected, note)
     headings = [block.text for block in blocks if isinstance(block, Heading)]
     assert headings == [RELATIONS, TAGS, PAPER, WHY]
-    assert [block.header[0] for block in blocks if isinstance(block, Table)] == ["part of speech"] * 2 + [
-        "confound (unit)"
-    ]
+    tables = [block.header[0] for block in blocks if isinstance(block, Table)]
+    assert tables == ["part of speech", "part of speech", "confound (unit)"]
     publish("treebank", str(tmp_path), Document("words", blocks), [], files)
     pictures = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
     assert pictures == {block.file: block.png for block in blocks if isinstance(block, Figure)}

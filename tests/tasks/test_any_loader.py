@@ -2,20 +2,12 @@
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.tasks import ClassificationTask, PretrainingTask
 from tests.models.conftest import SIZES
-from tests.support import write_checkpoint
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:The `srun` command"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-]
+from tests.support import quiet_trainer, write_checkpoint
 
 
 def batches(**labels):
@@ -26,8 +18,7 @@ def batches(**labels):
 
 
 def fit(task, *loaders):
-    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **settings)
+    trainer = quiet_trainer(max_epochs=1)
     trainer.fit(task, *loaders)
     return {name: value.item() for name, value in trainer.callback_metrics.items()}
 

@@ -34,13 +34,8 @@ def test_every_text_keeps_its_depths_and_its_special_tokens(batch, by_frequency)
         assert torch.equal(alone[0], controlled[row])  # whatever else is in its batch
         if by_frequency:
             words = kinds[row] == PLAIN
-            for one, other in zip(*(part[row][words].tolist() for part in (controlled, frequencies)), strict=True):
-                deeper = [
-                    f
-                    for d, f in zip(controlled[row][words].tolist(), frequencies[row][words].tolist(), strict=True)
-                    if d > one
-                ]
-                assert all(frequency <= other for frequency in deeper)
+            own, often = controlled[row][words], frequencies[row][words]
+            assert all((often[own > depth] <= frequency).all() for depth, frequency in zip(own, often, strict=True))
 
 
 def test_shuffling_depends_on_the_text_and_moves_something():

@@ -1,12 +1,14 @@
 """Named losses, however a global batch is cut, against means taken at once."""
 
+import functools
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch import Trainer
 
 from depthlab.tasks.losses import Loss, LossSums, global_mean
+from tests.support import quiet_trainer
 
 WEIGHTS = {"ponder": 0.5}
 
@@ -22,8 +24,9 @@ def pieces(cuts, seed):
     return values, [(charge(part, predicted), len(part), predicted) for predicted, part in enumerate(parts, start=2)]
 
 
+@functools.cache
 def trainer(accumulate):
-    return Trainer(accelerator="cpu", accumulate_grad_batches=accumulate, logger=False, enable_checkpointing=False)
+    return quiet_trainer(accumulate_grad_batches=accumulate)
 
 
 @given(cuts=st.sets(st.integers(1, 5)), seed=st.integers(0, 2**16))

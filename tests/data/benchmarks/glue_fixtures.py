@@ -35,11 +35,11 @@ ROWS = {
     "wnli": invented(("0", "1"), texts=2),
 }
 """Label and the one or two texts of each row."""
-_PAIR, _STSB, _MRPC = (
-    "index|sentence1|sentence2",
-    "index|genre|filename|year|old_index|source1|source2",
-    "#1 ID|#2 ID",
-)
+SERVERS_ROWS = {"CoLA.tsv": 1063, "SST-2.tsv": 1821, "MRPC.tsv": 1725, "STS-B.tsv": 1379, "QQP.tsv": 390965}
+SERVERS_ROWS |= {"MNLI-m.tsv": 9796, "MNLI-mm.tsv": 9847, "AX.tsv": 1104, "QNLI.tsv": 5463, "RTE.tsv": 3000}
+SERVERS_ROWS |= {"WNLI.tsv": 146}
+"""Of the test sets that are submitted, by file."""
+_PAIR, _MRPC, _STSB = "index|sentence1|sentence2", "#1 ID|#2 ID", "index|genre|filename|year|old_index|source1|source2"
 _MNLI = "index|promptID|pairID|genre|sentence1_binary_parse|sentence2_binary_parse|sentence1_parse|sentence2_parse"
 LAYOUT = {  # folder; columns where there are labels, and where there are none
     "cola": ("CoLA", "source|label|mark|sentence", "index|sentence"),
@@ -56,11 +56,12 @@ TEXTS = ("sentence", "sentence1", "sentence2", "question", "question1", "questio
 LABELS = ("label", "label1", "label2", "label3", "label4", "label5", "gold_label", "Quality", "score", "is_duplicate")
 
 
-def write_tsv(file: Path, rows: Iterable[Iterable[object]], ends: str = "\n", bom: bool = False) -> None:
+def write_tsv(file: Path, rows: Iterable[Iterable[object]], ends: str = "\n", bom: bool = False) -> Path:
     text = "".join("\t".join(map(str, row)) + ends for row in rows)
     file.parent.mkdir(parents=True, exist_ok=True)
     data = text.encode("utf-8-sig" if bom else "utf-8")
     file.write_bytes(gzip.compress(data) if file.suffix == ".gz" else data)
+    return file
 
 
 def write_glue(root: Path) -> Path:

@@ -1,10 +1,8 @@
 """SentEval's ten probing tasks in small: what the lines of its files look like, with invented sentences."""
 
-import gzip
-from collections.abc import Iterable
 from pathlib import Path
 
-from .glue_fixtures import invented
+from .glue_fixtures import invented, write_tsv
 
 SENTEVALS_LABELS = {
     "subj_number": ("NN", "NNS"),
@@ -25,16 +23,9 @@ ROWS = {
 SENTEVALS_NAMES = {name: name for name in ROWS} | {"tense": "past_present"}
 
 
-def write_lines(file: Path, lines: Iterable[Iterable[str]]) -> Path:
-    text = "".join("\t".join(line) + "\n" for line in lines).encode()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
-    return file
-
-
 def write_probing(root: Path) -> Path:
     """All tasks into a folder; to train, validate and test on are the same rows, the last of them in reverse."""
     for name, rows in ROWS.items():
         lines = [(side, *row) for side in ("tr", "va") for row in rows] + [("te", *row) for row in rows[::-1]]
-        write_lines(root / f"{SENTEVALS_NAMES[name]}.txt", lines)
+        write_tsv(root / f"{SENTEVALS_NAMES[name]}.txt", lines)
     return root

@@ -3,7 +3,8 @@ import pytest
 from depthlab.data.benchmarks.probing import PROBING_TASKS, ProbingDataModule, read_probing
 from depthlab.errors import UserError
 
-from .probing_fixtures import ROWS, SENTEVALS_NAMES, write_lines
+from .glue_fixtures import write_tsv
+from .probing_fixtures import ROWS, SENTEVALS_NAMES
 
 
 @pytest.fixture
@@ -36,12 +37,12 @@ def test_all_ten_tasks(make, task):
 
 def test_names_of_tasks_and_files(make, root, tmp_path):
     lines = [(side, *row) for side in ("tr", "va", "te") for row in ROWS["tense"]]
-    write_lines(tmp_path / "tense.txt.gz", lines)
+    write_tsv(tmp_path / "tense.txt.gz", lines)
     by_our_name = make("past_present", root=str(tmp_path))
     assert by_our_name.task_name == "tense" == make("past_present").task_name
     assert by_our_name.labels == make("tense").labels == ("PAST", "PRES")
     assert SENTEVALS_NAMES == PROBING_TASKS
-    write_lines(tmp_path / "past_present.txt", lines)
+    write_tsv(tmp_path / "past_present.txt", lines)
     with pytest.raises(UserError, match=r"past_present\.txt and .*tense\.txt\.gz are both there"):
         make("tense", root=str(tmp_path))
 
@@ -49,7 +50,7 @@ def test_names_of_tasks_and_files(make, root, tmp_path):
 def test_fields_between_label_and_sentence_are_passed_over(tmp_path):
     """SentEval: at least these fields, and the sentence is the last."""
     lines = [("tr", "b", "x", 'The " y'), ("va", "a", "z ")]
-    labels, splits = read_probing(write_lines(tmp_path / "file.txt", lines))
+    labels, splits = read_probing(write_tsv(tmp_path / "file.txt", lines))
     assert labels == ("a", "b")
     assert splits == {"train": ([['The " y']], [1], 0), "dev": ([["z"]], [0], 0)}
 
@@ -66,35 +67,29 @@ BAD_LINES = {
     "an empty label": ("va\t\ty", "not split"),
     "an empty line": ("", "not split"),
     "a split of another name": ("dev\tb\ty", "the split is 'dev'; it must be one of tr, va, te"),
+    "bytes that are no text": ("va\tb\t\xff", "not valid UTF-8"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_bad_lines(make, tmp_path, name):
     line, message = BAD_LINES[name]
-    (tmp_path / "subj_number.txt").write_text(f"tr\ta\tx\n{line}\n")
+    (tmp_path / "subj_number.txt").write_text(f"tr\ta\tx\n{line}\n", "latin-1")
     with pytest.raises(UserError, match=rf"subj_number\.txt, line 2: {message}"):
         make("subj_number", root=str(tmp_path))
 
 
-def test_bytes_that_are_no_text(make, tmp_path):
-    (tmp_path / "subj_number.txt").write_bytes(b"tr\ta\tx\nva\tb\t\xff\n")
-    with pytest.raises(UserError, match=r"subj_number\.txt, line 2: not valid UTF-8"):
-        make("subj_number", root=str(tmp_path))
-
-
 def test_one_label_is_no_task(make, tmp_path):
-    write_lines(tmp_path / "subj_number.txt", [("tr", "a", "x"), ("va", "a", "y")])
+    write_tsv(tmp_path / "subj_number.txt", [("tr", "a", "x"), ("va", "a", "y")])
     with pytest.raises(UserError, match=r"the labels are \['a'\]"):
         make("subj_number", root=str(tmp_path))
 
 
 def test_absent_splits(make, tmp_path):
-    write_lines(tmp_path / "subj_number.txt", [("tr", "a", "x"), ("tr", "b", "y"), ("va", "a", "z")])
+    write_tsv(tmp_path / "subj_number.txt", [("tr", "a", "x"), ("tr", "b", "y"), ("va", "a", "z")])
     assert make("subj_number", root=str(tmp_path)).summary == {"train": 2, "dev": 1}
-    with pytest.raises(
-        UserError, match=r"subj_number\.txt has no test of subj_number, which test needs, only train, dev"
-    ):
+    message = r"subj_number\.txt has no test of subj_number, which test needs, only train, dev"
+    with pytest.raises(UserError, match=message):
         make("subj_number", "test", root=str(tmp_path))
 
 
@@ -103,9 +98,3 @@ def test_absent_files(make, tmp_path):
         make("tense", root=str(tmp_path))
     with pytest.raises(UserError, match=r"data\.root is not set; .*depthlab data probing"):
         make("tense", root=None)
-
-
-@pytest.mark.parametrize(("name", "value"), [("task", "snli"), ("train_examples", 0)])
-def test_settings_out_of_range(make_data, name, value):
-    with pytest.raises(UserError, match=rf"^data\.{name} is {value}; it must be"):
-        make_data("probing", set_up=False, **{name: value})

@@ -12,16 +12,8 @@ TEXTS = ("The crows don't circle.", "It's the crow's: the e-mail of Mr. X ...")
 
 def test_words_are_parted_as_in_treebanks():
     counts = count_words(TEXTS)
-    assert counts == {"the": 3, "crows": 1, "do": 1, "n't": 1, "circle": 1, ".": 2, "it": 1, "'s": 2, "crow": 1} | {
-        ":": 1,
-        "e": 1,
-        "-": 1,
-        "mail": 1,
-        "of": 1,
-        "mr": 1,
-        "x": 1,
-        "...": 1,
-    }
+    once = ("crows", "do", "n't", "circle", "it", "crow", ":", "e", "-", "mail", "of", "mr", "x", "...")
+    assert counts == {"the": 3, ".": 2, "'s": 2} | dict.fromkeys(once, 1)
 
 
 def test_frequencies():

@@ -12,7 +12,6 @@ from depthlab.data.corpora.masking import (
     SampleRandom,
     choose_words,
     make_sample,
-    mask_budget,
     truncate_pair,
 )
 from depthlab.kinds import TokenKind
@@ -117,14 +116,6 @@ def test_budget_is_spent_exactly_on_words_of_one_piece():
         for cap, expected in ((20, 20), (None, 26)):
             sample = make_sample(ids, np.full(10, 15), rule(max_predictions=cap), rng)
             assert (sample.labels != -100).sum() == expected  # round(0.2 x 128) = 26
-
-
-@pytest.mark.parametrize(
-    ("length", "ratio", "cap", "budget"),
-    [(128, 0.2, 20, 20), (128, 0.2, None, 26), (128, 0.15, 20, 19), (50, 0.2, 20, 10), (5, 0.05, None, 1)],
-)
-def test_budget(length, ratio, cap, budget):
-    assert mask_budget(length, ratio, cap) == budget
 
 
 def within(count: int, total: int, chance: float) -> bool:
@@ -233,9 +224,7 @@ def test_random_numbers_belong_to_the_sample():
     def numbers(seed, stream, epoch, sample):
         return tuple(SampleRandom(seed, stream).at(epoch, sample).random(4))
 
-    places = [
-        (seed, stream, epoch, sample) for seed in (0, 1) for stream in (0, 1) for epoch in (0, 1) for sample in (0, 9)
-    ]
+    places = [*itertools.product((0, 1), (0, 1), (0, 1), (0, 9))]
     assert len({numbers(*place) for place in places}) == len(places)
     random = SampleRandom(1, 0)
     random.at(0, 5).integers(100, size=7)  # leaves half a draw in the generator's buffer

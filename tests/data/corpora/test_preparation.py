@@ -56,6 +56,12 @@ def run(corpus, cache: Path, settings: ChunkSettings = SETTINGS, tokenizer=None,
     return prepare(as_sources(corpus), tokenizer, vocab_size, settings, cache, workers)
 
 
+@pytest.fixture
+def tokenizer(corpus, cache) -> str:
+    """Trained on the corpus."""
+    return str(run(str(corpus), cache).tokenizer)
+
+
 def test_stored_chunks_are_the_text(corpus, cache, chapters):
     prepared = run(str(corpus), cache)
     tokenizer = load_tokenizer(str(prepared.tokenizer))
@@ -82,8 +88,7 @@ def test_stored_chunks_are_the_text(corpus, cache, chapters):
     assert summary["validation_documents"] == sum(sides == {True} for _, _, sides in by_document.values())
 
 
-def test_parallel_preparation_is_the_same(corpus, cache, tmp_path):
-    tokenizer = str(run(str(corpus), cache).tokenizer)
+def test_parallel_preparation_is_the_same(tokenizer, corpus, tmp_path):
     one, two = (run(str(corpus), tmp_path / str(n), tokenizer=tokenizer, workers=n) for n in (1, 2))
     assert one.chunks[0].name == two.chunks[0].name
     assert load_from_disk(one.chunks[0]).to_dict() == load_from_disk(two.chunks[0]).to_dict()
@@ -98,8 +103,7 @@ def test_duplicates_fall_on_one_side_wherever_they_are(cache, tmp_path, chapters
     assert 0 < sum(side.values()) < 48
 
 
-def test_special_tokens_in_the_text_are_text(cache, corpus, tmp_path):
-    tokenizer = str(run(str(corpus), cache).tokenizer)
+def test_special_tokens_in_the_text_are_text(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("He said [MASK] and [SEP] once. And <pad> twice.\n" * 20)
     row = load_from_disk(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer).chunks[0])[0]
     assert not {0, 2, 3, 4} & set(row["ids"])
@@ -147,12 +151,8 @@ def test_full_disk(corpus, tmp_path, monkeypatch):
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
 
-    for owner, name in (
-        (ArrowWriter, "write_table"),
-        (ArrowWriter, "finalize"),
-        (Dataset, "save_to_disk"),
-        (preparation.os, "rename"),
-    ):
+    steps = [(ArrowWriter, "write_table"), (ArrowWriter, "finalize"), (Dataset, "save_to_disk")]
+    for owner, name in (*steps, (preparation.os, "rename")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, full)
             with pytest.raises(UserError, match=r"No space left on device.*data\.cache_dir") as caught:
@@ -161,9 +161,8 @@ def test_full_disk(corpus, tmp_path, monkeypatch):
         assert only_tokenizers(tmp_path / "cache")
 
 
-def test_unreadable_corpus_is_not_a_full_cache(corpus, cache, tmp_path, monkeypatch):
+def test_unreadable_corpus_is_not_a_full_cache(tokenizer, corpus, tmp_path, monkeypatch):
     """Not when the file goes bad after its digest is taken either."""
-    tokenizer = str(run(str(corpus), cache).tokenizer)
     plain_open = Path.open
 
     def broken(path, *args, **kwargs):
@@ -203,8 +202,7 @@ def test_cache_that_cannot_be_written(corpus, tmp_path):
         ("\xff", "line 1: not valid UTF-8"),
     ],
 )
-def test_unusable_text(content, message, corpus, cache, tmp_path):
-    tokenizer = str(run(str(corpus), cache).tokenizer)
+def test_unusable_text(tokenizer, content, message, tmp_path):
     (tmp_path / "a.txt").write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match=message) as caught:
         run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer)
@@ -230,23 +228,20 @@ def test_sentence_a_row_is_found_before_anything_is_tokenized(corpus, cache, tmp
         assert len(looks) == 1001
 
 
-def test_long_documents_may_come_last(corpus, cache, tmp_path):
-    tokenizer = str(run(str(corpus), cache).tokenizer)
+def test_long_documents_may_come_last(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("A sentence.\n\n" * 3000 + "Two of them. Here.\n\n" * 30)
     summary = summarise(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer).chunks)
     assert (summary["dropped"], summary["chunks"]) == (3000, 30)
 
 
-def test_dropped_documents_are_counted(corpus, cache, tmp_path):
-    tokenizer = str(run(str(corpus), cache).tokenizer)
+def test_dropped_documents_are_counted(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("One sentence.\n\nTwo of them. Here.\n\nLone.\n")
     summary = summarise(run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer).chunks)
     assert (summary["documents"], summary["dropped"], summary["chunks"]) == (3, 2, 1)
 
 
-def test_streaming_gives_the_same_chunks(corpus, cache, chapters, tmp_path):
+def test_streaming_gives_the_same_chunks(tokenizer, chapters, tmp_path):
     """Of several files, by several processes; the document's number tells documents apart, no more."""
-    tokenizer = str(run(str(corpus), cache).tokenizer)
     (tmp_path / "text").mkdir()
     for number in range(3):
         text = "\n\n".join([*(chapters[number::2] if number < 2 else ()), "Too short."])
@@ -267,9 +262,8 @@ def test_streaming_gives_the_same_chunks(corpus, cache, chapters, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stream_that_breaks(workers, corpus, cache, tmp_path, monkeypatch):
+def test_a_stream_that_breaks(tokenizer, workers, tmp_path, monkeypatch):
     """After what is looked at: the line that is broken, and nothing is left."""
-    tokenizer = str(run(str(corpus), cache).tokenizer)
     monkeypatch.setattr(preparation, "TRAINING_CHARACTERS", 100)
     for name in "ab":
         (tmp_path / f"{name}.jsonl").write_text('{"text": "One sentence. And another."}\n' * 50 + "{}\n")

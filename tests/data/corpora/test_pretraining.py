@@ -89,24 +89,6 @@ def test_no_text_is_on_both_sides(make_module):
     assert not texts(module.train_dataloader()) & texts(module.val_dataloader())
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("vocab_size", 5),
-        ("short_sequence_probability", 1.1),
-        ("mask_ratio", 0.0),
-        ("mask_ratio", 1.0),
-        ("max_predictions", 0),
-        ("validation_fraction", 0.0),
-        ("validation_fraction", 1.0),
-        ("prepare_workers", 0),
-    ],
-)
-def test_settings_out_of_range(make_module, name, value):
-    with pytest.raises(UserError, match=rf"^data\.{name} is {value}"):
-        make_module(set_up=False, **{name: value})
-
-
 def test_corpus_on_the_command_line(tmp_path):
     """A file is a corpus, though it reads like settings; a mapping is a source."""
     (tmp_path / "c.txt").write_text("path: other")

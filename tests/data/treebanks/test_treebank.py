@@ -2,7 +2,6 @@
 
 import gzip
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from transformers import AlbertTokenizer
@@ -10,11 +9,10 @@ from transformers import AlbertTokenizer
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebanks.alignment import align, piece_rows, read_aligned, read_treebank
 from depthlab.errors import UserError
-from tests.support import REPOSITORY, write_bert
+from tests.support import NANO, SHARED, write_bert
 
-SHARED = Path(__file__).parents[3].parent / "shared/data"
 TREEBANKS = ["ud-english-ewt/en_ewt-ud-dev.conllu.gz", "gum/gum-dev.conllu.gz"]
-TOKENIZERS = {"nano": REPOSITORY / "checkpoints/nano", "albert": SHARED / "albert-spm", "wordpiece": None}
+TOKENIZERS = {"nano": NANO, "albert": SHARED / "albert-spm", "wordpiece": None}
 
 
 def row(id_, form, upos="X", deprel="dep", misc="_", head=0):
@@ -181,9 +179,8 @@ def check_by_offsets(sentence, words, encoded):
         total += len("".join(word.form.split()))
         ends.append(total)
     assert total == before[-1]
-    for (start, end), special, word in zip(
-        encoded["offset_mapping"], encoded["special_tokens_mask"], words, strict=True
-    ):
+    offsets, specials = encoded["offset_mapping"], encoded["special_tokens_mask"]
+    for (start, end), special, word in zip(offsets, specials, words, strict=True):
         if special:
             assert word is None
             continue

@@ -54,9 +54,8 @@ def test_factorisation_is_the_least_squares_one():
     best = with_one @ np.linalg.lstsq(root * with_one, root * target, rcond=None)[0]
     actual = features @ weight.numpy().T + bias.numpy()
     np.testing.assert_allclose(actual, best, atol=1e-9)
-    np.testing.assert_allclose(
-        residual, np.linalg.norm(best - target) / np.linalg.norm(target - target.mean(0)), rtol=1e-9
-    )
+    relative = np.linalg.norm(best - target) / np.linalg.norm(target - target.mean(0))
+    np.testing.assert_allclose(residual, relative, rtol=1e-9)
     # the leading singular vectors of the centred, normalised, weighted rows
     rows = sums.numpy() - sums.numpy().mean(1, keepdims=True)
     _, _, vectors = np.linalg.svd(root * rows / np.linalg.norm(rows, axis=1, keepdims=True))

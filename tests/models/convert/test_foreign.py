@@ -54,10 +54,8 @@ def test_albert_act(albert, source, out, pickled, bare):
     torch.nn.init.normal_(ours.albert.encoder.halting.weight)
     theirs = {}
     for name, weight in ours.state_dict().items():
-        name = name.replace("albert_layer_groups.0.albert_layers.0.", "albert_layer.").replace(
-            "attention.Layer", "Layer"
-        )
-        name = name.replace("encoder.halting.", "encoder.albert_layer.act.dense.")
+        name = name.replace("albert_layer_groups.0.albert_layers.0.", "albert_layer.")
+        name = name.replace("attention.Layer", "Layer").replace("encoder.halting.", "encoder.albert_layer.act.dense.")
         if name.startswith("albert.") or not bare:
             theirs[name.removeprefix("albert.") if bare else name] = weight.clone()
     (source / "model.safetensors").unlink()

@@ -120,9 +120,8 @@ def test_depth_one_gives_the_halting_unit_no_gradient():
 
 
 def test_threshold_is_strict():
-    step = Act(act_epsilon=0.25).step(
-        ActState(torch.tensor([0.25, 0.25])), Look(2, False, None, None, torch.tensor([0.5, 0.75]))
-    )
+    look = Look(2, False, None, None, torch.tensor([0.5, 0.75]))
+    step = Act(act_epsilon=0.25).step(ActState(torch.tensor([0.25, 0.25])), look)
     assert step.halted.tolist() == [False, True]
 
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveBertConfig, AdaptiveBertModel
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from depthlab.models.checkpoint import load_checkpoint
 from depthlab.models.halting import RULES, HaltingRule, HaltingStep, Look, Tokens, describe, register
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.test_encoder import assert_same, run
+from tests.models.variants import CLASSES
 
 
 class Calm(NamedTuple):
@@ -55,9 +56,7 @@ def test_both_executions_drive_it(lengths, tied, threshold, patience, act_update
     """Equal states, depths and gradients; and the depths are those of the plain model, read iteration by iteration."""
     torch.manual_seed(seed)
     rule = {"halting_settings": {"threshold": threshold, "patience": patience}, "act_update": act_update}
-    model_class, config_class = (
-        (AdaptiveAlbertModel, AdaptiveAlbertConfig) if tied else (AdaptiveBertModel, AdaptiveBertConfig)
-    )
+    model_class, config_class = CLASSES["tied" if tied else "untied"]
     model = model_class(config(config_class, **rule), add_pooling_layer=False).double()
     inputs = ragged_inputs(lengths, extra_padding=1)
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
@@ -89,10 +88,7 @@ def test_thresholds_are_the_end_points():
     ("changes", "message"),
     [
         ({"halting": "setled"}, "there is no halting 'setled'; did you mean 'settled'? (there are act, fixed, "),
-        (
-            {"halting_settings": {"treshold": 1.0}},
-            "no setting 'treshold'; did you mean 'threshold'? (it has ",
-        ),
+        ({"halting_settings": {"treshold": 1.0}}, "no setting 'treshold'; did you mean 'threshold'? (it has "),
         ({"halting_settings": {"patience": "two"}}, "'patience' expected int, got str"),
         ({"halting": "act", "halting_settings": {"patience": 2}}, "halting 'act' has no setting 'patience'"),
     ],

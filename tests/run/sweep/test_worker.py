@@ -117,19 +117,19 @@ FAILURES = {
 
 
 def test_failures_are_recorded_and_stop_nothing(tmp_path, capsys):
-    runs = runs_in(tmp_path, [*FAILURES, "works"])
+    runs, succeeded = runs_in(tmp_path, [*FAILURES, "works", "pretrains"]), [0.5, -3.5]  # a score; a loss
     work(runs, stub)
-    assert outcomes(runs) == [*FAILURES.values(), 0.5]
+    assert outcomes(runs) == [*FAILURES.values(), *succeeded]
     assert "failed: no such folder" in capsys.readouterr().out
     assert "depthlab: error: no such folder" in runs[0].log.read_text()
     work(runs, stub)
-    assert len(ran(tmp_path)) == 5
+    assert len(ran(tmp_path)) == 6
     for run in runs:
         run.forget_failure()
-    assert outcomes(runs) == [None] * 4 + [0.5]
+    assert outcomes(runs) == [None] * 4 + succeeded
     work(runs, stub)
-    assert len(ran(tmp_path)) == 9, "what has diverged starts anew, too"
-    assert outcomes(runs) == [*FAILURES.values(), 0.5]
+    assert len(ran(tmp_path)) == 10, "what has diverged starts anew, too"
+    assert outcomes(runs) == [*FAILURES.values(), *succeeded]
 
 
 def test_a_failed_run_goes_on_from_where_it_was(tmp_path):
@@ -194,12 +194,6 @@ def test_a_run_killed_before_it_had_saved_starts_again_by_the_worker_that_waits(
     (tmp_path / "go").touch()
     assert ended(second)
     assert [resumes for _, resumes, _ in ran(tmp_path)] == ["0", "0"] and run.outcome() == 0.5
-
-
-def test_an_experiment_without_a_score_has_its_loss(tmp_path):
-    runs = runs_in(tmp_path, ["pretrains"])
-    work(runs, stub)
-    assert outcomes(runs) == [-3.5]
 
 
 def test_other_settings_and_other_runs_do_not_mix(tmp_path):
