@@ -41,6 +41,7 @@ command line too (`--data.corpus FOLDER`).
 `depthlab COMMAND --help` explains each. `depthlab --version` says which depthlab this is. The shell completes commands
 and options, from its next start on, after
 
+  mkdir -p ~/.local/share/bash-completion/completions
   depthlab --print_completion shtab-bash > ~/.local/share/bash-completion/completions/depthlab"""
 
 
@@ -82,7 +83,7 @@ def _run(name: str, arguments: list[str]) -> None:
             import_module("depthlab.commands.experiment").run_experiment(name, arguments)
         else:
             command = find(name)
-            if name == "report" and arguments and arguments[0] not in (*command, "-h", "--help"):
+            if name == "report" and not {*arguments[:1]} & {*command, "-h", "--help"}:
                 arguments.insert(0, "page")
             import_module("depthlab.commands.parser").run(name, command, arguments)
     except StrictDataclassError as error:  # what Hugging Face wraps a bad field of a model's configuration in

@@ -1,5 +1,6 @@
 """What Lightning's CLI makes of an experiment: its settings, the callbacks and loggers of a run."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -35,6 +36,15 @@ from depthlab.reports.card import write_card
 from depthlab.reports.labels import predicted_document
 from depthlab.reports.measured import measured_table
 from depthlab.run.directory import RunDirectory
+
+NOISE = ("💡 Tip: ", "`weights_only` was not set")
+"""How Lightning's lines begin that say nothing of the run."""
+for logger in (
+    "fabric.utilities.rank_zero",
+    "pytorch.utilities.rank_zero",
+    "pytorch.trainer.connectors.checkpoint_connector",
+):
+    logging.getLogger(f"lightning.{logger}").addFilter(lambda said: not said.getMessage().startswith(NOISE))
 
 set_parsing_settings(
     omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files

@@ -84,14 +84,19 @@ def _block(block: Block) -> str:
             anchor = f' id="{_anchor(text)}"' if level == 2 else ""
             return f"<h{level}{anchor}>{escape(text)}</h{level}>"
         case Bullets(texts):
-            return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>"
+            return "<ul>\n" + "\n".join(f"<li>{_text(text)}</li>" for text in texts) + "\n</ul>"
         case Table():
             return _figure(_table(block), block.caption)
         case Figure(caption, svg=svg):
             return _figure(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(block.alt)}" ', 1), caption)
         case Rendered():
             return block.html
-    return f"<p>{escape(block)}</p>"
+    return f"<p>{_text(block)}</p>"
+
+
+def _text(text: str) -> str:
+    """What stands between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _anchor(heading: str) -> str:
@@ -99,7 +104,7 @@ def _anchor(heading: str) -> str:
 
 
 def _figure(content: str, caption: str) -> str:
-    return f'<figure>\n<div class="wide">{content}</div>\n<figcaption>{escape(caption)}</figcaption>\n</figure>'
+    return f'<figure>\n<div class="wide">{content}</div>\n<figcaption>{_text(caption)}</figcaption>\n</figure>'
 
 
 def _table(table: Table) -> str:
