@@ -1,7 +1,7 @@
-"""Least squares with standard errors for observations that come in clusters, and intervals of ratios of its results.
+"""Least squares with standard errors for observations that come in clusters.
 
-In NumPy rather than statsmodels, which has no covariance between the coefficients of two regressions: what is left of
-an effect in the second of them needs it.
+In NumPy rather than statsmodels, which does not give what each cluster contributes: contrasts of coefficients and their
+covariances, also between two regressions, are sums over that.
 """
 
 from typing import NamedTuple
@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-QUANTILE = 1.959964
-"""Of the normal distribution, for 95 % intervals."""
+from depthlab.metrics.intervals import FEWEST_CLUSTERS
 
 
 class Fit(NamedTuple):
@@ -21,6 +20,8 @@ class Fit(NamedTuple):
     influence: np.ndarray
     """[C, P], of each cluster on the coefficients. Their covariance is `influence.T @ influence`; that with those of
     another regression over the same clusters, too."""
+    residuals: np.ndarray
+    """[N]"""
     r_squared: float
 
 
@@ -42,30 +43,17 @@ def clustered_least_squares(design: np.ndarray, outcome: np.ndarray, cluster: np
     scores = np.stack([np.bincount(cluster, column * residuals) for column in q.T], axis=1)
     correction = clusters / (clusters - 1) * (observations - 1) / (observations - columns)
     influence = np.sqrt(correction) * np.linalg.solve(r, scores.T).T
-    return Fit(coefficients, influence, 1 - residuals.var() / outcome.var())
+    return Fit(coefficients, influence, residuals, 1 - residuals.var() / outcome.var())
 
 
-def ratio_interval(
-    above: pd.Series, below: pd.Series, above_variance: np.ndarray, below_variance: np.ndarray, covariance: np.ndarray
-) -> tuple[pd.Series, pd.Series]:
-    """The 95 % interval of a ratio of two estimates that are jointly normal (Fieller 1954).
-
-    It is bounded where the estimate below is significantly not 0; elsewhere it is nan.
+def p_values(estimates: pd.Series, errors: np.ndarray, degrees: pd.Series) -> pd.Series:
+    """That estimates are 0, by the t distribution; nan below ten clusters.
 
     Args:
-        above: [K], estimates.
-        below: [K]
-        above_variance: [K], of the estimates.
-        below_variance: [K]
-        covariance: [K]
-
-    Returns:
-        Lower and upper bound, [K].
+        estimates: [K]
+        errors: [K], standard errors.
+        degrees: [K], of freedom: clusters less one.
     """
-    square = QUANTILE**2
-    a = below**2 - square * below_variance
-    a = a.where(a > 0)
-    b = above * below - square * covariance
-    c = above**2 - square * above_variance
-    root = np.sqrt((b**2 - a * c).clip(lower=0))  # negative by rounding only
-    return (b - root) / a, (b + root) / a
+    from scipy.special import stdtr
+
+    return 2 * stdtr(degrees, -np.abs(estimates / errors)).where(degrees >= FEWEST_CLUSTERS - 1)
