@@ -120,7 +120,7 @@ def _of_model(rows: pd.DataFrame) -> LabelEffects:
             f"{model}: {len(complete)} pieces of {indicators.shape[1]} labels in {len(clusters)} {by}s are too few for "
             "a regression; take a larger treebank"
         )
-    kept = _undetermined(design)
+    kept = undetermined(design)
     depth = complete.depth.to_numpy(float)
     alone = clustered_least_squares(columns[""], depth, cluster)
     held = clustered_least_squares(design[:, kept], depth, cluster)
@@ -128,9 +128,7 @@ def _of_model(rows: pd.DataFrame) -> LabelEffects:
     spans = []
     for name in (name for name in confounds if (whose[kept] == name).any()):
         ends = confounds[name].quantile(ENDS).to_numpy()
-        low, high = (splines(confounds.assign(**{name: end})) for end in ends)
-        change = [np.zeros(indicators.shape[1]), *((high[part] - low[part]).mean(axis=0) for part in high)]
-        contrast = np.concatenate(change)[kept]
+        contrast = np.append(np.zeros(indicators.shape[1]), splines.change(confounds, name, *ends))[kept]
         effect = held.coefficients @ contrast
         reach = t_quantile(len(clusters) - 1) * _error(held.influence @ contrast)
         ends = 2**ends if name in doubling else ends
@@ -152,10 +150,10 @@ def _of_model(rows: pd.DataFrame) -> LabelEffects:
     )
 
 
-def _undetermined(design: np.ndarray) -> np.ndarray:
-    """Which columns are not a combination of those before them."""
-    left = np.square(np.diag(np.linalg.qr(design, mode="r"))) / len(design)  # variance that the others do not explain
-    return left > DETERMINED * np.square(design).mean(axis=0)
+def undetermined(design: np.ndarray) -> np.ndarray:
+    """Which columns [P] of a design [N, P] are not a combination of those before them."""
+    left = np.square(np.diag(np.linalg.qr(design, mode="r")))
+    return left > DETERMINED * np.square(design).sum(axis=0)
 
 
 def _error(influence: np.ndarray) -> np.ndarray:

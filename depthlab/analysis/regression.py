@@ -37,12 +37,12 @@ def clustered_least_squares(design: np.ndarray, outcome: np.ndarray, cluster: np
     """
     observations, columns = design.shape
     clusters = cluster.max() + 1
-    q, r = np.linalg.qr(design)
-    coefficients = np.linalg.solve(r, q.T @ outcome)
+    products = design.T @ design
+    coefficients = np.linalg.solve(products, design.T @ outcome)
     residuals = outcome - design @ coefficients
-    scores = np.stack([np.bincount(cluster, column * residuals) for column in q.T], axis=1)
+    scores = np.stack([np.bincount(cluster, column * residuals) for column in design.T], axis=1)
     correction = clusters / (clusters - 1) * (observations - 1) / (observations - columns)
-    influence = np.sqrt(correction) * np.linalg.solve(r, scores.T).T
+    influence = np.sqrt(correction) * np.linalg.solve(products, scores.T).T
     return Fit(coefficients, influence, residuals, 1 - residuals.var() / outcome.var())
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 
 from depthlab.errors import UserError
 
-KNOTS = 9
+KNOTS = 6
 """Inner knots of a confound, at its quantiles."""
-PRODUCT_KNOTS = 4
+PRODUCT_KNOTS = 3
 """Of each of the two whose product is taken."""
 DEGREE = 3
 
@@ -33,7 +33,7 @@ class Splines:
         self._product = {name: knots(values[name].to_numpy(), PRODUCT_KNOTS) for name in product or ()}
 
     def __call__(self, values: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Columns [N, ...] by confound, those of the product by the names of both; together they need not have full rank.
+        """Columns [N, ...] by confound, those of the product by the names of both; together they may lack full rank.
 
         Values must lie within those that the knots are of.
         """
@@ -42,6 +42,21 @@ class Splines:
             one, other = (self._basis(values[name], at) for name, at in self._product.items())
             design[" x ".join(self._product)] = (one[:, :, None] * other[:, None]).reshape(len(values), -1)
         return design
+
+    def change(self, values: pd.DataFrame, name: str, low: float, high: float) -> np.ndarray:
+        """How the mean of each column changes when a confound goes from `low` to `high`, whatever the others are."""
+
+        def step(at: np.ndarray) -> np.ndarray:
+            return np.diff(self._basis(pd.Series([low, high]), at), axis=0)[0]
+
+        changes = [step(at) if other == name else np.zeros(len(at) - DEGREE - 1) for other, at in self._knots.items()]
+        if self._product:
+            one, other = (
+                step(at) if own == name else self._basis(values[own], at).mean(axis=0)
+                for own, at in self._product.items()
+            )
+            changes.append(np.outer(one, other).ravel() * (name in self._product))
+        return np.concatenate(changes)
 
     def _basis(self, values: pd.Series, at: np.ndarray) -> np.ndarray:
         return self._spline.design_matrix(values.to_numpy(float), at, DEGREE).toarray()

@@ -1,10 +1,11 @@
-"""Least squares with clustered errors, against statsmodels; intervals of ratios, against their definition."""
+"""Least squares with clustered errors, against statsmodels; p values."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from depthlab.analysis.regression import QUANTILE, clustered_least_squares, ratio_interval
+from depthlab.analysis.regression import clustered_least_squares, p_values
+from depthlab.metrics.intervals import t_quantile
 
 
 def test_clustered_least_squares_is_that_of_statsmodels():
@@ -42,14 +43,8 @@ def test_the_covariance_of_two_regressions_is_that_of_repetitions():
     np.testing.assert_allclose(np.mean(covariances, axis=0), np.cov(np.transpose(estimates)), rtol=0.2)
 
 
-def test_the_interval_of_a_ratio_holds_what_is_not_refuted():
-    """Ratio q is in it where above - q * below is not significantly different from 0."""
-    above, below, variances = (1.2, 0.3, -2.0), (2.0, -1.5, 0.5), ((0.1, 0.2, 0.05), (0.3, 0.1, 0.2), (0.06, -0.1, 0))
-    low, high = ratio_interval(pd.Series(above), pd.Series(below), *map(np.array, variances))
-    ratios = np.linspace(-5, 5, 100_001)
-    for number in range(2):
-        v_above, v_below, covariance = (values[number] for values in variances)
-        spread = np.sqrt(v_above - 2 * ratios * covariance + ratios**2 * v_below)
-        inside = ratios[np.abs(above[number] - ratios * below[number]) <= QUANTILE * spread]
-        assert (low[number], high[number]) == pytest.approx((inside.min(), inside.max()), abs=2e-4)
-    assert np.isnan([low[2], high[2]]).all()  # 0.5, with a standard error of 0.45
+def test_p_values_are_those_of_intervals():
+    """Of the same t; with fewer than ten clusters there is none."""
+    degrees = pd.Series([9, 29, 300, 8])
+    found = p_values(t_quantile(degrees) * 0.5, np.full(4, 0.5), degrees)
+    np.testing.assert_allclose(found, [0.05, 0.05, 0.05, np.nan], atol=1e-4)

@@ -32,6 +32,7 @@ def token_table(seed=0, sentences=40, model="ours", longest=12):
     table = pd.DataFrame(
         {
             "model": model,
+            "treebank": "made",
             "sentence": sentence,
             "document": [f"document-{number // 5}" for number in sentence],
             "word": np.concatenate([np.arange(length) for length in lengths]),
