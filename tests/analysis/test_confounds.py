@@ -37,7 +37,7 @@ def test_what_is_no_straight_line_vanishes():
     for name in ("DET", "NOUN"):
         assert not found.alone_low[name] < 0 < found.alone_high[name]
         assert found.held_low[name] < 0 < found.held_high[name] and found.p_value[name] > 0.05
-    lines = Method(table.upos, table[list(CONFOUNDS)].to_numpy(), table.sentence, few=False)(table.depth)
+    lines = Method(table.upos, table[list(CONFOUNDS)].to_numpy(), table.sentence, now=False)(table.depth)
     assert not lines.held_low["NOUN"] < 0 < lines.held_high["NOUN"]
 
 
@@ -68,7 +68,7 @@ def test_effects_are_differences_of_adjusted_means():
         rest = np.average(means.drop(row.label), weights=share.drop(row.label))
         assert row.held == pytest.approx(means[row.label] - rest, abs=1e-4)
         assert (row.pieces, row.clusters) == (is_label.sum(), table.document[is_label].nunique())
-    assert found.fits[["by", "clusters"]].loc[0].tolist() == ["document", 30]
+    assert found.fits[["by", "clusters"]].loc[0].tolist() == ["document", 75]
 
 
 @pytest.mark.parametrize("by", ["document", "sentence"])
@@ -110,12 +110,12 @@ def test_what_is_not_measured_and_what_is_determined_is_not_held():
 
 def test_labels_of_few_documents_have_no_interval():
     table = planted_table(4)
-    table.loc[(table.sentence < 45) & (table.word == 0), "upos"] = "X"  # nine documents
+    table.loc[(table.sentence < 18) & (table.word == 0), "upos"] = "X"  # nine documents
     found = label_effects(table, table.upos).labels.set_index("label")
     bounds = found.filter(regex="_low|_high|p_value")
     assert bounds.loc["X"].isna().all() and bounds.drop("X").notna().all(axis=None)
     assert found[["alone", "held"]].notna().all(axis=None)
-    few = table[table.sentence < 45]
+    few = table[table.sentence < 18]
     assert label_effects(few, few.upos).labels.filter(regex="_low|_high|p_value").isna().all(axis=None)
 
 

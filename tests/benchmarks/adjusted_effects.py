@@ -14,7 +14,7 @@ import pandas as pd
 
 from depthlab.analysis.confounds import CONFOUNDS, PRODUCT, holm, undetermined
 from depthlab.analysis.labels import FREQUENT, relations
-from depthlab.analysis.regression import p_values
+from depthlab.analysis.regression import RANK, p_values
 from depthlab.analysis.splines import Splines
 from depthlab.analysis.tokens import read_tokens
 from depthlab.metrics.intervals import t_quantile
@@ -41,41 +41,51 @@ def plant(table: pd.DataFrame, labels: pd.Series, effects: dict[str, float], see
 
 
 class Method:
-    """Labels' effects of many outcomes over the same pieces, by what `label_effects` does of one.
+    """Labels' effects of many outcomes over the same pieces.
 
     Args:
         labels: [N]
         confounds: [N, ...], columns of the regression beside the labels.
         cluster: [N]
-        few: there may be few clusters: quantiles of t rather than of the normal distribution, and Holm's correction.
+        now: as `label_effects` does it: jackknife, quantiles of t, Holm's correction. Otherwise as it did: sandwich,
+            quantiles of the normal distribution, no correction.
     """
 
-    def __init__(self, labels: pd.Series, confounds: np.ndarray, cluster: pd.Series, few: bool) -> None:
+    def __init__(self, labels: pd.Series, confounds: np.ndarray, cluster: pd.Series, now: bool) -> None:
         indicators = pd.get_dummies(labels, dtype=float)
         number, share = indicators.shape[1], indicators.mean().to_numpy()
         design = np.column_stack([indicators, confounds])
-        self.design = design[:, undetermined(design)]
-        self.inverse = np.linalg.inv(self.design.T @ self.design)
+        design = self.design = design[:, undetermined(design)]
+        products = design.T @ design
+        self.inverse = np.linalg.inv(products)
         self.labels = labels.value_counts().index[:FREQUENT]
         contrasts = np.where(np.eye(number), 1, -share / (1 - share[:, None]))
+        contrasts = np.pad(contrasts, ((0, 0), (0, design.shape[1] - number)))
         contrasts = contrasts[indicators.columns.get_indexer(self.labels)]
-        self.weights = contrasts @ self.inverse[:number] @ self.design.T
-        self.cluster, found = pd.factorize(cluster)
-        clusters, (pieces, columns) = len(found), self.design.shape
-        self.correction = clusters / (clusters - 1) * (pieces - 1) / (pieces - columns)
+        self.weights = contrasts @ self.inverse @ design.T
+        self.cluster, clusters = pd.factorize(cluster)
+        if now:
+            self.influence = np.empty_like(self.weights)  # of residuals on the effects
+            for rows in (self.cluster == number for number in range(len(clusters))):
+                rest = np.linalg.pinv(products - design[rows].T @ design[rows], rcond=RANK, hermitian=True)
+                self.influence[:, rows] = contrasts @ rest @ design[rows].T * np.sqrt(1 - 1 / len(clusters))
+        else:
+            pieces, columns = design.shape
+            correction = len(clusters) / (len(clusters) - 1) * (pieces - 1) / (pieces - columns)
+            self.influence = self.weights * np.sqrt(correction)
         self.degrees = cluster.groupby(labels).nunique()[self.labels] - 1
-        self.few = few
+        self.now = now
 
     def __call__(self, depth: pd.Series) -> pd.DataFrame:
         """Of the most frequent labels: held and its interval; found, whether it differs after the correction."""
         outcome = depth.to_numpy()
         residuals = outcome - self.design @ (self.inverse @ (self.design.T @ outcome))
-        sums = np.stack([np.bincount(self.cluster, weight * residuals) for weight in self.weights])
-        held, error = self.weights @ outcome, np.sqrt(self.correction) * np.linalg.norm(sums, axis=1)
-        reach = (t_quantile(self.degrees.to_numpy()) if self.few else 1.959964) * error
+        sums = np.stack([np.bincount(self.cluster, weight * residuals) for weight in self.influence])
+        held, error = self.weights @ outcome, np.linalg.norm(sums, axis=1)
+        reach = (t_quantile(self.degrees.to_numpy()) if self.now else 1.959964) * error
         found = pd.DataFrame({"held": held, "held_low": held - reach, "held_high": held + reach}, self.labels)
         p_value = holm(p_values(found.held, error, self.degrees))
-        return found.assign(found=p_value < 0.05 if self.few else np.abs(held) > reach)
+        return found.assign(found=p_value < 0.05 if self.now else np.abs(held) > reach)
 
 
 def methods(table: pd.DataFrame, labels: pd.Series) -> dict[str, Method]:
@@ -83,8 +93,8 @@ def methods(table: pd.DataFrame, labels: pd.Series) -> dict[str, Method]:
     confounds = table[list(CONFOUNDS)].assign(pieces=np.log2(table.pieces)).astype(float)
     splines = np.column_stack(list(Splines(confounds, PRODUCT)(confounds).values()))
     return {
-        "linear, by sentence": Method(labels, confounds.to_numpy(), table.sentence, few=False),
-        "splines, by document": Method(labels, splines, table.document, few=True),
+        "linear, by sentence": Method(labels, confounds.to_numpy(), table.sentence, now=False),
+        "splines, by document": Method(labels, splines, table.document, now=True),
     }
 
 
