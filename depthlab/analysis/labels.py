@@ -56,7 +56,8 @@ def depth_by_label(tokens: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
         A row for every model and label, the label with most pieces first: columns model and label; sentences, words and
         pieces, how many; mean and std of the depth of the pieces (iterations); low and high, the 95 % interval of the
         mean from the bootstrap over :func:`~depthlab.analysis.clusters.clusters`; stands_out, as
-        :func:`standing_out`; difference (iterations) and p_value, as :func:`~depthlab.analysis.permutation.permute_labels`.
+        :func:`standing_out`; difference (iterations) and p_value, as
+        :func:`~depthlab.analysis.permutation.permute_labels`.
 
     Raises:
         UserError: No word has a label.

@@ -11,8 +11,8 @@ import pandas as pd
 
 from depthlab.metrics.intervals import FEWEST_CLUSTERS
 
-RANK = 1e-11
-"""Eigenvalues of products of columns, relative to the largest, that are 0 but for rounding."""
+RANK = 1e-9
+"""Share that a cluster must leave of a combination of columns, for a coefficient without it."""
 
 
 class Fit(NamedTuple):
@@ -34,24 +34,28 @@ def clustered_least_squares(design: np.ndarray, outcome: np.ndarray, cluster: np
     A cluster's influence is how the coefficients change when it is left out, times the root of (C - 1) / C. With few
     clusters, or a few large ones, that is nearer to the truth than the sandwich estimator, which takes residuals for
     errors (CV3 of MacKinnon, Nielsen and Webb 2023, "Fast and reliable jackknife and bootstrap methods for
-    cluster-robust inference"). A coefficient that can't be had without a cluster is 0 without it.
+    cluster-robust inference"). Of what can't be had without a cluster, the smallest
+    change that fits is taken.
 
     Args:
         design: [N, P], of full rank, N over P; some combination of its columns is constant, which `r_squared` supposes.
         outcome: [N], not constant.
         cluster: [N] integer, 0 to C - 1, each of which occurs; two or more.
     """
-    products = design.T @ design
-    coefficients = np.linalg.solve(products, design.T @ outcome)
+    q, r = np.linalg.qr(design)
+    coefficients = np.linalg.solve(r, q.T @ outcome)
     residuals = outcome - design @ coefficients
     order = np.argsort(cluster, kind="stable")
-    influence = []
+    change = []  # of the coefficients of q
     for rows in np.split(order, np.cumsum(np.bincount(cluster))[:-1]):
-        part = design[rows]
-        rest = np.linalg.pinv(products - part.T @ part, rcond=RANK, hermitian=True)
-        influence.append(rest @ (part.T @ residuals[rows]))
-    shrunk = np.sqrt(1 - 1 / len(influence))
-    return Fit(coefficients, shrunk * np.array(influence), residuals, 1 - residuals.var() / outcome.var())
+        change.append(without(q[rows]) @ (q[rows].T @ residuals[rows]))
+    influence = np.sqrt(1 - 1 / len(change)) * np.linalg.solve(r, np.transpose(change)).T
+    return Fit(coefficients, influence, residuals, 1 - residuals.var() / outcome.var())
+
+
+def without(part: np.ndarray) -> np.ndarray:
+    """The inverse [P, P] of the products of orthonormal columns, but for the rows [n, P] of a cluster."""
+    return np.linalg.pinv(np.eye(part.shape[1]) - part.T @ part, rcond=RANK, hermitian=True)
 
 
 def p_values(estimates: pd.Series, errors: np.ndarray, degrees: pd.Series) -> pd.Series:

@@ -10,7 +10,7 @@ from depthlab.metrics.intervals import t_quantile
 
 
 def test_clustered_least_squares_leaves_clusters_out():
-    """The same as fits without each of them, by sklearn; the last column is of one cluster only, and is 0 without it."""
+    """The same as fits without each of them, by sklearn; the last column is of one cluster only."""
     number = np.arange(24)
     cluster = number // 4
     design = np.column_stack([number % 3 == k for k in range(3)] + [np.sqrt(number), number == 17]).astype(float)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from depthlab.analysis.confounds import CONFOUNDS, PRODUCT, holm, undetermined
 from depthlab.analysis.labels import FREQUENT, relations
-from depthlab.analysis.regression import RANK, p_values
+from depthlab.analysis.regression import p_values, without
 from depthlab.analysis.splines import Splines
 from depthlab.analysis.tokens import read_tokens
 from depthlab.metrics.intervals import t_quantile
@@ -55,22 +55,20 @@ class Method:
         indicators = pd.get_dummies(labels, dtype=float)
         number, share = indicators.shape[1], indicators.mean().to_numpy()
         design = np.column_stack([indicators, confounds])
-        design = self.design = design[:, undetermined(design)]
-        products = design.T @ design
-        self.inverse = np.linalg.inv(products)
+        self.q, r = np.linalg.qr(design[:, undetermined(design)])
         self.labels = labels.value_counts().index[:FREQUENT]
         contrasts = np.where(np.eye(number), 1, -share / (1 - share[:, None]))
-        contrasts = np.pad(contrasts, ((0, 0), (0, design.shape[1] - number)))
-        contrasts = contrasts[indicators.columns.get_indexer(self.labels)]
-        self.weights = contrasts @ self.inverse @ design.T
+        contrasts = np.pad(contrasts, ((0, 0), (0, len(r) - number)))
+        contrasts = np.linalg.solve(r.T, contrasts[indicators.columns.get_indexer(self.labels)].T).T
+        self.weights = contrasts @ self.q.T
         self.cluster, clusters = pd.factorize(cluster)
         if now:
             self.influence = np.empty_like(self.weights)  # of residuals on the effects
-            for rows in (self.cluster == number for number in range(len(clusters))):
-                rest = np.linalg.pinv(products - design[rows].T @ design[rows], rcond=RANK, hermitian=True)
-                self.influence[:, rows] = contrasts @ rest @ design[rows].T * np.sqrt(1 - 1 / len(clusters))
+            for part in (self.cluster == number for number in range(len(clusters))):
+                left_out = contrasts @ without(self.q[part]) @ self.q[part].T
+                self.influence[:, part] = np.sqrt(1 - 1 / len(clusters)) * left_out
         else:
-            pieces, columns = design.shape
+            pieces, columns = self.q.shape
             correction = len(clusters) / (len(clusters) - 1) * (pieces - 1) / (pieces - columns)
             self.influence = self.weights * np.sqrt(correction)
         self.degrees = cluster.groupby(labels).nunique()[self.labels] - 1
@@ -79,7 +77,7 @@ class Method:
     def __call__(self, depth: pd.Series) -> pd.DataFrame:
         """Of the most frequent labels: held and its interval; found, whether it differs after the correction."""
         outcome = depth.to_numpy()
-        residuals = outcome - self.design @ (self.inverse @ (self.design.T @ outcome))
+        residuals = outcome - self.q @ (self.q.T @ outcome)
         sums = np.stack([np.bincount(self.cluster, weight * residuals) for weight in self.influence])
         held, error = self.weights @ outcome, np.linalg.norm(sums, axis=1)
         reach = (t_quantile(self.degrees.to_numpy()) if self.now else 1.959964) * error
