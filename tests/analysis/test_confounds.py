@@ -8,11 +8,14 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from depthlab.analysis.confounds import CONFOUNDS, PRODUCT, holm, label_effects
+from depthlab.analysis.labels import without_subtype
 from depthlab.analysis.splines import Splines
+from depthlab.data.treebanks.alignment import read_treebank
 from depthlab.errors import UserError
 from depthlab.metrics.intervals import t_quantile
 from tests.analysis.token_tables import PLANTED, planted_table
 from tests.benchmarks.adjusted_effects import Method, methods, plant, rates
+from tests.support import SHARED
 
 
 def test_planted_effects_are_recovered():
@@ -157,3 +160,31 @@ def test_without_scipy(monkeypatch):
     table = planted_table(5)
     with pytest.raises(UserError, match=r"need SciPy: pip install 'depthlab\[statistics\]'"):
         label_effects(table, table.upos)
+
+
+@pytest.mark.full
+def test_intervals_hold_what_they_say_of_the_words_of_a_treebank():
+    """Words of EWT in its documents, how often they are in it, and losses as rare words have them."""
+    sentences, _ = read_treebank(SHARED / "ud-english-ewt/en_ewt-ud-dev.conllu.gz")
+    table = pd.DataFrame(
+        {
+            "document": sentence.document,
+            "sentence": number,
+            "word": place,
+            "form": word.form.lower(),
+            "deprel": without_subtype(word.deprel),
+            "pieces": 1 + len(word.form) // 6,
+            "position": place + 1,
+            "sentence_length": len(sentence.words),
+        }
+        for number, sentence in enumerate(sentences)
+        for place, word in enumerate(sentence.words)
+    )
+    table["frequency"] = np.log10(table.groupby("form").form.transform("size") / len(table) * 1e6)
+    table["loss"] = np.random.default_rng(0).gamma(2, 4 - 0.6 * table.frequency.clip(upper=5))
+    nothing = rates(table, table.deprel, {}, 100)
+    lines, splines = nothing.index
+    assert nothing.excludes[lines] > 0.2 and nothing.excludes[splines] == pytest.approx(0.05, abs=0.03)
+    assert nothing.most[splines] < 0.13 and nothing["any"][splines] < 0.13  # 0.05 and four standard errors
+    planted = rates(table, table.deprel, {"root": 0.1, "punct": 0.2, "amod": -0.1, "nsubj": 0.05}, 100)
+    assert 0.93 < planted.covered[splines] < 0.97
