@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
     }
     for number, (name, of_run) in enumerate(changes.items()):
         run = write_run(folder / name, [0.5], **of_run)
-        table = token_table(number, model=f"{run}/checkpoints/best.ckpt")
+        table = token_table(number, model=f"{run}/checkpoints/best.ckpt").drop(columns="treebank")
         table.assign(depth=12 if name == "d" else table.depth).to_parquet(folder / f"{name}.parquet")
     return folder
 
