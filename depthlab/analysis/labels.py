@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from depthlab.analysis.clusters import clusters
 from depthlab.analysis.permutation import permute_labels
 from depthlab.errors import UserError
 from depthlab.metrics import bootstrap_intervals
@@ -54,13 +55,14 @@ def depth_by_label(tokens: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     Returns:
         A row for every model and label, the label with most pieces first: columns model and label; sentences, words and
         pieces, how many; mean and std of the depth of the pieces (iterations); low and high, the 95 % interval of the
-        mean from the bootstrap over sentences; stands_out, as :func:`standing_out`; difference (iterations) and
-        p_value, as :func:`~depthlab.analysis.permutation.permute_labels`.
+        mean from the bootstrap over :func:`~depthlab.analysis.clusters.clusters`; stands_out, as
+        :func:`standing_out`; difference (iterations) and p_value, as
+        :func:`~depthlab.analysis.permutation.permute_labels`.
 
     Raises:
         UserError: No word has a label.
     """
-    rows = tokens[["model", "sentence", "word", "depth"]].assign(label=labels).dropna(subset="label")
+    rows = tokens[["model", "document", "sentence", "word", "depth"]].assign(label=labels).dropna(subset="label")
     if rows.empty:
         raise UserError(f"no word has a label in {labels.name}: take a treebank that is annotated with it")
     models = rows.groupby("model", sort=False)
@@ -73,10 +75,8 @@ def _of_model(rows: pd.DataFrame) -> pd.DataFrame:
     by_label = rows.groupby("label")
     summary = pd.DataFrame({"sentences": by_label.sentence.nunique(), "words": words.groupby("label").size()})
     summary = summary.join(by_label.depth.agg(pieces="size", mean="mean", std="std"))
-    cells = words.pivot_table(
-        index="sentence", columns="label", values=["depth", "pieces"], aggfunc="sum", fill_value=0
-    )
-    summary[["low", "high"]] = bootstrap_intervals(cells["depth"].to_numpy(), cells["pieces"].to_numpy())
+    cells = rows.groupby([clusters(rows).rename("cluster"), "label"]).depth.agg(["sum", "size"]).unstack(fill_value=0)
+    summary[["low", "high"]] = bootstrap_intervals(cells["sum"].to_numpy(), cells["size"].to_numpy())
     summary["stands_out"] = standing_out(summary["mean"])
     number = summary.index.get_indexer(words.label)
     test = permute_labels(words.sentence.to_numpy(), number, words.depth.to_numpy(), words.pieces.to_numpy())

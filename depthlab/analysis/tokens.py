@@ -23,6 +23,7 @@ class Column(NamedTuple):
 
 COLUMNS: dict[str, Column] = {
     "model": Column("texts", "which model, by the name that it has in tables"),
+    "treebank": Column("texts", "which treebank; by the name of the file where that does not say", "if measured"),
     "sentence": Column("integers", "the sentence's number, from 0, the only one of this number of its model"),
     "document": Column("texts", "where the sentence comes from"),
     "word": Column("integers", "the word's number in its sentence, from 0"),
@@ -42,7 +43,7 @@ COLUMNS: dict[str, Column] = {
 }
 """All that statistics read. A table may have other columns, which are kept."""
 
-KEY = ["model", "sentence", "position"]
+KEY = ["model", "treebank", "sentence", "position"]
 """What no two rows share."""
 
 _HOLDS = {"texts": is_string_dtype, "integers": is_integer_dtype, "numbers": is_float_dtype}
@@ -69,18 +70,30 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def join_tokens(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
-    """Tables, each with its file, into one: a model each, or more.
+    """Tables, each with its file, into one: a model and a treebank each, or more.
 
     Returns:
         The columns of :data:`COLUMNS` in their order, then those of the files that are not among them. What was not
-        measured is nan.
+        measured is nan; a table that does not say which treebank it is of has its file's name there, or that of the
+        first file with one of its documents.
 
     Raises:
         UserError: Two have the same sentences of the same model.
     """
-    together = pd.concat([table for _, table in tables], ignore_index=True)
-    if together.duplicated(KEY).any():
-        model = together.model[together.duplicated(KEY)].iloc[0]
+    named: dict[str, str] = {}  # treebanks by document
+    found = []
+    for file, table in tables:
+        if table.treebank.isna().all():
+            documents = table.document.unique()
+            own = str(file) if file.stem in named.values() else file.stem
+            name = next((named[document] for document in documents if document in named), own)
+            named.update(dict.fromkeys(documents, name))
+            table = table.assign(treebank=name)
+        found.append(table)
+    together = pd.concat(found, ignore_index=True)
+    again = together.duplicated(["model", "document", "sentence", "position"])
+    if again.any():
+        model = together.model[again].iloc[0]
         files = ", ".join(str(file) for file, _ in tables)
         raise UserError(f"{files}: more than one has sentences of {model}; name each model once")
     return together

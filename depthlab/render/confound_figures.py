@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from depthlab.analysis.clusters import clusters
 from depthlab.analysis.confounds import CONFOUNDS, LabelEffects
 from depthlab.analysis.labels import most_frequent
 from depthlab.errors import UserError
@@ -21,7 +22,7 @@ LEGEND = {
     "loc": "outside lower left",
     "frameon": False,
     "fontsize": 9,
-    "title": "95 % intervals over sentences",
+    "title": "95 % intervals",
     "alignment": "left",
 }
 ABREAST = 3
@@ -39,7 +40,8 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
 
     Returns:
         A row for every model and bin: model; value, the mean of the confound in the bin; pieces, how many; mean, their
-        depth (iterations); low and high, its 95 % interval from the bootstrap over sentences.
+        depth (iterations); low and high, its 95 % interval from the bootstrap over
+        :func:`~depthlab.analysis.clusters.clusters`.
 
     Raises:
         UserError: The confound was not measured.
@@ -57,7 +59,11 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
     for model, of_model in rows.groupby("model", sort=False):
         by_bin = of_model.groupby("bin")
         table = by_bin.agg(value=(confound, "mean"), pieces=("depth", "size"), mean=("depth", "mean"))
-        cells = of_model.groupby(["sentence", "bin"]).depth.agg(["sum", "size"]).unstack(fill_value=0)
+        cells = (
+            of_model.groupby([clusters(of_model).rename("cluster"), "bin"])
+            .depth.agg(["sum", "size"])
+            .unstack(fill_value=0)
+        )
         table[["low", "high"]] = bootstrap_intervals(cells["sum"].to_numpy(), cells["size"].to_numpy())
         found[model] = table
     return pd.concat(found, names=["model"]).reset_index("model").reset_index(drop=True)

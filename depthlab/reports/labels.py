@@ -56,9 +56,10 @@ def label_table(summary: pd.DataFrame, name: str) -> Table:
     caption = (
         f"Iterations of the pieces of words by {name}, the {shown} most frequent of {known}; "
         "every piece of a word counts for the word's label. In brackets: 95 % interval from the bootstrap over "
-        "sentences. Std: of the pieces. Bold: the label's mean is over the average of the means of all labels, shown "
-        "or not, frequent or rare, by more than the standard deviation of these means. From the rest: how many "
-        "iterations deeper its pieces are than the other pieces of the same sentence. p: of that difference, in "
+        "documents, over sentences where there is but one document. Std: of the pieces. Bold: the label's mean is over "
+        "the average of the means of all labels, shown or not, frequent or rare, by more than the standard deviation "
+        "of these means. From the rest: how many iterations deeper its pieces are than the other pieces of the same "
+        "sentence. p: of that difference, in "
         f"{PERMUTATIONS:,} permutations of labels among the words of a sentence, corrected for all labels of the model "
         "(max-T); up to 0.05 the difference survives."
     )
@@ -116,7 +117,7 @@ def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | No
     rows.append(["mean", *ours, "", *(f"{mean:.1f}" for mean in PAPER_MEANS)])
     caption = (
         "Mean iterations of the pieces of words by Stanford's labels and, in brackets, what they became in Universal "
-        "Dependencies. Behind a mean of one run: the 95 % interval from the bootstrap over sentences; of several: the "
+        "Dependencies. Behind a mean of one run: the 95 % interval as above; of several: the "
         "lowest and highest of the runs. Bold of ours: over the average of the means of all labels of the treebank, "
         "these and others, by more than their standard deviation; the paper's is as printed. The paper's models are "
         "fine-tuned on the probing task named and read the Penn Treebank (Simoulin and Crabbé 2021, Table 3); the mean "

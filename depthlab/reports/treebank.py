@@ -15,7 +15,7 @@ from depthlab.errors import UserError
 from depthlab.render.confound_figures import confound_figure, effects_figure
 from depthlab.render.document import Block, Bullets, Figure, Heading
 from depthlab.render.figures import embed
-from depthlab.reports.confounds import effects_table, slopes_table
+from depthlab.reports.confounds import confounds_table, effects_table, in_all
 from depthlab.reports.labels import label_table, paper_table, published
 from depthlab.run.directory import read_run
 
@@ -33,8 +33,18 @@ def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str]]:
         Its blocks; and other files by name: the depths of all labels in `treebank.csv`.
     """
     names, columns = name_columns(list(dict.fromkeys(tokens.model)))
-    blocks: list[Block] = [Bullets([_counted(names[m], rows) for m, rows in tokens.groupby("model", sort=False)])]
-    tokens = tokens.assign(model=tokens.model.map(names))
+    read = tokens.groupby(["model", "treebank"], sort=False)
+    several = tokens.treebank.nunique() > 1
+    on = {(model, where): f"{names[model]} on {where}" if several else names[model] for model, where in read.groups}
+    blocks: list[Block] = [Bullets([_counted(on[which], rows) for which, rows in read])]
+    tokens = tokens.assign(model=[on[which] for which in zip(tokens.model, tokens.treebank, strict=True)])
+    treebanks = {names[model]: [on[which] for which in on if which[0] == model] for model in dict.fromkeys(names)}
+    if several:
+        columns = {
+            f"{heading} on {where}": [name for name in on.values() if name in {f"{run} on {where}" for run in runs}]
+            for heading, runs in columns.items()
+            for where in dict.fromkeys(tokens.treebank)
+        }
     differing = tokens[tokens.groupby("model").depth.transform("nunique") > 1]
     summaries: dict[str, pd.DataFrame] = {}
     if len(differing):
@@ -52,7 +62,7 @@ def treebank_blocks(tokens: pd.DataFrame) -> tuple[list[Block], dict[str, str]]:
         blocks.append(Heading("Why: what else depth goes with"))
         for name, values in labels.items():
             with _noted(blocks):
-                blocks += _effects(differing, values, name)
+                blocks += _effects(differing, values, name, treebanks)
         for confound in CONFOUNDS:
             with _noted(blocks):
                 blocks.append(_against(differing, confound))
@@ -120,20 +130,22 @@ def _noted(blocks: list[Block]) -> Iterator[None]:
         blocks.append(f"Left out: {error}.")
 
 
-def _effects(tokens: pd.DataFrame, labels: pd.Series, name: str) -> list[Block]:
+def _effects(tokens: pd.DataFrame, labels: pd.Series, name: str, treebanks: dict[str, list[str]]) -> list[Block]:
     effects = label_effects(tokens, labels)
+    known = set(effects.fits.model)
+    treebanks = {model: [which for which in names if which in known] for model, names in treebanks.items()}
     caption = (
         f"The table above as a picture: how many iterations deeper the pieces of words of a {name} are than all "
         "others, as they are, and with the confounds held."
     )
     picture = embed(effects_figure(effects, name), caption, f"treebank-{name.replace(' ', '-')}.png")
-    return [effects_table(effects, name), picture, slopes_table(effects)]
+    return [effects_table(effects, name), Bullets([in_all(effects, treebanks)]), picture, confounds_table(effects)]
 
 
 def _against(tokens: pd.DataFrame, confound: str) -> Figure:
     caption = (
         f"Mean depth of the pieces against {CONFOUNDS[confound].text}, whatever their labels. A point is all pieces of "
         "one value, or of neighbouring ones, at their mean. The bands are 95 % intervals from the bootstrap over "
-        "sentences; below, the number of pieces behind each point."
+        "documents, over sentences where there is but one document; below, the number of pieces behind each point."
     )
     return embed(confound_figure(tokens, confound), caption, f"treebank-{confound.replace('_', '-')}.png")

@@ -29,7 +29,10 @@ def test_aggregates_equal_a_computation_on_the_dumped_table(label, tokens, tmp_p
         assert (row.pieces, row.mean, row.std) == pytest.approx(expected, nan_ok=True)
         assert row.words == len(set(zip(of_label.sentence, of_label.word, strict=True)))
         assert row.sentences == len(set(of_label.sentence))
-        assert row.low < row.mean < row.high
+        if of_label.document.nunique() < 10:
+            assert np.isnan([row.low, row.high]).all()
+        else:
+            assert row.low < row.mean < row.high
     for _, of_model in summary.groupby("model"):
         assert of_model.pieces.is_monotonic_decreasing
         means = dict(zip(of_model.label, of_model["mean"], strict=True))

@@ -35,7 +35,21 @@ def test_models_of_several_files(tmp_path):
         read_tokens([tmp_path / "a.parquet"] * 2)
 
 
-@pytest.mark.parametrize("name", [name for name in COLUMNS if name not in ("frequency", "loss")])
+def test_treebanks_of_one_model(tmp_path):
+    """By the name of the first file with its documents; the same sentences twice are no second treebank."""
+    table = token_table().drop(columns="treebank")
+    for name, prefix in (("one", "a"), ("other", "b"), ("again", "a")):
+        table.assign(document=prefix + table.document).to_parquet(tmp_path / f"{name}.parquet")
+    read = read_tokens([tmp_path / "one.parquet", tmp_path / "other.parquet"])
+    assert dict(read.treebank.value_counts()) == dict.fromkeys(("one", "other"), len(table))
+    table.assign(document="a" + table.document, model="theirs").to_parquet(tmp_path / "theirs.parquet")
+    read = read_tokens([tmp_path / f"{name}.parquet" for name in ("one", "other", "theirs")])
+    assert read.groupby("model").treebank.unique().map(list).to_dict() == {"ours": ["one", "other"], "theirs": ["one"]}
+    with pytest.raises(UserError, match=r"more than one has sentences of ours"):
+        read_tokens([tmp_path / "one.parquet", tmp_path / "again.parquet"])
+
+
+@pytest.mark.parametrize("name", [name for name, column in COLUMNS.items() if column.presence != "if measured"])
 def test_a_column_is_missing(name, tmp_path):
     token_table().drop(columns=name).to_parquet(tmp_path / "tokens.parquet")
     with pytest.raises(UserError, match=rf"tokens\.parquet: the table has no column {name} \(.+write it anew"):

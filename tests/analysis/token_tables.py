@@ -19,8 +19,9 @@ def token_table(seed=0, sentences=40, model="ours", longest=12):
     table = pd.DataFrame(
         {
             "model": model,
+            "treebank": "made",
             "sentence": sentence,
-            "document": [f"document-{number // 5}" for number in sentence],
+            "document": [f"document-{number // 2}" for number in sentence],
             "word": np.concatenate([np.arange(length) for length in lengths]),
             "form": [f"w{number}" for number in rng.integers(0, 50, words)],
             "pieces": rng.choice([1, 1, 1, 2, 3], words),

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from depthlab.analysis.labels import STANFORD, depth_by_label, relations, stanford
-from depthlab.render.document import Document, Strong
+from depthlab.render.document import Document, Strong, with_bounds
 from depthlab.reports.labels import PAPER, PAPER_BOLD, label_table, paper_table, published
 from tests.analysis.token_tables import two_models
 
@@ -46,7 +46,7 @@ def test_the_table(tokens):
                 assert row[0] == "nsubj:pass" and model == "theirs" and row[start - 1 : start + 4] == ["-"] * 5
                 continue
             assert row[start - 1] == f"{found.pieces:,}"
-            assert row[start] == f"{found['mean']:.2f} [{found.low:.2f}, {found.high:.2f}]"
+            assert row[start] == with_bounds(found["mean"], found.low, found.high, ".2f")
             assert isinstance(row[start], Strong) == found.stands_out
             assert row[start + 1 : start + 3] == [f"{found['std']:.2f}", f"{found.difference:+.2f}"]
     assert "the 10 most frequent of 13" in table.caption and "standard deviation of these means" in table.caption

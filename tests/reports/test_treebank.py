@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
     changes = ({}, {"seed": 1}, {"settings": {"model.warmup_steps": 3000}}, {"model": {"halting": "fixed"}})
     for number, (name, of_run) in enumerate(zip("abcd", changes, strict=True)):
         run = write_run(folder / name, [0.5], **of_run)
-        table = token_table(number, model=f"{run}/checkpoints/best.ckpt")
+        table = token_table(number, model=f"{run}/checkpoints/best.ckpt").drop(columns="treebank")
         table.assign(depth=12 if name == "d" else table.depth).to_parquet(folder / f"{name}.parquet")
     return folder
 
@@ -100,6 +100,23 @@ def test_two_states_of_a_run_are_not_two_seeds(tmp_path):
     run = write_run(tmp_path / "run", [0.5])
     states = [f"{run}/checkpoints/{state}.ckpt" for state in ("best", "last")]
     assert name_columns(states) == ({state: state for state in states}, {state: [state] for state in states})
+
+
+def test_two_treebanks_of_one_model(tmp_path):
+    for number, name in enumerate(("ewt", "gum")):
+        table = token_table(number, sentences=80).assign(document=lambda table, n=name: n + table.document)
+        table.loc[table.upos == "VERB", "depth"] += 3
+        table.drop(columns="treebank").to_parquet(tmp_path / f"{name}.parquet")
+    main(["report", "treebank", *(str(tmp_path / f"{name}.parquet") for name in ("ewt", "gum")), "--to", str(tmp_path)])
+    markdown = (tmp_path / "treebank.md").read_text()
+    assert "- ours on ewt (ours): mean depth" in markdown and "- ours on gum (ours): mean depth" in markdown
+    assert "In all 2 treebanks of ours, held and after the correction, deeper: VERB; shallower: " in markdown
+    assert cells(markdown.partition(f"## {PAPER}")[2], "label")[1:3] == ["ours on ewt", "ours on gum"]
+    row = cells(markdown.partition(f"## {PAPER}")[2], "root")
+    assert [cell.strip("*")[:4] for cell in row[1:3]] == [
+        f"{table.depth[table.deprel == 'root'].mean():.2f}"
+        for table in (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("ewt", "gum"))
+    ]
 
 
 def notes(blocks):
