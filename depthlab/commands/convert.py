@@ -22,7 +22,7 @@ def convert(source: str, out: str, **settings: Any) -> None:
         settings: those of `conversion.convert`.
 
     Raises:
-        UserError: see above; or a setting makes no sense for this SOURCE, or OUT can't be written.
+        UserError: SOURCE has no such model or weights; a setting makes no sense for it, or OUT can't be written.
     """
     target = Path(out).absolute()
     check_new("OUT", target)

@@ -15,12 +15,10 @@ BLOCK = 100
 
 
 def depth_intervals(iterations: Tensor, tokens: Tensor) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of the mean depth of every pool of kinds, by its name, from the bootstrap over documents.
-
-    Pools that occur in fewer than two documents are left out.
+    """The 95 % interval of the mean depth of every pool of kinds, from the bootstrap over documents.
 
     Args:
-        iterations: [D, kinds] integer, as :class:`GroupDepthMetric` computes them.
+        iterations: [D, kinds] integer, as :class:`depthlab.metrics.GroupDepthMetric` computes them.
         tokens: [D, kinds] integer.
 
     Returns:
@@ -48,8 +46,7 @@ def bootstrap_intervals(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         counts: [C, G], how many they are.
 
     Returns:
-        [G, 2], lower and upper bound of each group's mean; nan for a group in fewer than
-        FEWEST_CLUSTERS.
+        [G, 2], lower and upper bound of each group's mean; nan for a group in fewer than FEWEST_CLUSTERS.
     """
     clusters = len(sums)
     sums, counts = sums.astype(float), counts.astype(float)  # for a fast product

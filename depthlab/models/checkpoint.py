@@ -199,7 +199,7 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
             none, it is the base model.
 
     Raises:
-        UserError: as there.
+        UserError: there is nothing of the kind, or weights that it needs are missing.
     """
     found = find_checkpoint(checkpoint)
     if found is not None:

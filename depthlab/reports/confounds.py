@@ -38,7 +38,7 @@ def in_all(effects: LabelEffects, treebanks: Mapping[str, Sequence[str]]) -> str
     """What holds in all treebanks, with the confounds held and after the correction.
 
     Args:
-        effects: as :func:`label_effects` makes them.
+        effects: as :func:`~depthlab.analysis.confounds.label_effects` makes them.
         treebanks: by model the names in `effects` of what it is on each treebank.
     """
     found = effects.labels.assign(sign=np.sign(effects.labels.held).where(effects.labels.p_value <= LEVEL))

@@ -100,7 +100,7 @@ def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | No
     """The paper's Table 3 beside ours.
 
     Args:
-        summary: as :func:`depth_by_label` makes it, of the labels of :func:`stanford`.
+        summary: as :func:`depth_by_label` makes it, of the labels of :func:`~depthlab.analysis.labels.stanford`.
         columns: the models behind each of our columns, by its heading; those of one column are runs that differ in
             their seed, say. By default each model has a column.
     """
