@@ -54,6 +54,7 @@ class MaskedLanguageModelling(Task):
         self._steps_of_checkpoint = 0  # the trainer's own count stays 0 where it only evaluates
         self.train_metrics = PretrainingMetrics(model.config.vocab_size)
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
+        self.test_metrics = PretrainingMetrics(model.config.vocab_size)
 
     def check_data(self, pieces: int, max_length: int) -> None:
         """As the function in `base.py`, for a vocabulary that is the user's to choose, and must be the same."""
@@ -109,6 +110,10 @@ class MaskedLanguageModelling(Task):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns depths and remainders, [B, T], for who watches."""
         return watched(self.compute("val", batch)[0])
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """As `validation_step`, of the test part."""
+        return watched(self.compute("test", batch)[0])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """While depth is fixed nothing may move the halting unit, weight decay included."""
