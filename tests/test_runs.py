@@ -111,9 +111,31 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(reference, cap
     """From the `config.yaml` that the run has left: nothing else is needed."""
     run_dir, output = reference
     validate = ["validate", "--config", str(run_dir / "config.yaml")]
-    assert table(printed_by(validate)) == table(output)
+    printed = table(printed_by(validate))
+    assert (
+        "development documents" in printed[0] and printed == table(output)[-len(printed) :]
+    )  # after the corpus' parts
     other = [*validate, "--model.config.num_hidden_layers=4"]
     assert "error: model.config.num_hidden_layers is 4" in error_of(capsys, other)
+
+
+def test_the_test_part_is_read_by_its_own_command_alone(reference):
+    run_dir, output = reference
+    assert "test/" not in (run_dir / "results.json").read_text()
+    printed = table(printed_by(["test", "--config", str(run_dir / "config.yaml")]))
+    assert "test documents" in printed[0] and not set(printed[2:4]) & set(table(output))
+
+
+def test_what_is_known_by_document_is_logged_and_kept(reference):
+    """Of fewer documents than intervals take: means by kind, but no bounds."""
+    results = json.loads((reference[0] / "results.json").read_text())
+    counted = results["data"]["sources"][0]["development"]["documents"]
+    assert results["val/documents/seen"] == counted < 10
+    assert 1 <= results["val/documents/effective"] <= counted
+    kinds = [results[f"val/accuracy/mlm_{kind}"] for kind in ("mask_mask", "mask_random", "mask_original")]
+    assert min(kinds) <= results["val/accuracy/mlm"] <= max(kinds)
+    assert not [tag for tag in results if "low" in tag]
+    assert "val/accuracy/mlm_mask_mask" in tags(reference[0])
 
 
 @pytest.mark.full
