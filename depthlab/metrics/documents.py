@@ -97,7 +97,10 @@ def means_over_documents(counts: DocumentCounts, documents: np.ndarray | None = 
         over no token is left out.
     """
     chosen = slice(None) if documents is None else documents
-    predicted, correct, losses, sequences, in_order = (values.cpu().double().numpy()[chosen] for values in counts)
+    predicted, correct, losses, sequences, in_order = (
+        np.atleast_1d(values.cpu().double().numpy())[chosen]  # torchmetrics makes a scalar of one document's
+        for values in counts
+    )
     seen = sequences > 0
     if not seen.any():
         return {"documents/seen": 0.0}

@@ -90,6 +90,14 @@ def test_few_documents_have_no_interval():
     assert "accuracy/mlm" in means and not [tag for tag in means if "low" in tag or "high" in tag]
 
 
+def test_one_document():
+    batch = sequences(2)
+    metric = DocumentMetric(1)
+    logits = batch.pop("logits")[batch["labels"] != -100]
+    metric.update(prediction_logits=logits, **batch | {"document": torch.zeros_like(batch["document"])})
+    assert means_over_documents(metric.compute())["documents/effective"] == 1.0
+
+
 def nothing(documents):
     """Counts of documents that nothing was seen of."""
     by_kind, one = torch.zeros(documents, len(TokenKind), dtype=torch.int64), torch.zeros(documents, dtype=torch.int64)
