@@ -27,8 +27,12 @@ from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
-MAY_BE_NEW = ("classifier.", "predictions.", "sop_classifier.", "albert.pooler.", "albert.encoder.halting.")
-"""Weights that a checkpoint need not bring: heads, and the halting unit where depth was fixed."""
+MAY_BE_NEW = (
+    *("classifier.", "predictions.", "sop_classifier.", "albert.pooler."),
+    *("albert.encoder.halting.", "albert.encoder.relaxation."),
+)
+"""Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
+their own where they were all the same."""
 
 PADDED_VOCABULARY = 128
 """Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
@@ -54,6 +58,7 @@ class DepthSettings:
         num_hidden_layers: L, the cap: the most iterations a token can take.
         halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
         halting_settings: settings of a rule of your own.
+        relaxation_rank: rank by which iterations may differ from now on, where the checkpoint's are all the same.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
@@ -67,6 +72,7 @@ class DepthSettings:
     num_hidden_layers: int | None = None
     halting: str | None = None
     halting_settings: dict[str, Any] | None = None
+    relaxation_rank: int | None = None
     act_epsilon: float | None = None
     act_cap: Literal["truncate", "remainder"] | None = None
     act_update: Literal["blend", "accumulate"] | None = None
@@ -164,7 +170,8 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
             depth was held fixed, with a new halting unit.
 
     Raises:
-        UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
+        UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ;
+            or the checkpoint's iterations differ already, by another rank.
     """
     settings = settings or {}
     found = find_checkpoint(checkpoint)
@@ -227,7 +234,14 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
-    """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings."""
+    """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings.
+
+    Raises:
+        UserError: the settings ask for another rank than that of the iterations' differences in the weights.
+    """
+    rank = content.get("relaxation_rank", 0)
+    if rank not in (0, settings.get("relaxation_rank", rank)):
+        raise UserError(f"relaxation_rank is {rank} in the checkpoint and can't be changed: leave the setting out")
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
     rule = {"halting": settings["halting"]} if "halting" in settings else {}
     return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
