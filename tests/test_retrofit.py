@@ -55,7 +55,7 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 8 for step in range(6))
     assert any(depth[step] < 8 for step in range(6, 12))
-    distillation = scalars(tmp_path / "run", "train/loss/distillation")
+    distillation = scalars(tmp_path / "run", "train/loss/layers")
     assert set(distillation) == set(range(6))
     assert distillation[5] < distillation[0]
     penalty = scalars(tmp_path / "run", "train/time_penalty")
