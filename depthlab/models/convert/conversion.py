@@ -105,7 +105,9 @@ def convert(
             f"{config.num_hidden_layers} iterations"
         )
     if as_albert and config.relaxation_rank:
-        raise UserError(f"--as albert: ALBERT's iterations are all the same; those of {source} differ (relaxation_rank)")
+        raise UserError(
+            f"--as albert: ALBERT's iterations are all the same; those of {source} differ (relaxation_rank)"
+        )
     brings_unit = f"{HALTING}weight" in weights
     if mean_depth is not None and (brings_unit or config.halting == "fixed"):
         raise UserError("--mean_depth sets the bias of a new halting unit; here there is none")
