@@ -8,6 +8,15 @@ from depthlab.tasks.classification import ClassificationTask
 from depthlab.tasks.distillation import DistillationTask
 from depthlab.tasks.pretraining import PretrainingTask
 from depthlab.tasks.retrofit import RetrofitTask
+from depthlab.tasks.similarity import SimilarityTask
 from depthlab.tasks.treebank import TreebankTask
 
-__all__ = ["ClassificationTask", "DistillationTask", "PretrainingTask", "RetrofitTask", "Task", "TreebankTask"]
+__all__ = [
+    "ClassificationTask",
+    "DistillationTask",
+    "PretrainingTask",
+    "RetrofitTask",
+    "SimilarityTask",
+    "Task",
+    "TreebankTask",
+]

@@ -47,9 +47,10 @@ class DistillationTask(ScheduledDepth):
         time_penalty_warmup_steps: int = 0,
         fixed_depth_steps: int = 0,
     ) -> None:
-        settings = {} if depth is None else depth.given()
-        model = load_checkpoint(AdaptiveAlbertModel, checkpoint, settings)
+        depth = depth or DepthSettings()
+        model = load_checkpoint(AdaptiveAlbertModel, checkpoint, depth.given())
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
+        self.halting_lr_factor = depth.halting_lr_factor
         self.checkpoint = checkpoint
         self.teacher = Teacher(teacher, model.config, SENTENCES if teaches is None else teaches)
         if not self.teacher.teaches(is_fixed=not model.config.rule.adaptive):

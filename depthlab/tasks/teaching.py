@@ -89,7 +89,7 @@ class Teacher:
             found["layers"] = _layers(answer.states, output.hidden_states, mask)
         if "last" in self.weights:
             found["last"] = _distance(last, target, mask)
-        ours, theirs = (F.normalize(_mean(states, mask), dim=-1) for states in (last, target))
+        ours, theirs = (F.normalize(mean_state(states, mask), dim=-1) for states in (last, target))
         if "direction" in self.weights:
             found["direction"] = 1 - (ours * theirs).sum(-1)
         if "pairs" in self.weights:
@@ -110,6 +110,6 @@ def _distance(states: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     return (distance * mask).sum(dim=1) / mask.sum(dim=1)
 
 
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    """[B, H], over the tokens."""
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """[B, H], mean over the real tokens of [B, T, H]; mask [B, T]."""
     return (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
