@@ -29,9 +29,10 @@ from depthlab.run.directory import find_checkpoint, run_of
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
+
 MAY_BE_NEW = (
-    *("classifier.", "predictions.", "sop_classifier.", "albert.pooler."),
-    *("albert.encoder.halting.", "albert.encoder.relaxation."),
+    *("classifier.", "predictions.", "sop_classifier.", "pooler."),
+    *("encoder.halting.", "encoder.relaxation."),
 )
 """Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
 their own where they were all the same."""

@@ -32,6 +32,7 @@ class MaskedLanguageModelling(ScheduledDepth):
         super().__init__(model, *settings, **named_settings)
         self.train_metrics = PretrainingMetrics(model.config.vocab_size)
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
+        self.test_metrics = PretrainingMetrics(model.config.vocab_size)
 
     def check_data(self, pieces: int, max_length: int) -> None:
         """As the function in `base.py`, for a vocabulary that is the user's to choose, and must be the same."""

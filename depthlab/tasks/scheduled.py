@@ -74,6 +74,10 @@ class ScheduledDepth(Task):
         """Returns depths and remainders, [B, T], for who watches."""
         return watched(self.compute("val", batch)[0])
 
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """As `validation_step`, of the test part."""
+        return watched(self.compute("test", batch)[0])
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """While depth is fixed nothing may move the halting unit, weight decay included."""
         if self.model.base_model.encoder.hold_depth:
