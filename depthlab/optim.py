@@ -180,7 +180,10 @@ def parameter_groups(module: nn.Module, apart: nn.Module | None = None) -> list[
     return [
         {"params": hidden, "hidden_matrices": True},
         {"params": rest},
-        *({"params": group, "weight_decay": 0.0, "trust_ratio": False} for group in (excluded, alone)[: 1 + bool(alone)]),
+        *(
+            {"params": group, "weight_decay": 0.0, "trust_ratio": False}
+            for group in (excluded, alone)[: 1 + bool(alone)]
+        ),
     ]
 
 

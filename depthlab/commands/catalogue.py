@@ -8,9 +8,11 @@ from depthlab.callbacks import TokenTable
 from depthlab.data.benchmarks.glue import GlueDataModule
 from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
+from depthlab.data.corpora.sentence_batches import SentenceDataModule
 from depthlab.data.treebanks.treebank import TreebankDataModule
 from depthlab.tasks import (
     ClassificationTask,
+    DistillationTask,
     PretrainingTask,
     RetrofitTask,
     SimilarityTask,
@@ -42,6 +44,7 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "pretraining": Experiment(PretrainingTask, PretrainingDataModule),
     "retrofit": Experiment(RetrofitTask, PretrainingDataModule),
+    "distillation": Experiment(DistillationTask, SentenceDataModule),
     "similarity": Experiment(SimilarityTask, GlueDataModule),
     "glue": Experiment(ClassificationTask, GlueDataModule),
     "probing": Experiment(ClassificationTask, ProbingDataModule),

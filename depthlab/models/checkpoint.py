@@ -49,6 +49,7 @@ HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
     AdaptiveAlbertForMaskedLM: ("predictions.bias",),
     AdaptiveAlbertForSequenceClassification: ("classifier.weight", "albert.pooler.weight"),
     AdaptiveAlbertForTokenClassification: ("classifier.weight",),
+    AdaptiveAlbertModel: ("embeddings.word_embeddings.weight",),
 }
 """Weights that tell whose a checkpoint is; the first class that finds all of its own takes it."""
 
@@ -86,12 +87,14 @@ class DepthSettings:
     attn_implementation: Literal["sdpa", "eager"] | None = None
     halting_lr_factor: float = 1.0
 
-    def __post_init__(self) -> None:
+    def given(self) -> dict[str, Any]:
+        """Fields of the configuration that are not null.
+
+        Raises:
+            UserError: the factor is out of its range.
+        """
         if not 0 <= self.halting_lr_factor < math.inf:
             raise UserError(f"model.depth.halting_lr_factor must be 0 or more, got {self.halting_lr_factor}")
-
-    def given(self) -> dict[str, Any]:
-        """Fields of the configuration that are not null."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: value for name, value in fields.items() if name != "halting_lr_factor"}
 
@@ -136,17 +139,17 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
 
 
 def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
-    """The model with the head that a run's checkpoint has.
+    """The model with the head that a run's checkpoint has; the base model where it has none.
 
     Raises:
-        UserError: it has no head of depthlab's.
+        UserError: it is no model of depthlab's.
     """
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
             model = model_class(run.config)
             model.load_state_dict(run.weights)
             return model
-    raise UserError("the checkpoint has no head of depthlab's")
+    raise UserError("the checkpoint has no model of depthlab's")
 
 
 def find_tokenizer(checkpoint: str) -> str:

@@ -1,7 +1,9 @@
 """Distillation: a model learns a trained encoder's answers at adaptive depth. No labels."""
 
+import itertools
 from collections.abc import Mapping
 
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW
@@ -10,12 +12,16 @@ from transformers.utils import ModelOutput
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
+from depthlab.models.encoder import Iteration
+from depthlab.models.halting.route import Router
 from depthlab.tasks.base import check_data
 from depthlab.tasks.losses import Loss
 from depthlab.tasks.scheduled import ScheduledDepth
 from depthlab.tasks.teaching import Answer, Teacher
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+START_BATCHES = 30
+"""Micro-batches of training text from which a new router learns a score."""
 SENTENCES = {"layers": 1.0, "direction": 1.0, "pairs": 10.0}
 
 
@@ -56,9 +62,38 @@ class DistillationTask(ScheduledDepth):
         if not self.teacher.teaches(is_fixed=not model.config.rule.adaptive):
             raise UserError("model.teaches has nothing to learn at adaptive depth: name last, direction or pairs")
 
+    def on_fit_start(self) -> None:
+        """A router that has learnt nothing starts from a score: the rarity of a piece and the change of its state."""
+        router = self.model.encoder.halting
+        if isinstance(router, Router) and not router.weight.any():
+            if self.trainer.is_global_zero:
+                self._start(router)
+            for parameter in router.parameters():
+                parameter.data = self.trainer.strategy.broadcast(parameter.data)
+
     def check_data(self, pieces: int, max_length: int) -> None:
         """As the function in `base.py`."""
         check_data(self.checkpoint, self.model.config, pieces, max_length)
+
+    @torch.no_grad()
+    def _start(self, router: Router) -> None:
+        encoder, rule = self.model.encoder, self.model.config.rule
+        found: list[tuple[Tensor, Tensor, Tensor]] = []  # states before and after, and pieces
+
+        def watch(iteration: Iteration) -> None:
+            if iteration.n == rule.route_at:
+                found.append((iteration.before, iteration.new, batch["input_ids"].flatten()[iteration.position]))
+
+        encoder.observer = watch
+        for batch in itertools.islice(self.trainer.datamodule.train_dataloader(), START_BATCHES):
+            batch = {name: values.to(self.device) for name, values in batch.items()}
+            self.model(**{name: batch[name] for name in INPUTS})
+        encoder.observer = None
+        before, new, pieces = (torch.cat(parts) for parts in zip(*found, strict=True))
+        rarity = -pieces.bincount().log()
+        change = (new - before).norm(dim=-1) / before.norm(dim=-1)
+        scores = sum((score - score.mean()) / score.std() for score in (rarity[pieces], change))
+        router.start_from(before, new, scores, rule.route_share)
 
     @property
     def loss_weights(self) -> dict[str, float]:

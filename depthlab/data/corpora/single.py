@@ -13,14 +13,23 @@ class Sentences:
         rows: Those whose sentences these are.
         tokenizer: Whose [CLS] and [SEP] stand around each.
         max_length: Most tokens of one; what is over it is cut off.
+        documents: [rows], of which document each chunk is, where batches are to say it.
 
     Attributes:
         lengths: [S], tokens of each sentence.
     """
 
-    def __init__(self, chunks: Dataset, rows: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def __init__(
+        self,
+        chunks: Dataset,
+        rows: np.ndarray,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        documents: np.ndarray | None = None,
+    ) -> None:
         self.chunks = chunks.select_columns(["ids", "sentence_lengths"]).with_format("arrow")
         self.rows = rows
+        self.documents = documents
         self.around = (tokenizer.cls_token_id, tokenizer.sep_token_id)
         self.most = max_length - len(self.around)
         pieces = self.chunks.data.column("sentence_lengths").take(rows).combine_chunks()
@@ -30,8 +39,8 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, numbers: np.ndarray) -> dict[str, list[np.ndarray]]:
-        """`input_ids` and `token_type_ids` of these sentences."""
+    def __getitem__(self, numbers: np.ndarray) -> dict[str, list]:
+        """`input_ids` and `token_type_ids` of these sentences, and `document`."""
         chunk = np.searchsorted(self.first, numbers, side="right") - 1
         table = self.chunks[self.rows[chunk].tolist()]
         ids, lengths = (table.column(name).combine_chunks() for name in ("ids", "sentence_lengths"))
@@ -41,4 +50,5 @@ class Sentences:
             begin = ends[number - 1] if number else 0
             pieces = ids[place].values.to_numpy()[begin : min(ends[number], begin + self.most)].astype(np.int32)
             sentences.append(np.concatenate([self.around[:1], pieces, self.around[1:]]))
-        return {"input_ids": sentences, "token_type_ids": [np.zeros(len(one), np.int8) for one in sentences]}
+        columns = {"input_ids": sentences, "token_type_ids": [np.zeros(len(one), np.int8) for one in sentences]}
+        return columns if self.documents is None else columns | {"document": self.documents[chunk].tolist()}

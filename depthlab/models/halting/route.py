@@ -36,6 +36,23 @@ class Router(nn.Module):
             both = torch.cat([before.to(dtype), new.to(dtype)], dim=-1)
             return F.linear(both, self.weight.to(dtype), self.bias.to(dtype)).squeeze(-1)
 
+    @torch.no_grad()
+    def start_from(self, before: Tensor, new: Tensor, scores: Tensor, share: float) -> None:
+        """Take over other scores, by least squares; this share of the tokens is to have more than even odds.
+
+        Args:
+            before: [N, H], states of tokens before the iteration of the decision.
+            new: [N, H], and after it.
+            scores: [N], in any unit: they are standardised.
+            share: in (0, 1).
+        """
+        features = F.pad(torch.cat([before, new], dim=-1).double(), (0, 1), value=1.0)
+        wanted = (scores.double() - scores.double().mean()) / scores.double().std()
+        solution = torch.linalg.lstsq(features, wanted[:, None], driver="gelsd").solution.squeeze(1)
+        even = torch.quantile(features[: 2**20] @ solution, 1 - share)
+        self.weight.copy_(solution[None, :-1])
+        self.bias.copy_(solution[-1] - even)
+
 
 class RouteState(NamedTuple):
     """What is remembered of a token."""
