@@ -57,7 +57,7 @@ def test_learns_at_adaptive_depth(places, tmp_path, start):
     assert 1 < results["val/depth/all"] < 4
     assert {"val/loss/direction", "val/loss/pairs"} <= results.keys()
     model = AutoModel.from_pretrained(tmp_path / "run/model").eval()
-    assert model.config.halting == "route" and model.encoder.halting.weight.any()
+    assert model.config.halting == "route" and model.encoder.halting.score_weight.any()
     assert model.config.relaxation_rank == (2 if start == "relaxed" else 0)
 
     tokenizer = load_tokenizer(str(tmp_path / "run/model"))
@@ -108,7 +108,7 @@ def test_a_new_router_takes_over_a_score():
     features = np.column_stack([before.numpy(), new.numpy(), np.ones(400)])
     standard = (scores.numpy() - scores.numpy().mean()) / scores.numpy().std(ddof=1)
     solution, *_ = np.linalg.lstsq(features, standard, rcond=None)
-    torch.testing.assert_close(router.weight[0].detach(), torch.tensor(solution[:-1], dtype=torch.float32))
+    torch.testing.assert_close(router.score_weight[0].detach(), torch.tensor(solution[:-1], dtype=torch.float32))
     assert (router(before, new) > 0).sum().item() == 120
 
 
@@ -134,8 +134,8 @@ def test_the_halting_rate_is_its_own(places, tmp_path):
     for factor in (0.0, 3.0):
         run = tmp_path / str(factor)
         main(arguments(places, run, model__depth__halting_lr_factor=factor))
-        starts.append(AdaptiveAlbertModel.from_pretrained(run / "model").encoder.halting.weight)
+        starts.append(AdaptiveAlbertModel.from_pretrained(run / "model").encoder.halting.score_weight)
     main(arguments(places, tmp_path / "one", model__depth__halting_lr_factor=0.0, trainer__max_steps=1))
-    one = AdaptiveAlbertModel.from_pretrained(tmp_path / "one/model").encoder.halting.weight
+    one = AdaptiveAlbertModel.from_pretrained(tmp_path / "one/model").encoder.halting.score_weight
     torch.testing.assert_close(starts[0], one, rtol=0, atol=0)
     assert not torch.equal(starts[1], one)

@@ -65,7 +65,7 @@ class DistillationTask(ScheduledDepth):
     def on_fit_start(self) -> None:
         """A router that has learnt nothing starts from a score: the rarity of a piece and the change of its state."""
         router = self.model.encoder.halting
-        if isinstance(router, Router) and not router.weight.any():
+        if isinstance(router, Router) and not router.score_weight.any():
             if self.trainer.is_global_zero:
                 self._start(router)
             for parameter in router.parameters():

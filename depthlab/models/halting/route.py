@@ -21,20 +21,21 @@ RouteScore = Literal["router", "change"]
 class Router(nn.Module):
     """A token's score, w . [h, s] + b, of its states before and after an iteration.
 
-    Computed in fp32 at least, under any autocast: scores are compared with each other.
+    Computed in fp32 at least, under any autocast: scores are compared with each other. Its names are none of a halting
+    unit's, so that a checkpoint with the one loads with the other, which is new then.
     """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(1, 2 * hidden_size))
-        self.bias = nn.Parameter(torch.empty(1))
+        self.score_weight = nn.Parameter(torch.empty(1, 2 * hidden_size))
+        self.score_bias = nn.Parameter(torch.empty(1))
 
     def forward(self, before: Tensor, new: Tensor) -> Tensor:
         """[..., H] twice -> [...], any number: the larger, the sooner a token goes on."""
         dtype = torch.promote_types(new.dtype, torch.float32)
         with torch.autocast(new.device.type, enabled=False):
             both = torch.cat([before.to(dtype), new.to(dtype)], dim=-1)
-            return F.linear(both, self.weight.to(dtype), self.bias.to(dtype)).squeeze(-1)
+            return F.linear(both, self.score_weight.to(dtype), self.score_bias.to(dtype)).squeeze(-1)
 
     @torch.no_grad()
     def start_from(self, before: Tensor, new: Tensor, scores: Tensor, share: float) -> None:
@@ -50,8 +51,8 @@ class Router(nn.Module):
         wanted = (scores.double() - scores.double().mean()) / scores.double().std()
         solution = torch.linalg.lstsq(features, wanted[:, None], driver="gelsd").solution.squeeze(1)
         even = torch.quantile(features[: 2**20] @ solution, 1 - share)
-        self.weight.copy_(solution[None, :-1])
-        self.bias.copy_(solution[-1] - even)
+        self.score_weight.copy_(solution[None, :-1])
+        self.score_bias.copy_(solution[-1] - even)
 
 
 class RouteState(NamedTuple):
@@ -95,15 +96,19 @@ class Route(HaltingRule):
         if not 0 <= self.route_share <= 1:
             raise UserError(f"halting_settings.route_share must lie in [0, 1], got {self.route_share}")
 
+    def describe(self, cap: int) -> str:
+        goes = f"a share of {self.route_share:g}" if self.route_threshold is None else f"over {self.route_threshold:g}"
+        return f"cap {cap}, decided after {self.route_at} by {self.route_score}: {goes} goes on"
+
     def unit(self, hidden_size: int) -> Router | None:
-        """`encoder.halting.weight` [1, 2 H] and `encoder.halting.bias` [1]."""
+        """`encoder.halting.score_weight` [1, 2 H] and `encoder.halting.score_bias` [1]."""
         return Router(hidden_size) if self.route_score == "router" else None
 
     def initialise(self, module: nn.Module) -> None:
         """Weights as everywhere else are the model's business; here all scores are 0."""
         if isinstance(module, Router):
-            init.zeros_(module.weight)
-            init.zeros_(module.bias)
+            init.zeros_(module.score_weight)
+            init.zeros_(module.score_bias)
 
     def decides(self, n: int) -> bool:
         """Once."""

@@ -24,7 +24,7 @@ def build(tied=True, cap=4, **rule):
     )
     model = model_class(config, add_pooling_layer=False).double()
     if model.encoder.halting is not None:
-        torch.nn.init.normal_(model.encoder.halting.weight)
+        torch.nn.init.normal_(model.encoder.halting.score_weight)
     return model
 
 
@@ -40,7 +40,7 @@ def reference(model, inputs):
         new = layer(torch.stack(states)[None], None)[0]
         if n == rule.route_at and n < cap:
             if rule.route_score == "router":
-                weight, bias = encoder.halting.weight[0], encoder.halting.bias[0]
+                weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
                 scores = [torch.cat([states[t], new[t]]) @ weight + bias for t in tokens]
             else:
                 scores = [(new[t] - states[t]).square().sum().sqrt() / states[t].square().sum().sqrt() for t in tokens]
