@@ -151,8 +151,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
             )
         if self.relaxation_rank and (self.num_hidden_groups, self.inner_group_num) != (1, 1):
             raise ValueError(
-                "relaxation_rank needs num_hidden_groups = inner_group_num = 1: it is by how much iterations may differ "
-                f"from one shared layer; got {self.num_hidden_groups} and {self.inner_group_num}"
+                "relaxation_rank needs num_hidden_groups = inner_group_num = 1: iterations then differ from one shared "
+                f"layer; got {self.num_hidden_groups} and {self.inner_group_num}"
             )
 
 

@@ -35,8 +35,8 @@ class AdaptiveBertConfig(AdaptiveAlbertConfig):
             )
         if self.relaxation_rank:
             raise ValueError(
-                "relaxation_rank is for a shared layer, from which iterations differ by little; in an untied model each "
-                "has a layer of its own already"
+                "relaxation_rank is for a shared layer, from which iterations differ; in an untied model each has a "
+                "layer of its own"
             )
 
 

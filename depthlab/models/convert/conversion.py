@@ -99,14 +99,14 @@ def convert(
     if tie == "none" and (as_albert or num_hidden_layers is not None):
         raise UserError("--tie none keeps BERT's layers as they are: leave --as and --num_hidden_layers out")
     config = _configure(config_class, read, sizes, settings | {"num_hidden_layers": num_hidden_layers})
+    if as_albert and config.relaxation_rank:
+        raise UserError(
+            f"--as albert: ALBERT's iterations are all the same; those of {source} differ (relaxation_rank)"
+        )
     if as_albert and config.halting == "act":
         raise UserError(
             "--as albert needs a fixed depth: `--halting fixed` drops the halting unit, and every token then takes all "
             f"{config.num_hidden_layers} iterations"
-        )
-    if as_albert and config.relaxation_rank:
-        raise UserError(
-            f"--as albert: ALBERT's iterations are all the same; those of {source} differ (relaxation_rank)"
         )
     brings_unit = f"{HALTING}weight" in weights
     if mean_depth is not None and (brings_unit or config.halting == "fixed"):

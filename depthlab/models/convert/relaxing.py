@@ -39,8 +39,10 @@ def relax_layers(layers: list[Weights], shared: Weights, rank: int, notes: list[
                 own |= {f"{prefix}up.weight": up.to(weight.dtype), f"{prefix}down.weight": down.to(weight.dtype)}
                 lost, there = lost + rest, there + difference.square().sum().item()
     residual = (lost / there) ** 0.5 if there else 0.0
-    notes.append(f"approximated keys and values, shared in full; what else layers differ by, to rank {rank}: relative ")
-    notes[-1] += f"residual {residual:.3f}; biases and layer norms are the layers' own"
+    notes.append(
+        "approximated keys and values, shared in full; other matrices, whose differences have rank "
+        f"{rank} (relative residual {residual:.3f})"
+    )
     return own
 
 
