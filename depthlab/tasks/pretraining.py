@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
-from depthlab.metrics import PretrainingMetrics
+from depthlab.metrics import DocumentMetric, PretrainingMetrics, means_over_documents
+from depthlab.metrics.documents import DocumentCounts
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.models.heads import AdaptiveAlbertForPreTrainingOutput
 from depthlab.optim import Lamb
@@ -15,6 +17,9 @@ from depthlab.tasks.losses import Loss
 from depthlab.tasks.scheduled import ScheduledDepth
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels", "sentence_order_label")
+
+LOGGED = ("accuracy/mlm", "accuracy/sop", "loss/mlm")
+"""Without documents, too."""
 
 
 class MaskedLanguageModelling(ScheduledDepth):
@@ -33,6 +38,7 @@ class MaskedLanguageModelling(ScheduledDepth):
         self.train_metrics = PretrainingMetrics(model.config.vocab_size)
         self.val_metrics = PretrainingMetrics(model.config.vocab_size)
         self.test_metrics = PretrainingMetrics(model.config.vocab_size)
+        self.by_document: DocumentMetric | None = None  # in evaluation, where the data module says of documents
 
     def check_data(self, pieces: int, max_length: int) -> None:
         """As the function in `base.py`, for a vocabulary that is the user's to choose, and must be the same."""
@@ -61,18 +67,43 @@ class MaskedLanguageModelling(ScheduledDepth):
         }
 
     def compute(self, stage: str, batch: dict[str, Tensor]) -> tuple[ModelOutput, dict[str, Loss]]:
-        """As for every task, and count what was right."""
+        """As for every task, and count what was right, in evaluation by document, too."""
         outputs, losses = super().compute(stage, batch)
         mlm, sop = outputs.prediction_logits.detach(), outputs.sop_logits.detach()
         self.get_submodule(f"{stage}_metrics").update(mlm, batch["labels"], sop, batch["sentence_order_label"])
+        if stage != "train" and self.by_document is not None:
+            where = {name: batch[name] for name in ("labels", "kinds", "document", "sentence_order_label")}
+            self.by_document.update(prediction_logits=mlm, sop_logits=sop, **where)
         return outputs, losses
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count by document, where the data module says of which source each is."""
+        stage = self.trainer.state.stage.dataloader_prefix
+        documents = getattr(self.data_module, "documents", {}).get(stage)
+        self.by_document = None if documents is None else DocumentMetric(len(documents)).to(self.device)
+
+    on_test_epoch_start = on_validation_epoch_start
+
     def log_stage(self, stage: str) -> None:
-        """As for every task, and accuracies."""
+        """As for every task, and accuracies; in evaluation what is known by document.
+
+        That is logged in total, and for each of several sources as `{val,test}/source/<name>/...`, which stays out of
+        TensorBoard.
+        """
         super().log_stage(stage)
         metrics = self.get_submodule(f"{stage}_metrics")
         self.log_dict({f"{stage}/{name}": value.float() for name, value in metrics.compute().items()})
         metrics.reset()
+        if stage != "train" and self.by_document is not None:
+            self._log_documents(stage, self.by_document.compute())
+
+    def _log_documents(self, stage: str, counts: DocumentCounts) -> None:
+        means = means_over_documents(counts)
+        self.log_dict({f"{stage}/{tag}": value for tag, value in means.items() if tag not in LOGGED})
+        names, source_of = self.data_module.source_names, self.data_module.documents[stage]
+        for number, name in enumerate(names) if len(names) > 1 else ():
+            means = means_over_documents(counts, np.flatnonzero(source_of == number))
+            self.log_dict({f"{stage}/source/{name}/{tag}": value for tag, value in means.items()}, logger=False)
 
 
 class PretrainingTask(MaskedLanguageModelling):
