@@ -44,7 +44,8 @@ def bootstrap_intervals(sums: np.ndarray, counts: np.ndarray, strata: np.ndarray
     A resample has as many clusters as there are, drawn with replacement (Efron and Tibshirani 1993, chapters 8 and 13);
     those in which a group does not occur are left out for it. Since the percentiles of few clusters are too narrow,
     those are taken that make up for it: normal quantiles become those of t, and the variance that of a sample
-    (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.1.2, "expanded percentiles").
+    (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.1.2, "expanded percentiles"), with as
+    many clusters as there are in the stratum that has the fewest.
 
     Args:
         sums: [C, G], of the values of each group in each cluster: a document or a sentence.
@@ -67,11 +68,10 @@ def bootstrap_intervals(sums: np.ndarray, counts: np.ndarray, strata: np.ndarray
             totals[block] += drawn @ sums[rows]
             seen[block] += drawn @ counts[rows]
     intervals = np.full((sums.shape[1], 2), np.nan)
-    occurs = np.count_nonzero(counts, axis=0)
     fewest = np.array([np.count_nonzero(counts[rows], axis=0) for rows in members]).min(axis=0, initial=len(sums))
     for group in np.flatnonzero(fewest >= FEWEST_CLUSTERS):
         drawn = seen[:, group] > 0
-        reach = np.sqrt(occurs[group] / (occurs[group] - 1)) * t_quantile(occurs[group] - 1)
+        reach = np.sqrt(fewest[group] / (fewest[group] - 1)) * t_quantile(fewest[group] - 1)
         tail = NormalDist().cdf(-reach)
         intervals[group] = np.quantile(totals[drawn, group] / seen[drawn, group], [tail, 1 - tail])
     return intervals
