@@ -1,5 +1,6 @@
 """Models from what was trained before: a run of depthlab, an exported directory, any ALBERT of Hugging Face."""
 
+import math
 import pickle
 import re
 import shutil
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
+from depthlab.hub_errors import loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -27,9 +28,11 @@ from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
+OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
+
 MAY_BE_NEW = (
-    *("classifier.", "predictions.", "sop_classifier.", "albert.pooler."),
-    *("albert.encoder.halting.", "albert.encoder.relaxation."),
+    *("classifier.", "predictions.", "sop_classifier.", "pooler."),
+    *("encoder.halting.", "encoder.relaxation."),
 )
 """Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
 their own where they were all the same."""
@@ -46,6 +49,7 @@ HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
     AdaptiveAlbertForMaskedLM: ("predictions.bias",),
     AdaptiveAlbertForSequenceClassification: ("classifier.weight", "albert.pooler.weight"),
     AdaptiveAlbertForTokenClassification: ("classifier.weight",),
+    AdaptiveAlbertModel: ("embeddings.word_embeddings.weight",),
 }
 """Weights that tell whose a checkpoint is; the first class that finds all of its own takes it."""
 
@@ -67,6 +71,7 @@ class DepthSettings:
         execution: "compact" or "dense".
         attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
             "eager" trains a third faster there.
+        halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
     """
 
     num_hidden_layers: int | None = None
@@ -80,10 +85,18 @@ class DepthSettings:
     time_penalty: float | None = None
     execution: Literal["compact", "dense"] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    halting_lr_factor: float = 1.0
 
     def given(self) -> dict[str, Any]:
-        """Those that are not null."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Fields of the configuration that are not null.
+
+        Raises:
+            UserError: the factor is out of its range.
+        """
+        if not 0 <= self.halting_lr_factor < math.inf:
+            raise UserError(f"model.depth.halting_lr_factor must be 0 or more, got {self.halting_lr_factor}")
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in fields.items() if name != "halting_lr_factor"}
 
 
 @dataclass
@@ -126,17 +139,17 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
 
 
 def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
-    """The model with the head that a run's checkpoint has.
+    """The model with the head that a run's checkpoint has; the base model where it has none.
 
     Raises:
-        UserError: it has no head of depthlab's.
+        UserError: it is no model of depthlab's.
     """
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
             model = model_class(run.config)
             model.load_state_dict(run.weights)
             return model
-    raise UserError("the checkpoint has no head of depthlab's")
+    raise UserError("the checkpoint has no model of depthlab's")
 
 
 def find_tokenizer(checkpoint: str) -> str:
@@ -156,6 +169,17 @@ def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> 
             f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it must be "
             "the model's own"
         )
+
+
+def is_ours(checkpoint: str) -> bool:
+    """Whether `load_checkpoint` takes it: a run of ours, or a directory or hub name of an ALBERT.
+
+    Raises:
+        UserError: there is neither a run nor a model.
+    """
+    if find_checkpoint(checkpoint) is not None:
+        return True
+    return loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint)).model_type in OUR_TYPES
 
 
 def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[str, Any] | None = None) -> Model:
@@ -190,7 +214,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
+    missing = sorted(name for name in info["missing_keys"] if not name.removeprefix("albert.").startswith(MAY_BE_NEW))
     if missing:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
     if "halting_bias_init" in settings and model.base_model.encoder.halting is not None:
@@ -251,7 +275,7 @@ def _read_config(checkpoint: str) -> PreTrainedConfig:
     """Of a directory or hub name in Hugging Face's form, if its model can be one of ours."""
     try:
         kind = retried(lambda: PreTrainedConfig.get_config_dict(checkpoint))[0].get("model_type")
-        if kind in ("adaptive_albert", "adaptive_bert", "albert"):
+        if kind in OUR_TYPES:
             return AutoConfig.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
