@@ -119,6 +119,27 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(reference, cap
     assert "error: model.config.num_hidden_layers is 4" in error_of(capsys, other)
 
 
+def test_the_test_part_is_read_by_its_own_command_alone(reference):
+    run_dir, output = reference
+    assert "test/" not in (run_dir / "results.json").read_text()
+    printed = table(printed_by(["test", "--config", str(run_dir / "config.yaml")]))
+    assert "test documents" in printed[0]
+    differing = [line for line in printed[2:] if line not in table(output)]
+    assert any("MLM loss" in line for line in differing) and any("mean depth" in line for line in differing)
+
+
+def test_what_is_known_by_document_is_logged_and_kept(reference):
+    """Of fewer documents than intervals take: means by kind, but no bounds."""
+    results = json.loads((reference[0] / "results.json").read_text())
+    counted = results["data"]["sources"][0]["development"]["documents"]
+    assert results["val/documents/seen"] == counted < 10
+    assert 1 <= results["val/documents/effective"] <= counted
+    kinds = [results[f"val/accuracy/mlm_{kind}"] for kind in ("mask_mask", "mask_random", "mask_original")]
+    assert min(kinds) <= results["val/accuracy/mlm"] <= max(kinds)
+    assert not [tag for tag in results if "low" in tag]
+    assert "val/accuracy/mlm_mask_mask" in tags(reference[0])
+
+
 @pytest.mark.full
 def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
     ended = {"trainer__max_steps": -1, "trainer__max_epochs": 1, "trainer__log_every_n_steps": 5}

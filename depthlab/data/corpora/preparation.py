@@ -162,8 +162,8 @@ def _tell_of_old(cache_dir: Path) -> None:
     old = [chunks for chunks in cache_dir.glob("chunks-*") if "validation_documents" in (chunks / SUMMARY).read_text()]
     if old:
         print(
-            f"{cache_dir} holds text that an earlier depthlab prepared in two parts, not three ({len(old)} folders of "
-            "chunks): it is not used, but prepared anew; remove the folder if no earlier depthlab needs it",
+            f"{cache_dir} holds text that an earlier depthlab prepared in two parts, not three ({len(old)} of its "
+            "folders chunks-*): it is not used, but prepared anew; remove the folder if no earlier depthlab needs it",
             file=sys.stderr,
         )
 
