@@ -21,7 +21,7 @@ from depthlab.run.sweep.state import CellRun, begin
 from depthlab.run.sweep.worker import work
 
 PER_WORKER = {
-    *("run_dir", "base", "sweep", "data.num_workers", "data.cache_dir"),
+    *("run_dir", "base", "sweep", "data.num_workers", "data.cache_dir", "data.device_batch_size"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.accumulate_grad_batches", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
 }

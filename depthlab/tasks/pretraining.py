@@ -25,6 +25,7 @@ class MaskedLanguageModelling(Task):
         model: what to train.
         optimizer: as `Task`.
         warmup_steps: as `Task`.
+        decay_share: as `Task`.
         time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
             halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
             before depth pays.
@@ -41,10 +42,11 @@ class MaskedLanguageModelling(Task):
         model: AdaptiveAlbertForPreTraining,
         optimizer: OptimizerCallable,
         warmup_steps: int,
+        decay_share: float = 1.0,
         time_penalty_warmup_steps: int = 0,
         fixed_depth_steps: int = 0,
     ) -> None:
-        super().__init__(model, optimizer, warmup_steps)
+        super().__init__(model, optimizer, warmup_steps, decay_share)
         if time_penalty_warmup_steps < 0:
             raise UserError(f"model.time_penalty_warmup_steps must not be negative, got {time_penalty_warmup_steps}")
         if fixed_depth_steps < 0:
@@ -149,7 +151,7 @@ class PretrainingTask(MaskedLanguageModelling):
     Args:
         config: the model, as Hugging Face configures ALBERT, plus what decides its depth.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
         settings: as `MaskedLanguageModelling`.
 
     Raises:

@@ -31,7 +31,7 @@ class RetrofitTask(MaskedLanguageModelling):
             that is a whole number.
         distillation_weight: weight of that loss, the mean over layers and tokens of |h - h_teacher|^2 / |h_teacher|^2.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
         settings: as `MaskedLanguageModelling`.
 
     Raises:

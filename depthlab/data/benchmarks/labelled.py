@@ -56,6 +56,8 @@ class LabelledDataModule(StepDataModule, ABC):
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
         max_length: Most tokens of an example, [CLS] and every [SEP] counted; the longer of two texts is cut first.
         batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
+        device_batch_size: Most examples that a device computes at a time; a step is accumulated out of as many pieces as
+            that takes, on however many devices there are. Null: a device's share of a step is one piece.
         train_examples: Train on that many examples at most, drawn by the seed; null for all.
         num_workers: Processes that make batches, on each rank.
         cache_dir: Folder for tokenized examples.
@@ -87,12 +89,13 @@ class LabelledDataModule(StepDataModule, ABC):
         tokenizer: str | None = None,
         max_length: int = 128,
         batch_size: int = 32,
+        device_batch_size: int | None = None,
         train_examples: int | None = None,
         num_workers: int = 2,
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, num_workers, seed, device_batch_size)
         check_settings(
             ("max_length", max_length, max_length >= 5, "5 or more"),
             ("train_examples", train_examples, train_examples is None or train_examples > 0, "above 0, or null"),

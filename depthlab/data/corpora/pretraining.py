@@ -36,6 +36,8 @@ class PretrainingDataModule(StepDataModule):
         mask_ratio: Share of the tokens to predict.
         max_predictions: Most tokens to predict of a sequence; null for no cap.
         batch_size: Sequences of an optimiser step, over all ranks and all accumulated pieces.
+        device_batch_size: Most sequences that a device computes at a time; a step is accumulated out of as many pieces as
+            that takes, on however many devices there are. Null: a device's share of a step is one piece.
         validation_fraction: Share of the documents that is held out.
         num_workers: Processes that make batches, on each rank.
         prepare_workers: Processes that prepare the corpus; all cores by default.
@@ -54,13 +56,14 @@ class PretrainingDataModule(StepDataModule):
         mask_ratio: float = 0.2,
         max_predictions: int | None = 20,
         batch_size: int = 4096,
+        device_batch_size: int | None = None,
         validation_fraction: float = 0.01,
         num_workers: int = 2,
         prepare_workers: int | None = None,
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, num_workers, seed, device_batch_size)
         short = short_sequence_probability
         check_settings(
             ("vocab_size", vocab_size, vocab_size > 5, "above 5"),
