@@ -199,8 +199,8 @@ def warmup_polynomial_decay(
 
     where p is the share of the budget that is used up: s / S with S steps in all, or the share of the time, whichever
     is more. With D = 1 this is ALBERT's polynomial decay of power 1 over all steps, warm-up included: at s = W a small
-    step down, to lr * (1 - W / S). With less it is warm-up, stable, decay (WSD; Hu et al. 2024, arXiv:2404.06395): until
-    the decay begins the rate does not depend on the budget, so a run can be given another and go on.
+    step down, to lr * (1 - W / S). With less it is warm-up, stable, decay (WSD; Hu et al. 2024, arXiv:2404.06395):
+    until the decay begins the rate does not depend on the budget, so a run can be given another and go on.
 
     Source: google-research/albert, ``optimization.py``, where s is TensorFlow's global step. So the first update of a
     warm-up is void, as it is there and in Hugging Face's schedules.

@@ -135,8 +135,8 @@ class StepDataModule(LightningDataModule):
 
     Args:
         batch_size: Samples of an optimiser step, over all ranks and all accumulated pieces.
-        device_batch_size: Most samples that a device computes at a time; a step is accumulated out of as many pieces as
-            that takes, on however many devices there are. None: a device's share of a step is one piece.
+        device_batch_size: Most samples that a device computes at a time; a step is accumulated out of as many as
+            that takes, whatever devices there are. None: a device's share of a step is one piece.
         num_workers: Processes that make batches, on each rank.
         seed: Of the order of the samples.
 

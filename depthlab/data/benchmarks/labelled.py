@@ -56,8 +56,8 @@ class LabelledDataModule(StepDataModule, ABC):
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
         max_length: Most tokens of an example, [CLS] and every [SEP] counted; the longer of two texts is cut first.
         batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
-        device_batch_size: Most examples that a device computes at a time; a step is accumulated out of as many pieces as
-            that takes, on however many devices there are. Null: a device's share of a step is one piece.
+        device_batch_size: Most examples that a device computes at a time; a step is accumulated out of as many as
+            that takes, whatever devices there are. Null: a device's share of a step is one piece.
         train_examples: Train on that many examples at most, drawn by the seed; null for all.
         num_workers: Processes that make batches, on each rank.
         cache_dir: Folder for tokenized examples.

@@ -36,8 +36,8 @@ class PretrainingDataModule(StepDataModule):
         mask_ratio: Share of the tokens to predict.
         max_predictions: Most tokens to predict of a sequence; null for no cap.
         batch_size: Sequences of an optimiser step, over all ranks and all accumulated pieces.
-        device_batch_size: Most sequences that a device computes at a time; a step is accumulated out of as many pieces as
-            that takes, on however many devices there are. Null: a device's share of a step is one piece.
+        device_batch_size: Most sequences that a device computes at a time; a step is accumulated out of as many as
+            that takes, whatever devices there are. Null: a device's share of a step is one piece.
         validation_fraction: Share of the documents that is held out.
         num_workers: Processes that make batches, on each rank.
         prepare_workers: Processes that prepare the corpus; all cores by default.
