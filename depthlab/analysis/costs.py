@@ -3,7 +3,7 @@
 Shapes: T tokens of a sequence, R of them running; H hidden, I intermediate, E embedding, V vocabulary, L cap.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -123,16 +123,6 @@ def corpus_bytes(tokens: float, sentences: float, chunks: float, vocab_size: int
     A list takes an offset of 4 bytes more than its items.
     """
     return tokens * (2 if vocab_size <= 2**16 else 4) + sentences * 4 + chunks * (4 + 4 + 8 + 1 / 8)
-
-
-def hours(flops: float, flops_per_second: float, devices: int) -> float:
-    """At a rate that a device keeps up in training: some 40 % of what its data sheet promises is good."""
-    return flops / (flops_per_second * devices) / 3600
-
-
-def mean(curve: Sequence[float]) -> float:
-    """Of a curve; nan where there is none."""
-    return sum(curve) / len(curve) if len(curve) else float("nan")
 
 
 def _matrices(module: nn.Module) -> int:

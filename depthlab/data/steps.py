@@ -1,7 +1,7 @@
 """What data modules share: batches cut into the pieces of ranks and accumulation, and taken up after an interrupt."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -120,6 +120,19 @@ class StepSampler:
         return np.array_split(step, self.pieces)[self.mine]
 
 
+class Volume(NamedTuple):
+    """What there is to train on, as far as the disk tells before anything is prepared."""
+
+    samples: float
+    """Of an epoch."""
+    length: float
+    """Tokens of a sample, on average."""
+    how: str
+    """How that is known."""
+    text: Mapping[str, float] = {}
+    """Of a corpus as it is stored: its tokens, sentences and chunks."""
+
+
 def check_settings(*settings: tuple[str, Any, bool, str]) -> None:
     """Refuse a setting that is out of its range: name, value, whether that is valid, and what it must be."""
     for name, value, valid, bounds in settings:
@@ -172,6 +185,14 @@ class StepDataModule(LightningDataModule):
         """
         if self.tokenizer_path is not None:
             find_tokenizer_files(self.tokenizer_path)
+
+    def volume(self) -> Volume | None:
+        """What there is to train on; None where that cannot be told. The Hugging Face hub is not asked.
+
+        Raises:
+            UserError: A file is missing or malformed.
+        """
+        return None
 
     def pieces(self, world_size: int) -> int:
         """Micro-batches that each of so many ranks makes of a step: as few as `device_batch_size` allows."""

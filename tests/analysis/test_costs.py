@@ -19,7 +19,6 @@ from depthlab.data.corpora.preparation import prepare
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 from depthlab.optim import Lamb, MuonWithAdamW, parameter_groups
-from tests.models.imposed import ImposedHalting
 from tests.support import write_corpus
 
 SIZES = {

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, IterableDataset
 from datasets.exceptions import DatasetGenerationError
+from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpora.chunks import SUMMARY, ChunkSettings, too_short, write_chunks
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
@@ -51,14 +52,10 @@ def prepare(
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
     """
     digests = [content_digest(source) for source in sources]
-    if tokenizer_path is None:
-        given = None
-        key = _digest(*digests, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
-    else:
-        given = load_tokenizer(tokenizer_path)
+    given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    if given is not None:
         check_vocabulary(given, vocab_size)
-        key = _digest(given.backend_tokenizer.to_str())
-    tokenizer_folder = cache_dir / f"tokenizer-{key}"
+    tokenizer_folder = _tokenizer_folder(digests, given, vocab_size, cache_dir)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache_dir) as scratch_name:
@@ -84,9 +81,7 @@ def prepare(
                 _publish(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))
 
-            backend = tokenizer.backend_tokenizer.to_str()
-            keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
-            chunk_folders = [cache_dir / f"chunks-{key}" for key in keys]
+            chunk_folders = _chunk_folders(digests, tokenizer, settings, cache_dir)
             missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
             for number in missing.values():
                 looked_at(number)  # all sources are looked at before hours go into the first
@@ -97,6 +92,45 @@ def prepare(
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
     return Prepared(tokenizer_folder, chunk_folders)
+
+
+def find_prepared(
+    sources: Sequence[CorpusSource],
+    tokenizer_path: str | None,
+    vocab_size: int,
+    settings: ChunkSettings,
+    cache_dir: Path,
+) -> Prepared | None:
+    """What `prepare` would take from the cache; None where something is missing there. The corpus is read.
+
+    Raises:
+        UserError: As `prepare`.
+    """
+    digests = [content_digest(source) for source in sources]
+    given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    folder = _tokenizer_folder(digests, given, vocab_size, cache_dir)
+    if not folder.exists():
+        return None
+    chunks = _chunk_folders(digests, load_tokenizer(str(folder)), settings, cache_dir)
+    return Prepared(folder, chunks) if all(chunk.exists() for chunk in chunks) else None
+
+
+def _tokenizer_folder(
+    digests: Sequence[str], given: PreTrainedTokenizerBase | None, vocab_size: int, cache_dir: Path
+) -> Path:
+    """Where a given tokenizer is kept, or that which is trained on the sources of these digests."""
+    trained = (*digests, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
+    key = _digest(*trained) if given is None else _digest(given.backend_tokenizer.to_str())
+    return cache_dir / f"tokenizer-{key}"
+
+
+def _chunk_folders(
+    digests: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings, cache_dir: Path
+) -> list[Path]:
+    """Where the chunks of each source are kept."""
+    backend = tokenizer.backend_tokenizer.to_str()
+    keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
+    return [cache_dir / f"chunks-{key}" for key in keys]
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:

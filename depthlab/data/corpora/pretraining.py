@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from datasets import concatenate_datasets, load_from_disk
+from huggingface_hub import is_offline_mode
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -14,10 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import MaskingRule
-from depthlab.data.corpora.preparation import Prepared, describe, prepare, summarise
+from depthlab.data.corpora.preparation import Prepared, describe, find_prepared, prepare, summarise
+from depthlab.data.corpora.volume import look_at
 from depthlab.data.corpora.windows import TRAIN_STREAM, VALIDATION_STREAM, EpochSampler, Window, WindowDataset
-from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, check_settings, loader
-from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
+from depthlab.data.tokenization import find_tokenizer_files, load_tokenizer
 from depthlab.errors import UserError
 
 
@@ -94,6 +96,30 @@ class PretrainingDataModule(StepDataModule):
         super().check()
         for source in self.sources:
             find_files(source)
+
+    def volume(self) -> Volume | None:
+        """Of the prepared text if the cache has it, else by a look at the first documents of each source."""
+        named = [self.tokenizer_path] if self.tokenizer_path is not None else []
+        on_hub = [name for name in named if find_tokenizer_files(name) is None]
+        on_hub += [source.path for source in self.sources if find_files(source) is None]
+        if on_hub and not is_offline_mode():
+            return None
+        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings)
+        prepared = find_prepared(*text, self.cache_dir)
+        if prepared is not None:
+            counts, how = [summarise([folder]) for folder in prepared.chunks], "prepared"
+        elif self.tokenizer_path is None or on_hub:
+            return None
+        else:
+            tokenizer = load_tokenizer(self.tokenizer_path)
+            looked_at = [look_at(source, tokenizer, self.chunk_settings) for source in self.sources]
+            counts, how = [count for count in looked_at if count is not None], "by its first documents"
+            if len(counts) < len(self.sources):
+                return None
+        weights = [source.weight for source in self.sources]
+        samples = sum(count["train_chunks"] * weight for count, weight in zip(counts, weights, strict=True))
+        text = {name: sum(count[name] for count in counts) for name in ("tokens", "sentences", "chunks")}
+        return Volume(samples, min(self.max_length, text["tokens"] / text["chunks"] + 3), how, text)
 
     def prepare_data(self) -> None:
         """Train the tokenizer and tokenize the corpus, unless the cache has them.
