@@ -167,9 +167,9 @@ def examine(arguments: Sequence[str]) -> Found:
         return found
     try:
         found.task = cli.task()
-        found.note("model", None)
         if found.data is not None and found.data.tokenizer_path and find_tokenizer_files(found.data.tokenizer_path):
             found.task.check_data(len(load_tokenizer(found.data.tokenizer_path)), found.data.max_length)
+        found.note("model", None)
     except UserError as error:
         found.note("model", f"{WRONG}{error}")
     return found

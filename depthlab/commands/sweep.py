@@ -144,7 +144,8 @@ def read_pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
     rest = iter(arguments)
     for flag in rest:
         name, equals, value = flag.removeprefix("--").partition("=")
-        if meant := get_close_matches(name, ("config", "run_dir", "retry_failed"), 1, 0.8):
+        meant = get_close_matches(name, ("config", "run_dir", "retry_failed"), 1, 0.8)
+        if meant and meant[0] != name:
             raise UserError(f"there is no --{name}: did you mean --{meant[0]}?")
         value = value if equals else next(rest, None)
         if not flag.startswith("--") or value is None:

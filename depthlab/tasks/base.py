@@ -57,9 +57,9 @@ class Task(LightningModule):
         model: of Hugging Face's kind.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
         warmup_steps: optimiser steps over which the learning rate rises.
-        decay_share: share of the budget, `trainer.max_steps` (or `max_epochs`) or `max_time`, at whose end the learning
-            rate falls linearly to 0. 1 is ALBERT's: it falls from the warm-up on. With less, such as 0.2, it is constant
-            until then, so that a run that is given more steps or time goes on as if it had had them from the start.
+        decay_share: share of the budget, `trainer.max_steps` (or `max_epochs`) or `max_time`, over which the learning
+            rate falls linearly to 0 at the end. 1 is ALBERT's: it falls from the warm-up on. With less, such as 0.2, it
+            is constant until then, so that a run that is given more goes on as if it had had that from the start.
 
     Raises:
         UserError: a number of steps is negative; a share is none.

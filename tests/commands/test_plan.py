@@ -65,7 +65,7 @@ def test_every_experiment_can_be_planned(path, capsys, monkeypatch):
         assert number(found["parameters"]) > 1e5 and "80 GB" in found["memory of a device"]
         assert (number(found["hours"]) >= 0) if path.stem not in ("glue", "pareto") else found["steps"] == "not known"
     if path.stem in ("glue", "pareto"):
-        assert number(found["sweep: cells"]) == {"glue": 30, "pareto": 48}[path.stem]
+        assert number(found["sweep: cells"]) == {"glue": 30, "pareto": 18}[path.stem]
 
 
 def test_the_papers_base_model(capsys, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_sweep_is_the_sum_of_its_cells(tmp_path, capsys):
         assert number(found[f"sweep: {name}"]) == pytest.approx(3 * sum(number(cell[name]) for cell in cells), rel=0.01)
     examples = number(cells[0]["samples an epoch"])
     assert number(cells[0]["steps"]) == 2 * math.ceil(examples / 4)
-    assert found["pieces of a step"].startswith("8 on each of 1")  # 32, the YAML's
+    assert found["pieces of a step"].startswith("8 on each of 1")  # of the YAML's 32
 
 
 def test_time_is_a_budget(corpus, capsys):
