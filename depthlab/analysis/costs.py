@@ -56,9 +56,10 @@ def training_flops(model: PreTrainedModel, depths: Tensor, predicted: float = 0,
 def activation_bytes(model: PreTrainedModel, depths: Tensor, predicted: float = 0, mixed: bool = False) -> float:
     """Bytes that the forward pass of a sequence keeps for the backward pass; nan for a model that is not an ALBERT.
 
-    An iteration keeps queries, keys, values and attention's output, [T, H] each, both sides of the activation, [R, I]
-    each, and in rows [R, H] what norms, residuals and halting need: counted of what torch saves, see `_rows`. Eager
-    attention keeps its weights, too. Dropout, which our models have none of, is left out.
+    An iteration keeps queries, keys, values and attention's output, [T, H] each, as among many sequences there is one
+    that runs on; both sides of the activation, [R, I] each; and in rows [R, H] what norms, residuals and halting need:
+    counted of what torch saves, see `_rows`. Eager attention keeps its weights, too. Dropout, which our models have
+    none of, is left out.
 
     Args:
         model: with its heads.
@@ -76,12 +77,11 @@ def activation_bytes(model: PreTrainedModel, depths: Tensor, predicted: float = 
         running = int((depths >= n).sum())
         compact = config.rule.adaptive and config.execution == "compact"
         rows = running if compact else length
-        queries = min(length, max(8, -(-running // 8) * 8)) if compact else length
         of_products, of_states = _rows(config, mixed, shrinks=running < before)
         kept += rows * (hidden * (of_products * low + of_states * FP32) + 2 * inner * low)
-        kept += 2 * (length + queries) * hidden * low
+        kept += 4 * length * hidden * low
         if config._attn_implementation == "eager":
-            kept += config.num_attention_heads * queries * length * low
+            kept += config.num_attention_heads * rows * length * low
         before = running
     if hasattr(model, "predictions"):
         kept += predicted * (config.vocab_size * FP32 + hidden * low + 8 * config.embedding_size * low)

@@ -49,7 +49,17 @@ def size(said: str) -> float:
     return float(value.replace(",", "")) * UNITS[unit]
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+SIBLINGS = ("tiny", "small", "albert", "bert", "pareto")
+"""Of others, which the default tests plan."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=f"{path.parent.name}-{path.stem}", marks=[pytest.mark.full] * (path.stem in SIBLINGS))
+        for path in EXPERIMENTS
+    ],
+)
 def test_every_experiment_can_be_planned(path, capsys, monkeypatch):
     """On a fresh clone: data and some checkpoints are not there, which is said; nothing else is asked for."""
     monkeypatch.chdir(REPOSITORY)
