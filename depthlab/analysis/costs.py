@@ -48,7 +48,7 @@ def training_flops(model: PreTrainedModel, depths: Tensor, predicted: float = 0,
     else:
         forward = 2.0 * depths.numel() * _matrices(base)
     for name, head in model.named_children():
-        if head is not base:
+        if model is not base and head is not base:
             forward += 2.0 * (predicted if name == "predictions" else 1) * _matrices(head)
     return forward * (forwards + BACKWARD)
 
@@ -117,12 +117,12 @@ def optimizer_bytes(model: nn.Module, optimizer: Callable[[Iterable[Any]], Optim
     return sum(value.numel() * value.element_size() for value in states if isinstance(value, Tensor))
 
 
-def corpus_bytes(tokens: float, sentences: float, chunks: float, vocab_size: int) -> float:
-    """Of a prepared corpus on the disk: Arrow's columns of ids, lengths of sentences, documents, and sides.
+def corpus_bytes(tokens: float, sentences: float, chunks: float, grams: float, vocab_size: int) -> float:
+    """Of a prepared corpus on the disk: Arrow's columns of ids, lengths of sentences, sampled 13-grams, and documents.
 
-    A list takes an offset of 4 bytes more than its items.
+    Of a document there are its number and its digest. A list takes an offset of 4 bytes more than its items.
     """
-    return tokens * (2 if vocab_size <= 2**16 else 4) + sentences * 4 + chunks * (4 + 4 + 8 + 1 / 8)
+    return tokens * (2 if vocab_size <= 2**16 else 4) + sentences * 4 + grams * 8 + chunks * (3 * 4 + 2 * 8)
 
 
 def _matrices(module: nn.Module) -> int:

@@ -130,7 +130,7 @@ class Volume(NamedTuple):
     how: str
     """How that is known."""
     text: Mapping[str, float] = {}
-    """Of a corpus as it is stored: its tokens, sentences and chunks."""
+    """Of a corpus as it is stored: its tokens, sentences, chunks, and the 13-grams that its split needs."""
 
 
 def check_settings(*settings: tuple[str, Any, bool, str]) -> None:

@@ -13,6 +13,8 @@ from depthlab.data.steps import StepDataModule, Volume
 from depthlab.tasks import Task
 
 NAN = math.nan
+STORED = ("tokens", "sentences", "chunks", "grams")
+"""Of a corpus."""
 Line = tuple[str, str]
 """What it is, and what is said of it."""
 
@@ -132,7 +134,7 @@ def work_out(
         at_a_time=max(1, data.batch_size // (machine.devices * pieces)),
         pieces=pieces,
         casts=costs.cast_bytes(model, mixed),
-        corpus=costs.corpus_bytes(text["tokens"], text["sentences"], text["chunks"], data.vocab_size) if text else NAN,
+        corpus=costs.corpus_bytes(*(text[name] for name in STORED), data.vocab_size) if text else NAN,
         run=saved * (CHECKPOINTS + (task.monitor is not None)) + (states[0] if task.cap is not None else 0),
         hours=_first_of(at_most, duration) / 3600,
     )

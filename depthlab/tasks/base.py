@@ -65,6 +65,8 @@ class Task(LightningModule):
         UserError: a number of steps is negative; a share is none.
     """
 
+    halting_lr_factor: float = 1.0
+    """Times the learning rate: that of what the halting rule learns."""
     monitor: str | None = None
     """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
 
@@ -185,7 +187,10 @@ class Task(LightningModule):
             raise UserError(
                 "set trainer.max_epochs, trainer.max_steps or trainer.max_time: the learning rate falls until the end"
             )
-        optimizer = self.optimizer(parameter_groups(self.model))
+        halting = None if self.halting_lr_factor == 1 else self.model.base_model.encoder.halting
+        optimizer = self.optimizer(parameter_groups(self.model, apart=halting))
+        if halting is not None:
+            optimizer.param_groups[-1]["lr"] *= self.halting_lr_factor
         budget = (self.warmup_steps, steps, self.decay_share, self._time_used)
         schedule = warmup_polynomial_decay(optimizer, *budget)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

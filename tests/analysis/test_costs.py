@@ -1,7 +1,5 @@
 """The formulas of a plan against what is measured: operations, saved tensors, states and files."""
 
-import json
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -123,10 +121,13 @@ def test_a_prepared_corpus(tmp_path):
     write_corpus(tmp_path / "corpus.txt")
     text = (tmp_path / "corpus.txt").read_text()
     (tmp_path / "corpus.txt").write_text("\n\n".join(text.replace(".", f"a{number}.") for number in range(40)))
-    module = PretrainingDataModule(corpus=str(tmp_path / "corpus.txt"), vocab_size=300, max_length=64)
+    sizes = {"vocab_size": 300, "max_length": 64, "cache_dir": str(tmp_path / "cache")}
+    module = PretrainingDataModule(corpus=str(tmp_path / "corpus.txt"), **sizes)
+    assert module.volume() is None
     places = (tmp_path / "cache", 1)
-    (folder,) = prepare(module.sources, None, module.vocab_size, module.chunk_settings, *places).chunks
-    summary = json.loads((folder / "summary.json").read_text())
+    settings = (module.chunk_settings, module.split_settings)
+    (folder,) = prepare(module.sources, None, module.vocab_size, *settings, *places).chunks
+    counts = module.volume().text
     stored = sum(file.stat().st_size for file in folder.glob("*.arrow"))
-    planned = corpus_bytes(summary["tokens"], summary["sentences"], summary["chunks"], 300)
+    planned = corpus_bytes(*(counts[name] for name in ("tokens", "sentences", "chunks", "grams")), 300)
     assert planned == pytest.approx(stored, rel=0.1)

@@ -17,7 +17,7 @@ CHARACTERS_LOOKED_AT = 1_000_000
 def look_at(
     source: CorpusSource, tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings
 ) -> dict[str, float] | None:
-    """Tokens, sentences, chunks, and chunks to train on, extrapolated by bytes; None where a source's can't be.
+    """Tokens, sentences, chunks and 13-grams of all its parts, extrapolated by bytes; None where a source's can't be.
 
     Raises:
         UserError: A file is missing or malformed.
@@ -44,7 +44,7 @@ def look_at(
         "tokens": sum(map(len, rows["ids"])),
         "sentences": sum(map(len, rows["sentence_lengths"])),
         "chunks": len(rows["ids"]),
-        "train_chunks": len(rows["ids"]) * (1 - settings.validation_fraction),
+        "grams": sum(map(len, rows["grams"])),
     }
     return {name: count * scale for name, count in counts.items()}
 
