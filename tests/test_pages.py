@@ -29,7 +29,7 @@ MARKED = re.compile(
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMANDS = {"depthlab", "make"}
-TOOLS = {"source", "wait", "exec", "torchrun"}
+TOOLS = {"source", "wait", "exec", "torchrun", "sbatch"}
 """Of others, in what the pages tell to type."""
 
 SHORTER = [

@@ -92,15 +92,18 @@ def test_logs_what_the_dashboard_shows(reference):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trainer__accumulate_grad_batches": 2, "trainer__val_check_interval": 8},
+        {},
         {"trainer__devices": 2, "trainer__strategy": "ddp"},
     ],
     ids=["accumulated", "two ranks"],
 )
 def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
-    """Same batches, ragged and with a short last one; whatever is logged is of the global batch."""
-    in_process = "trainer__devices" not in changes
-    (main if in_process else run)(pretraining(tmp_path / "run", corpus, **changes))
+    """Same batches, ragged and with a short last one; whatever is logged is of the global batch.
+
+    Four sequences at a time, however many devices there are: two pieces a step on one, a single one on two.
+    """
+    in_process = not changes
+    (main if in_process else run)(pretraining(tmp_path / "run", corpus, data__device_batch_size=4, **changes))
     assert_same(tmp_path / "run", reference[0])
     if not in_process:
         imbalance = scalars(tmp_path / "run", "throughput/imbalance").values()
@@ -154,7 +157,7 @@ def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
 @pytest.mark.parametrize(("batches", "accumulate"), [pytest.param(9, 1, marks=pytest.mark.full), (12, 2)])
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
-    pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
+    pieces = {"trainer__accumulate_grad_batches": accumulate}
     command = pretraining(run_dir, corpus, data__num_workers=1, **pieces)
     assert "--ckpt_path last" in interrupted(command, batches)
     assert not (run_dir / "model").exists()
@@ -200,8 +203,8 @@ def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
 
 @pytest.mark.full
 def test_two_ranks_and_accumulation_together(corpus, reference, tmp_path):
-    changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "trainer__accumulate_grad_batches": 2}
-    run(pretraining(tmp_path / "run", corpus, trainer__val_check_interval=8, **changes))
+    changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__device_batch_size": 2}
+    run(pretraining(tmp_path / "run", corpus, **changes))
     assert_same(tmp_path / "run", reference[0])
 
 
