@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from depthlab.errors import UserError
+from depthlab.errors import BadNumbers, UserError
 
 EXPERIMENTS = {
     "prepare": "Prepare an experiment's data ahead of time, so that fit finds it in the cache.",
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(name, rest)
         else:
             raise UserError(_unknown(name))
-    except UserError as error:
+    except (UserError, BadNumbers) as error:
         print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UserError) else 1)
 
 
 def find(name: str) -> Any:

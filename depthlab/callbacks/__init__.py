@@ -9,6 +9,7 @@ from depthlab.callbacks.checkpoint_io import WholeCheckpoints
 from depthlab.callbacks.dashboard import Dashboard
 from depthlab.callbacks.data_check import DataCheck
 from depthlab.callbacks.export import ExportAtEnd
+from depthlab.callbacks.finite import FiniteSteps
 from depthlab.callbacks.fixed_point import FixedPointMonitor
 from depthlab.callbacks.ponder import PonderMonitor
 from depthlab.callbacks.predictions import PredictionWriter
@@ -23,6 +24,7 @@ __all__ = [
     "Dashboard",
     "DataCheck",
     "ExportAtEnd",
+    "FiniteSteps",
     "FixedPointMonitor",
     "PonderMonitor",
     "PredictionWriter",

@@ -17,6 +17,7 @@ from depthlab.callbacks import (
     Dashboard,
     DataCheck,
     ExportAtEnd,
+    FiniteSteps,
     PonderMonitor,
     PredictionWriter,
     ProgressBar,
@@ -25,6 +26,7 @@ from depthlab.callbacks import (
     TokenTable,
     WholeCheckpoints,
 )
+from depthlab.callbacks.finite import OnBadStep
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
 from depthlab.commands.outcome import finish, say
@@ -128,6 +130,13 @@ class ExperimentCLI(LightningCLI):
             "overwrites another: go on with `--ckpt_path last`, or name another directory. Without a `--ckpt_path`, "
             "validate, test and predict take its best checkpoint, or the last where the task has no best.",
         )
+        parser.add_argument(
+            "--on_bad_step",
+            type=OnBadStep,
+            default="stop",
+            help="What a loss, gradient or weight that is NaN or infinite does to a fit: it stops at that step; or the "
+            "step is skipped and counted.",
+        )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         table = self.experiment.table
@@ -179,6 +188,8 @@ class ExperimentCLI(LightningCLI):
             self.writer = self.make_writer()
             callbacks.append(self.writer)
         if self.command == "fit":
+            self.finite = FiniteSteps(self.run, self.options.on_bad_step)
+            callbacks.append(self.finite)
             self.exporter = ExportAtEnd(self.run.path, write_card, None if self.best is None else self.best.path)
             if self.model.cap is not None:  # it knows models of ours only
                 callbacks.append(self.exporter)

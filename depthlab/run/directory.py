@@ -33,6 +33,8 @@ class RunDirectory:
         self.model = path / "model"  # the exported model
         self.predictions = path / "predictions"  # for the test splits
         self.fixed_point = path / "fixed_point.csv"  # how much each iteration still changed, at every validation
+        self.bad_step = path / "bad_step"  # a step whose numbers went bad, as `depthlab replay` runs it again
+        self.progress = path / "progress.json"  # how far the run is, as it says itself
         self.lock = path / ".lock"  # of the process that trains here
 
     def has_begun(self) -> bool:
