@@ -21,6 +21,8 @@ EXPERIMENTS = {
 """Commands whose options are those of an experiment: all but `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
+    "status": "Show how far runs and sweeps are: state, step, time left, losses, depths, throughput.",
+    "replay": "Run the step again in which a run's numbers went bad, and say where they first did.",
     "export": "Write a run's checkpoint as a Hugging Face directory.",
     "convert": "Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT.",
     "report": "What runs and tables show, as Markdown and as a page that needs no network.",
