@@ -1,4 +1,4 @@
-"""Says once that depth has collapsed, with advice: all tokens stop at once, or none does, or nothing is learnt of it."""
+"""Says once that depth has collapsed, with advice: all tokens stop at once, or none does, or none can learn to."""
 
 from typing import Any
 

@@ -114,7 +114,7 @@ class FiniteSteps(Callback):
             BadNumbers: it is not.
         """
         loss = float(trainer.callback_metrics.get("val/loss/total", 0.0))
-        if trainer.state.fn == "fit" and not self.skips and not math.isfinite(loss):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self.skips and not math.isfinite(loss):
             raise BadNumbers(f"the validation after step {trainer.global_step:,}: its loss is {loss:g}")
 
     def _judge(self, trainer: Trainer, pl_module: LightningModule) -> None:
