@@ -30,7 +30,7 @@ class FiniteSteps(Callback):
     `depthlab replay` needs to run it again goes into `bad_step` of the run directory, a file a rank. Ranks stop
     together. It comes before the callbacks that save: no checkpoint has a bad weight.
 
-    A step is held once against the device, by the largest of its gradients, and the weights once after it.
+    The device is asked twice a step, by one norm each: of all gradients, and of all weights after the update.
 
     In 16-mixed precision gradients that overflow are the loss scale's business: it leaves such a step out and sinks.
     They count here once it is down to 1.
@@ -63,8 +63,8 @@ class FiniteSteps(Callback):
         Raises:
             BadNumbers: a weight is bad.
         """
-        if not _finite([parameter.detach() for parameter in pl_module.parameters()]):
-            raise BadNumbers(f"before step {trainer.global_step + 1:,}: {_which(_weights(pl_module), 'weights')}")
+        if bad := _bad(_weights(pl_module)):
+            raise BadNumbers(f"before step {trainer.global_step + 1:,}: weights are not finite in {_some(bad)}")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remember what the step is made of; references only."""
@@ -79,14 +79,15 @@ class FiniteSteps(Callback):
         """Hold loss and gradients of all ranks against the finite; take the gradients away if they are not."""
         self._ends_step = True
         self._learning_rates = [group["lr"] for group in optimizer.param_groups]
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        finite = torch.stack([self._loss.isfinite(), _finite(gradients).to(self._loss.device)])
-        by_rank = trainer.strategy.all_gather(finite).view(trainer.world_size, 2).tolist()
-        bad_losses = [rank for rank, (loss, _) in enumerate(by_rank) if not loss]
-        if bad_losses:
-            self._bad, self._rank = f"the loss is {self._loss.item():g}", bad_losses[0]
-        elif not all(gradient for _, gradient in by_rank) and not _rescales(trainer):
-            self._bad = _which({name: p.grad for name, p in pl_module.named_parameters()}, "gradients")
+        gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+        losses, norms = _on_ranks(trainer, self._loss.isfinite(), _norm_is_finite(gradients))
+        if not all(losses):
+            self._bad, self._rank = f"the loss is {self._loss.item():g}", losses.index(False)
+        elif not all(norms):
+            bad = _bad(gradients)
+            (finite,) = _on_ranks(trainer, torch.tensor(not bad, device=pl_module.device))
+            if not all(finite) and not _rescales(trainer):
+                self._bad, self._rank = f"gradients are not finite in {_some(bad)}", finite.index(False)
         if self._bad:
             for parameter in pl_module.parameters():
                 parameter.grad = None  # optimisers pass over it
@@ -120,12 +121,18 @@ class FiniteSteps(Callback):
     def _judge(self, trainer: Trainer, pl_module: LightningModule) -> None:
         was_taken = self._bad is None
         if was_taken:
-            if _finite([parameter.detach() for parameter in pl_module.parameters()]):
+            weights = _weights(pl_module)
+            if all(*_on_ranks(trainer, _norm_is_finite(weights))):
                 self._in_a_row = 0
                 return
+            bad = _bad(weights)
+            (finite,) = _on_ranks(trainer, torch.tensor(not bad, device=pl_module.device))
+            if all(finite):
+                return
             largest = max((p.grad.abs().max().item() for p in pl_module.parameters() if p.grad is not None), default=0)
+            self._rank = finite.index(False)
             of_step = f"after the optimiser's update, with gradients of {largest:.3g} at most"
-            self._bad = f"{_which(_weights(pl_module), 'weights')} {of_step}"
+            self._bad = f"weights are not finite in {_some(bad)} {of_step}"
         message = trainer.strategy.broadcast(self._message(trainer), src=self._rank)
         if self.skips and not was_taken:
             self.skipped += 1
@@ -177,20 +184,31 @@ class FiniteSteps(Callback):
         self._rank = 0
 
 
-def _finite(tensors: list[Tensor]) -> Tensor:
-    """Whether all numbers are, [] bool: the largest magnitude, which can't overflow, is one if they are."""
-    return torch.nn.utils.get_total_norm(tensors, norm_type=math.inf).isfinite()
-
-
 def _weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
-def _which(named: dict[str, Tensor | None], what: str) -> str:
-    """Those that have a bad number, the first by its name."""
-    bad = [name for name, tensor in named.items() if tensor is not None and not tensor.isfinite().all()]
-    more = f", and in {len(bad) - 1} more" if len(bad) > 1 else ""
-    return f"{what} are not finite in {bad[0]}{more}"
+def _norm_is_finite(tensors: dict[str, Tensor]) -> Tensor:
+    """[] bool, without waiting for the device: if so all numbers are finite; if not, squares may have overflowed."""
+    return torch.nn.utils.get_total_norm(list(tensors.values())).isfinite()
+
+
+def _bad(tensors: dict[str, Tensor]) -> list[str]:
+    """Names of those with a number that is NaN or infinite; waits for the device again and again."""
+    return [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+
+
+def _some(names: list[str]) -> str:
+    """The first by its name, the others by their number."""
+    return ", ".join([*names[:1], *([f"and in {len(names) - 1} more"] if len(names) > 1 else [])])
+
+
+def _on_ranks(trainer: Trainer, *flags: Tensor) -> list[list[bool]]:
+    """Each flag, [] bool, as it is on every rank."""
+    device = trainer.strategy.root_device
+    here = torch.stack([flag.to(device) for flag in flags]).int()
+    everywhere = trainer.strategy.all_gather(here).view(trainer.world_size, len(flags)).tolist()
+    return [[bool(flag) for flag in of_ranks] for of_ranks in zip(*everywhere, strict=True)]
 
 
 def _rescales(trainer: Trainer) -> bool:

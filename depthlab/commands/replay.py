@@ -32,7 +32,7 @@ def replay(run: str, accelerator: str = "auto") -> None:
         UserError: there is no run, or no bad step in it.
     """
     directory = RunDirectory(Path(run))
-    if not directory.has_begun():
+    if not directory.config.is_file():
         raise UserError(f"{run} holds no run")
     if not directory.bad_step.is_dir():
         raise UserError(f"{run} has no step whose numbers went bad: {directory.bad_step} does not exist")

@@ -49,7 +49,7 @@ def _is_sweep(path: Path) -> bool:
 
 def _is_run(path: Path) -> bool:
     run = RunDirectory(path)
-    return run.has_begun() or run.progress.is_file()
+    return any(file.is_file() for file in (run.config, run.progress, run.last))
 
 
 def _state(run: RunDirectory, progress: Progress | None) -> str:

@@ -98,6 +98,18 @@ def test_a_bad_step_is_skipped_and_counted(tmp_path):
     assert again.results() == finite.results()
 
 
+class Huge(BadNumbersAt):
+    """Gradients whose squares overflow, and which are finite."""
+
+    def on_after_backward(self, trainer, pl_module) -> None:
+        next(pl_module.parameters()).grad[2, 1] = 1e30
+
+
+def test_large_is_not_infinite(tmp_path):
+    task, _ = fit(tmp_path, Huge(1))
+    assert task.trainer.global_step == 6
+
+
 def test_bad_steps_in_a_row_stop_the_run_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("depthlab.callbacks.finite.IN_A_ROW", 3)
     with pytest.raises(BadNumbers, match="step 5: the loss is nan"):

@@ -82,7 +82,8 @@ def test_how_a_run_has_ended(run):
 
 def test_a_run_that_was_killed_or_hangs_is_told_from_one_that_goes_on(run):
     file = ProgressFile(run.progress)
-    file.say("waiting for a batch", since=time.time() - 300, step=7)
+    file.say("waiting for a batch", step=7)
+    file.progress.since = time.time() - 300
     file._write()
     assert "killed, or its machine went down, " in status(run.path)
     with FileLock(run.lock):
