@@ -106,7 +106,7 @@ class Huge(BadNumbersAt):
 
 
 def test_large_is_not_infinite(tmp_path):
-    task, _ = fit(tmp_path, Huge(1))
+    task, _ = fit(tmp_path, Huge(1, where="nothing"))
     assert task.trainer.global_step == 6
 
 
