@@ -85,10 +85,8 @@ class Replay(ExperimentCLI):
 
     def after_fit(self) -> None:
         """Say what was found."""
-        found = self.search.found or (
-            "nothing: all numbers are finite this time. Another device or number of ranks rounds otherwise; and the "
-            f"state was that {self.state.origin}"
-        )
+        other = "another device, other ranks or other weights than the step's may be why"
+        found = self.search.found or f"nothing: all numbers are finite this time; {other}"
         say(f"then   {self.ranks[0]['message']}\nnow    from the weights {self.state.origin}\nfirst  {found}")
 
 
