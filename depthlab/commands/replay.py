@@ -34,8 +34,8 @@ def replay(run: str, accelerator: str = "auto") -> None:
     directory = RunDirectory(Path(run))
     if not directory.config.is_file():
         raise UserError(f"{run} holds no run")
-    if not directory.bad_step.is_dir():
-        raise UserError(f"{run} has no step whose numbers went bad: {directory.bad_step} does not exist")
+    if not (directory.bad_step / "0.pt").is_file():
+        raise UserError(f"{run} has no step whose numbers went bad: {directory.bad_step} holds none")
     run_experiment(
         "fit", ["--config", str(directory.config), f"--run_dir={run}", f"--trainer.accelerator={accelerator}"], Replay
     )

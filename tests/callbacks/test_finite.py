@@ -14,7 +14,17 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.run.directory import RunDirectory
 from depthlab.tasks import PretrainingTask
 from tests.models.conftest import SIZES
-from tests.support import BadNumbersAt, pretraining, printed_by, quiet_trainer, results, run, tags, write_corpus
+from tests.support import (
+    BadNumbersAt,
+    error_of,
+    pretraining,
+    printed_by,
+    quiet_trainer,
+    results,
+    run,
+    tags,
+    write_corpus,
+)
 from tests.tasks.test_any_loader import batches
 
 
@@ -182,6 +192,12 @@ def test_a_run_is_left_as_it_was_after_its_last_good_step_and_the_bad_one_runs_a
     origin = f"after step 4, of {last}" if where == "weight" else "before step 6"
     assert f"now    from the weights {origin}\n" in printed
     assert {file: file.read_bytes() for file in run_dir.rglob("*") if file.is_file()} == there
+
+
+def test_what_can_not_be_replayed(tmp_path, capsys):
+    assert f"{tmp_path} holds no run" in error_of(capsys, ["replay", str(tmp_path)])
+    (tmp_path / "config.yaml").touch()
+    assert "has no step whose numbers went bad" in error_of(capsys, ["replay", str(tmp_path)])
 
 
 @pytest.mark.full
