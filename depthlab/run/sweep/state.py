@@ -108,16 +108,16 @@ def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> 
                 )
             with all_or_nothing(plan) as unfinished:
                 unfinished.write_text(json.dumps(settings, indent=2) + "\n")
+        begun = json.loads(plan.read_text())
+        for setting in sorted(settings.keys() | begun.keys()):
+            if settings.get(setting) != begun.get(setting):
+                raise UserError(
+                    f"this sweep was begun with {setting} {begun.get(setting)}, not {settings.get(setting)}: name "
+                    f"another --run_dir for another sweep, or remove {sweep}"
+                )
         with all_or_nothing(sweep / CELLS) as unfinished:
             names = dict.fromkeys([*planned(sweep), *(run.cell.name for run in runs)])
             unfinished.write_text(json.dumps([*names], indent=1) + "\n")
-    begun = json.loads(plan.read_text())
-    for setting in sorted(settings.keys() | begun.keys()):
-        if settings.get(setting) != begun.get(setting):
-            raise UserError(
-                f"this sweep was begun with {setting} {begun.get(setting)}, not {settings.get(setting)}: name another "
-                f"--run_dir for another sweep, or remove {sweep}"
-            )
 
 
 @contextmanager
