@@ -220,7 +220,7 @@ class ExperimentCLI(LightningCLI):
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""
         if self.options.ckpt_path == "model":
-            if "checkpoint" not in self.options.model:
+            if "checkpoint" not in signature(self._model_class).parameters:
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
             self.options.ckpt_path = None  # its weights are loaded already
         elif self.experiment.is_trained:  # or the model is there already

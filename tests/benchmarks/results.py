@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.support import REPOSITORY, SHARED
 
 LOG = "experiments/RESULTS.md"
-PAGES = (LOG, "README.md", "depthlab/reports/README.md", "depthlab/models/README.md")
+PAGES = (LOG, "README.md", "depthlab/reports/README.md")
 """Where numbers stand, the one with the commands first."""
 FACTS = ("takes", "on", "commit", "seeds", "tokens")
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -38,7 +38,7 @@ VARIABLES = {
 }
 LABEL = re.compile(r"TABLE=([\w-]+)((?:; [^;\n]+?)*)(?= -->|\n)")
 PART = re.compile(
-    r"^```sh\n# (?P<block>TABLE=.*\n)(?P<commands>(?:.*\n)*?)```$|^<!-- (?P<mark>TABLE=.* -->)$|^(?P<heading>#+ .*)$|"
+    r"^```sh\n# (?P<block>TABLE=.*\n)(?P<commands>(?:.*\n)*?)```$|^ *<!-- (?P<mark>TABLE=.* -->)$|^(?P<heading>#+ .*)$|"
     r"^(?P<table>\|.*\n(?:\|.*\n?)+)",
     re.MULTILINE,
 )
@@ -128,14 +128,14 @@ def _without_remarks(commands: str) -> str:
 
 
 def _is_of_numbers(table: str) -> bool:
-    return "-:" in table.splitlines()[1]
+    return any(CELL.match(cell.strip(" *")) for line in table.splitlines()[2:] for cell in line.split("|"))
 
 
 def cells(text: str, names: Mapping[str, str] | None = None) -> Cells:
     """Of all tables in a text. Columns that are not aligned to the right are names of the row."""
     found: Cells = defaultdict(list)
     for table in re.findall(r"^\|.*\n\|[ :|-]+\n(?:\|.*(?:\n|$))+", text, re.MULTILINE):
-        header, rule, *lines = ([cell.strip() for cell in line.strip(" |").split("|")] for line in _rows(table))
+        header, rule, *lines = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines())
         right = [cell.endswith("-:") for cell in rule]
         above = [""] * len(header)
         for line in lines:
@@ -145,10 +145,6 @@ def cells(text: str, names: Mapping[str, str] | None = None) -> Cells:
                 if is_number:
                     found[_key(row, column, names or {})].append(cell.replace("*", ""))
     return found
-
-
-def _rows(table: str) -> list[str]:
-    return [re.sub(r"^\|\s*\|", "| |", line) for line in table.strip().splitlines()]
 
 
 def _key(row: str, column: str, names: Mapping[str, str]) -> tuple[str, str]:
