@@ -4,8 +4,19 @@ import re
 
 import pytest
 
-from tests.benchmarks.results import FACTS, PAGES, QUICK, Printed, compare, environment, judge, make, read_results
-from tests.support import REPOSITORY, SHARED
+from tests.benchmarks.results import (
+    FACTS,
+    PAGES,
+    QUICK,
+    REPOSITORY,
+    SHARED,
+    Printed,
+    compare,
+    environment,
+    judge,
+    make,
+    read_results,
+)
 
 TEXTS = {page: (REPOSITORY / page).read_text() for page in PAGES}
 RESULTS, FAULTS = read_results(TEXTS)
@@ -91,9 +102,9 @@ def test_rows_and_columns_are_found_by_their_names():
     printed = "| | ours | paper |\n|---|---:|---:|\n| depth | 1.5 | 3.8 |\n| score (%) | 40.0 | 55.4 |\n"
     made = "| model | depth | score |\n|---|---:|---:|\n| this run | 1.5 | 41.0 |\n"
     count, differences = compare(Printed(printed, {"within": "interval", "this run": "ours"}), made)
-    assert count == 2 and differences == ["ours / score: printed 40.0, made 41.0"]
+    assert count == 2 and differences == ["score (%) / ours: printed 40.0, made 41.0"]
     printed = "| task | model | x |\n|---|---|---:|\n| RTE | a | 1 |\n| | b | 2 |\n"
-    made = "| x | RTE, a | RTE, b |\n|---|---:|---:|\n| x | 1 | 3 |\n"
+    made = "| what | RTE, a | RTE, b |\n|---|---:|---:|\n| x | 1 | 3 |\n"
     count, differences = compare(Printed(printed, {"within": "interval"}), made)
     assert count == 2 and differences == ["RTE, b / x: printed 2, made 3"]
 
@@ -108,6 +119,14 @@ def test_commands_run_in_a_shell(tmp_path):
         "1 numbers compared with the pages",
     ]
     assert next(judge(result, "nothing")) == "differs  none of its numbers was made"
+
+
+def test_columns_with_a_heading_over_them():
+    """Of which the page has a part; the other's column of the same name is not taken for it."""
+    made = "| r | a: alone | held | b: alone | held |\n|---|---:|---:|---:|---:|\n| x | 1 | 2 | 3 | 4 |\n"
+    printed = "| r | a: held | b: held |\n|---|---:|---:|\n| x | 2 | 2 |\n"
+    count, differences = compare(Printed(printed, {"within": "interval"}), made)
+    assert count == 2 and differences == ["x / b: held: printed 2, made 4"]
 
 
 @pytest.mark.full

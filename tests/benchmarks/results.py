@@ -8,7 +8,7 @@ A block of commands in experiments/RESULTS.md begins with a line that names what
 
 The tables after it, up to the next block or heading, are its own. On another page `<!-- TABLE=name -->` says so of the
 table, or the claim, that follows. `within` makes the runner compare: a cell with an interval must hold the new number,
-any other be as near as that says (`within 0.05`; `within interval`: to its last digit). Cells are found by the names of
+any other be as near as that says (`within 0.05`; `within interval`: rounded, the same). Cells are found by the names of
 row and column, either way round; `new = old` gives a name of the commands' tables that of the page.
 """
 
@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support import REPOSITORY, SHARED
-
+REPOSITORY = Path(__file__).parents[2]
+SHARED = REPOSITORY.parent / "shared/data"
 LOG = "experiments/RESULTS.md"
 PAGES = (LOG, "README.md", "depthlab/reports/README.md")
 """Where numbers stand, the one with the commands first."""
@@ -44,8 +44,6 @@ PART = re.compile(
 )
 NUMBER = r"[+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?"
 CELL = re.compile(rf"^({NUMBER})(?: \[({NUMBER}), ({NUMBER})\])?")
-Cells = dict[tuple[str, str], list[str]]
-"""Texts by the names of row and column, in alphabetical order: which is which does not count."""
 
 
 @dataclass(frozen=True)
@@ -131,37 +129,47 @@ def _is_of_numbers(table: str) -> bool:
     return any(CELL.match(cell.strip(" *")) for line in table.splitlines()[2:] for cell in line.split("|"))
 
 
-def cells(text: str, names: Mapping[str, str] | None = None) -> Cells:
-    """Of all tables in a text. Columns that are not aligned to the right are names of the row."""
-    found: Cells = defaultdict(list)
+def cells(text: str) -> Iterator[tuple[str, str, str]]:
+    """Of all tables in a text: names of row and column, and what stands there.
+
+    Columns that are not aligned to the right are names of the row. Of several that have one heading over them, as
+    `EWT: held | p` has, each has it in its name.
+    """
     for table in re.findall(r"^\|.*\n\|[ :|-]+\n(?:\|.*(?:\n|$))+", text, re.MULTILINE):
         header, rule, *lines = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines())
-        right = [cell.endswith("-:") for cell in rule]
+        right, group, columns = [cell.endswith("-:") for cell in rule], "", []
+        for column in header:
+            group = column.rpartition(": ")[0] or group
+            columns.append(f"{group}: {column.rpartition(': ')[2]}")
         above = [""] * len(header)
         for line in lines:
             above = [cell or up for cell, up in zip(line, above, strict=False)]
             row = ", ".join(cell for cell, is_number in zip(above, right, strict=False) if not is_number and cell)
-            for column, cell, is_number in zip(header, line, right, strict=False):
-                if is_number:
-                    found[_key(row, column, names or {})].append(cell.replace("*", ""))
-    return found
+            yield from ((row, column, cell.replace("*", "")) for column, cell in zip(columns, line, strict=False))
 
 
-def _key(row: str, column: str, names: Mapping[str, str]) -> tuple[str, str]:
-    plain = (re.sub(r" \([^()]*\)$", "", name.replace("*", "").rpartition(": ")[2].strip()) for name in (row, column))
-    first, second = sorted(names.get(name, name) for name in plain)
-    return first, second
+def _keys(row: str, column: str, names: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """To find a cell by: with what stands over the column, and without; which of the two is the row does not count."""
+    keys = []
+    for named in (column, column.rpartition(": ")[2]):
+        plain = (re.sub(r" \([^()]*\)$", "", name.replace("*", "").strip()) for name in (row, named))
+        keys.append(tuple(sorted(names.get(name, name) for name in plain)))
+    return keys
 
 
 def compare(printed: Printed, made: str) -> tuple[int, list[str]]:
     """How many numbers of a table were made again, and which of them are others now."""
-    new, count, differences = cells(made, printed.facts), 0, []
-    for key, texts in cells(printed.text).items():
-        for text in texts:
-            if CELL.match(text) and (others := new.get(key)):
-                count += 1
-                if not any(_agrees(text, other, printed.facts["within"]) for other in others):
-                    differences.append(f"{' / '.join(key)}: printed {text}, made {' or '.join(others)}")
+    new: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for row, column, text in cells(made):
+        for key in _keys(row, column, printed.facts):
+            new[key].append(text)
+    count, differences = 0, []
+    for row, column, text in cells(printed.text):
+        others = next((new[key] for key in _keys(row, column, {}) if key in new), [])
+        if CELL.match(text) and others:
+            count += 1
+            if not any(_agrees(text, other, printed.facts["within"]) for other in others):
+                differences.append(f"{row} / {column.removeprefix(': ')}: printed {text}, made {' or '.join(others)}")
     return count, differences
 
 
@@ -174,7 +182,7 @@ def _agrees(printed: str, made: str, within: str) -> bool:
     if low is not None and high is not None:
         return low <= number <= high
     digits = len(old[1].partition(".")[2])
-    allowed = 10**-digits if within == "interval" else float(within)
+    allowed = 10**-digits / 2 if within == "interval" else float(within)
     return abs(number - value) <= allowed + 1e-9
 
 
