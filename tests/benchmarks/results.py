@@ -242,7 +242,11 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"not made: it takes {result.facts['takes']}; with --long it is")
         else:
             begun = time.monotonic()
-            lines = [*judge(result, make(result, args.out / result.name))]
+            try:
+                made = make(result, args.out.resolve() / result.name)
+            except subprocess.CalledProcessError as error:
+                sys.exit(f"{result.name}: its commands ended with {error.returncode}")
+            lines = [*judge(result, made)]
             failed |= any(line.startswith("differs") for line in lines)
             print("\n".join(lines), f"\n{time.monotonic() - begun:.0f} s", sep="")
     sys.exit(int(failed))
