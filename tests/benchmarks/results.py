@@ -60,7 +60,7 @@ class Result:
 
     name: str
     facts: Mapping[str, str]
-    commands: str  # of a shell; empty where they are lost
+    commands: str  # of a shell
     printed: list[Printed] = field(default_factory=list)
 
     @property
@@ -224,8 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("\n".join(faults))
     if args.table is None:
         for result in results.values():
-            lost = "" if result.commands else " (its commands are lost)"
-            print(f"{result.name:28}{result.facts['takes']:>8}  on {result.facts['on']}{lost}")
+            print(f"{result.name:28}{result.facts['takes']:>8}  on {result.facts['on']}")
         chosen = [result for result in results.values() if result.is_compared and result.seconds <= QUICK]
     elif args.table in results:
         chosen = [results[args.table]]
@@ -233,10 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"no table is called {args.table}: `make results` lists the names")
     failed = False
     for result in chosen:
-        print(f"\n{result.name}: took {result.facts['takes']} on {result.facts['on']}\n{result.commands}", flush=True)
-        if not result.commands:
-            print("its commands are lost")
-        elif result.missing:
+        facts = "; ".join(f"{key} {result.facts[key]}" for key in FACTS)
+        print(f"\n{result.name}: {facts}\n{result.commands}", flush=True)
+        if result.missing:
             print("\n".join(f"not made: set {name} to {VARIABLES[name]}" for name in result.missing))
         elif result.seconds > LONG and not args.long:
             print(f"not made: it takes {result.facts['takes']}; with --long it is")
