@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer
 import depthlab  # noqa: F401 (registers the model type)
 from depthlab.cli import main
 from tests.support import (
+    PRETRAINING,
     REPOSITORY,
     compare_runs,
     error_of,
@@ -141,6 +142,28 @@ def test_what_is_known_by_document_is_logged_and_kept(reference):
     assert min(kinds) <= results["val/accuracy/mlm"] <= max(kinds)
     assert not [tag for tag in results if "low" in tag]
     assert "val/accuracy/mlm_mask_mask" in tags(reference[0])
+
+
+def test_validate_takes_a_model_without_a_run(corpus, reference, tmp_path, capsys):
+    """What a run has exported measures as the run itself did."""
+    run_dir, output = reference
+    config = str(REPOSITORY / "experiments/retrofit.yaml")
+    data = {name: value for name, value in PRETRAINING.items() if name.startswith("data.") and "tokenizer" not in name}
+    values = data | {
+        "run_dir": tmp_path / "none",
+        "model.checkpoint": run_dir / "model",
+        "model.fixed_depth_steps": 0,
+        "data.corpus": corpus,
+        "data.cache_dir": tmp_path / "cache",
+        "data.mask_ratio": 0.2,
+        "trainer.max_steps": 20,
+        "ckpt_path": "model",
+    }
+    validate = ["validate", "--config", config, *(f"--{name}={value}" for name, value in values.items())]
+    assert table(printed_by(validate))[-10:] == table(output)[-10:]
+    assert not (tmp_path / "none").exists()
+    scratch = ["validate", "--config", str(run_dir / "config.yaml"), "--ckpt_path=model"]
+    assert "needs a model.checkpoint" in error_of(capsys, scratch)
 
 
 @pytest.mark.full
