@@ -8,9 +8,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from depthlab.errors import UserError
+from depthlab.errors import BadNumbers, UserError
 
 EXPERIMENTS = {
+    "plan": "Say what an experiment will take, and check what can be checked, before it is paid for.",
     "prepare": "Prepare an experiment's data ahead of time, so that fit finds it in the cache.",
     "fit": "Train and validate, from the start or from where a run was left.",
     "validate": "Measure a run on the validation split.",
@@ -18,9 +19,11 @@ EXPERIMENTS = {
     "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
     "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
-"""Commands whose options are those of an experiment: all but `sweep`, of Lightning's CLI."""
+"""Commands whose options are those of an experiment: all but `plan` and `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
+    "status": "Show how far runs and sweeps are: state, step, time left, losses, depths, throughput.",
+    "replay": "Run the step again in which a run's numbers went bad, and say where they first did.",
     "export": "Write a run's checkpoint as a Hugging Face directory.",
     "convert": "Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT.",
     "report": "What runs and tables show, as Markdown and as a page that needs no network.",
@@ -61,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(name, rest)
         else:
             raise UserError(_unknown(name))
-    except UserError as error:
+    except (UserError, BadNumbers) as error:
         print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UserError) else 1)
 
 
 def find(name: str) -> Any:
@@ -77,7 +80,7 @@ def _run(name: str, arguments: list[str]) -> None:
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        if name == "sweep":
+        if name in ("plan", "sweep"):
             find(name)(arguments)
         elif name in EXPERIMENTS:
             import_module("depthlab.commands.experiment").run_experiment(name, arguments)

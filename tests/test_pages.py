@@ -35,6 +35,7 @@ TOOLS = {
     "wait",
     "exec",
     "torchrun",
+    "sbatch",
     "git",
     "cd",
     "mkdir",
