@@ -11,6 +11,7 @@ from typing import Any
 from depthlab.errors import BadNumbers, UserError
 
 EXPERIMENTS = {
+    "plan": "Say what an experiment will take, and check what can be checked, before it is paid for.",
     "prepare": "Prepare an experiment's data ahead of time, so that fit finds it in the cache.",
     "fit": "Train and validate, from the start or from where a run was left.",
     "validate": "Measure a run on the validation split.",
@@ -18,7 +19,7 @@ EXPERIMENTS = {
     "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
     "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
-"""Commands whose options are those of an experiment: all but `sweep`, of Lightning's CLI."""
+"""Commands whose options are those of an experiment: all but `plan` and `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
     "status": "Show how far runs and sweeps are: state, step, time left, losses, depths, throughput.",
@@ -79,7 +80,7 @@ def _run(name: str, arguments: list[str]) -> None:
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        if name == "sweep":
+        if name in ("plan", "sweep"):
             find(name)(arguments)
         elif name in EXPERIMENTS:
             import_module("depthlab.commands.experiment").run_experiment(name, arguments)

@@ -35,6 +35,7 @@ from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
 from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
+from depthlab.data.steps import StepDataModule
 from depthlab.errors import BadNumbers, UserError
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
@@ -60,7 +61,17 @@ set_parsing_settings(
 
 
 class ExperimentTrainer(Trainer):
-    """Lightning's Trainer, and a step ahead of it."""
+    """Lightning's Trainer, in optimiser steps; and a step ahead of it."""
+
+    def count_steps(self, datamodule: StepDataModule) -> None:
+        """Accumulate what the data asks for, and validate by optimiser steps, not by what a device does at a time.
+
+        So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
+        """
+        if self.accumulate_grad_batches == 1:
+            self.accumulate_grad_batches = datamodule.pieces(self.world_size)
+        if isinstance(self.val_check_interval, int):
+            self.val_check_interval *= self.accumulate_grad_batches
 
     def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
         """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
@@ -207,7 +218,9 @@ class ExperimentCLI(LightningCLI):
         else:
             kwargs.setdefault("logger", False)
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.count_steps(self.datamodule)
+        return trainer
 
     def make_loggers(self) -> list[Logger]:
         """TensorBoard's, which belongs to every run, and those of `trainer.logger`, which can't be false."""
