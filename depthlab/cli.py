@@ -1,5 +1,6 @@
 """The `depthlab` command: names -> modules, imported when called."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ FUNCTIONS = {
     "data": "Data sets made out of others.",
 }
 """Commands of which a function's signature is the interface, or several functions' by kind."""
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
 
 HELP = """usage: depthlab COMMAND ...
 
@@ -61,9 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(name, rest)
         else:
             raise UserError(_unknown(name))
-    except UserError as error:
-        print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if (told := _told(error)) is None:
+            raise
+        print("depthlab: error:", " ".join(told.split()), file=sys.stderr)
         sys.exit(2)
+
+
+def _told(error: BaseException | None) -> str | None:
+    """What the user hears of an error: what is the user's to mend, and what a disk had no room for or would not do."""
+    if isinstance(error, UserError):
+        return str(error)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            return f"{error.filename or 'a file cannot be written'}: {error.strerror}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def find(name: str) -> Any:

@@ -1,4 +1,7 @@
-"""The one exception that is the user's to mend."""
+"""The one exception that is the user's to mend, and what the user is told when nothing needs mending."""
+
+import os
+import sys
 
 
 class UserError(ValueError):
@@ -6,3 +9,9 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def notice(text: str) -> None:
+    """Say a line on the standard error, in the first of several processes alone."""
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        print(text, file=sys.stderr, flush=True)

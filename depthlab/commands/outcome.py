@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.errors import UserError
+from depthlab.run.checkpoints import damage
 from depthlab.run.config import read_yaml
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def finish(fit: "ExperimentCLI") -> None:
 
 def _validate(fit: "ExperimentCLI") -> dict[str, Any]:
     """What the run has measured: its best state, where there is one. The last is validated first, if need be."""
+    if fit.resumable.validation_due and fit.best is None:  # the run was left with nothing but that to come
+        fit.trainer.validate(fit.model, fit.datamodule, verbose=False)
+        fit.trainer.fit_loop.epoch_loop._batches_that_stepped += 1  # what follows is logged after the last step
     if fit.best is None or not fit.best.validated(fit.trainer.global_step):
         fit.trainer.validate(fit.model, fit.datamodule, verbose=False)
         if fit.best is not None and fit.model.cap is not None:
@@ -74,8 +78,8 @@ def _test(fit: "ExperimentCLI") -> dict[str, float]:
     is_validated = fit.best is not None and fit.best.epochs
     if not (is_validated and fit.datamodule.tested_after_fit and fit.datamodule.test_splits):
         return {}
-    if not fit.best.path.exists():
-        raise UserError(f"{fit.best.path} is gone, so the best state can't be tested: start anew")
+    if not fit.best.path.exists() or damage(fit.best.path):
+        raise UserError(f"{fit.best.path} is gone or damaged, so the best state can't be tested: start anew")
     fit.trainer.test(fit.model, fit.datamodule, ckpt_path=fit.best.path, verbose=False)
     return _measured(fit.trainer, "test/")
 

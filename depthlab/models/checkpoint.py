@@ -23,6 +23,7 @@ from depthlab.models.heads import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.untied import AdaptiveBertConfig
+from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
@@ -167,7 +168,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
     """
     settings = settings or {}
-    found = find_checkpoint(checkpoint)
+    found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
         source, weights, config = None, run.weights, run.config
@@ -201,7 +202,7 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
-    found = find_checkpoint(checkpoint)
+    found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found)).eval()
     architectures = _read_config(checkpoint).architectures or ["AlbertModel"]

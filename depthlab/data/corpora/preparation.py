@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from datasets.exceptions import DatasetGenerationError
 
+from depthlab.data.cache import making
 from depthlab.data.corpora.chunks import SUMMARY, ChunkSettings, too_short, write_chunks
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
 from depthlab.data.corpora.sentences import split_sentences
@@ -45,7 +45,7 @@ def prepare(
 ) -> Prepared:
     """Tokenizer and chunks of every source, taken from the cache or made.
 
-    A folder appears under its final name only when it is complete.
+    A folder appears under its final name only when it is complete. Where all are there nothing is written.
 
     Raises:
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
@@ -59,10 +59,20 @@ def prepare(
         check_vocabulary(given, vocab_size)
         key = _digest(given.backend_tokenizer.to_str())
     tokenizer_folder = cache_dir / f"tokenizer-{key}"
+
+    def prepared() -> Prepared | None:
+        """What belongs together; None without a tokenizer, on which the chunks depend."""
+        if not tokenizer_folder.exists():
+            return None
+        backend = load_tokenizer(str(tokenizer_folder)).backend_tokenizer.to_str()
+        keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
+        return Prepared(tokenizer_folder, [cache_dir / f"chunks-{key}" for key in keys])
+
+    found = prepared()
+    if found is not None and all(folder.exists() for folder in found.chunks):
+        return found
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache_dir) as scratch_name:
-            scratch = Path(scratch_name)
+        with making(cache_dir) as scratch:
 
             @functools.cache
             def documents(number: int) -> Dataset | IterableDataset:
@@ -81,22 +91,19 @@ def prepare(
                     tokenizer = train_tokenizer(_training_lines(corpora), vocab_size)
                     check_vocabulary(tokenizer, vocab_size)
                 tokenizer.save_pretrained(scratch / "tokenizer")
-                _publish(scratch / "tokenizer", tokenizer_folder)
+                os.rename(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))
-
-            backend = tokenizer.backend_tokenizer.to_str()
-            keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
-            chunk_folders = [cache_dir / f"chunks-{key}" for key in keys]
-            missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
+            found = prepared()
+            missing = {folder: number for number, folder in enumerate(found.chunks) if not folder.exists()}
             for number in missing.values():
                 looked_at(number)  # all sources are looked at before hours go into the first
             for folder, number in missing.items():
                 finished = scratch / folder.name
                 write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
-                _publish(finished, folder)
+                os.rename(finished, folder)
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
-    return Prepared(tokenizer_folder, chunk_folders)
+    return found
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:
@@ -159,15 +166,6 @@ def _training_lines(corpora: Sequence[Dataset]) -> Iterator[str]:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
-
-
-def _publish(finished: Path, folder: Path) -> None:
-    """Give a finished folder its final name; another process may have been quicker with the same."""
-    try:
-        os.rename(finished, folder)
-    except OSError:  # which one, depends on the file system
-        if not folder.exists():
-            raise
 
 
 def _user_error(error: BaseException, cache_dir: Path) -> Exception:
