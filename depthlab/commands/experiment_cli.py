@@ -179,7 +179,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
         self.resumable, self.throughput = self.options.checkpoint, ThroughputMonitor()
-        callbacks: list[Callback] = [DataCheck(), self.throughput, LearningRateMonitor(logging_interval="step")]
+        callbacks: list[Callback] = [DataCheck(), self.throughput]
         self.trainer_defaults["callbacks"] = callbacks
         if self.model.cap is not None:
             callbacks.insert(0, PonderMonitor())
@@ -199,7 +199,10 @@ class ExperimentCLI(LightningCLI):
         else:
             kwargs.setdefault("logger", False)
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.loggers:  # after `Resumable`: what it logs as a step begins is not of the step that is being saved
+            trainer.callbacks.append(LearningRateMonitor(logging_interval="step"))
+        return trainer
 
     def make_loggers(self) -> list[Logger]:
         """TensorBoard's, which belongs to every run, and those of `trainer.logger`, which can't be false."""
