@@ -1,4 +1,4 @@
-"""What can happen to a run, and whether it survives: each fault is a function that returns how it went at which place."""
+"""What can happen to a run, and whether it survives it: a function a fault, which says how a try of it went."""
 
 import hashlib
 import os
@@ -24,6 +24,11 @@ class Outcome:
     place: str
     wrong: list[str] = field(default_factory=list)  # what it should not have done; nothing where it survived
     comparison: Comparison | None = None  # None where nothing goes on
+
+    @property
+    def unhurt(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.wrong and (self.comparison is None or not self.comparison.differences)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A `depthlab` command in a forked process of its own, to be killed where it is."""
 
 import contextlib
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -69,7 +70,7 @@ class Process:
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            sys.stdin, sys.stdout, sys.stderr = open(os.devnull), open(1, "w", buffering=1), open(2, "w", buffering=1)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             torch.set_num_threads(1)
@@ -82,9 +83,7 @@ class Process:
             traceback.print_exc()
         finally:
             with contextlib.suppress(BaseException):
-                import multiprocessing.util
-
-                multiprocessing.util._exit_function()
+                multiprocessing.util._exit_function()  # ends its workers
             os._exit(status)
 
     @property

@@ -1,4 +1,4 @@
-"""The runs that are hit: small ones on the sample corpus and on GLUE, with dropout; and how two of them are compared."""
+"""The runs that are hit, small ones on the sample corpus and on GLUE, with dropout; and how two of them compare."""
 
 import json
 import os
@@ -144,10 +144,8 @@ def compare(run: Run, reference: Run) -> Comparison:
     differences += sorted(tag for tag in one.keys() | other.keys() if repr(one.get(tag)) != repr(other.get(tag)))
     if _measured(run) != _measured(reference):
         differences.append("results.json")
-    tables = [
-        a.directory.fixed_point.read_bytes() if a.directory.fixed_point.exists() else b"" for a in (run, reference)
-    ]
-    if tables[0] != tables[1]:
+    tables = [a.directory.fixed_point for a in (run, reference)]
+    if len({table.read_bytes() if table.exists() else b"" for table in tables}) > 1:
         differences.append("fixed_point.csv")
     return Comparison((theirs - ours).total(), (ours - theirs).total(), differences)
 
