@@ -34,7 +34,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "accumulated": {"trainer.accumulate_grad_batches": 2, "trainer.val_check_interval": 10, "data.num_workers": 1},
     "two ranks": {"trainer.devices": 2, "trainer.strategy": "ddp"},
-    "glue": {"trainer.max_epochs": 4, "checkpoint.every_n_steps": 1, "model.optimizer.init_args.lr": 1e-3},
+    "glue": {
+        "data.max_length": 32,
+        "trainer.max_epochs": 4,
+        "checkpoint.every_n_steps": 1,
+        "model.optimizer.init_args.lr": 1e-3,
+    },
 }
 KINDS = ("pretraining", "accumulated", "two ranks", "glue")
 
