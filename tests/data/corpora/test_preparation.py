@@ -141,7 +141,18 @@ def test_cache(corpus, cache, tmp_path, monkeypatch):
 
 def only_tokenizers(cache: Path) -> bool:
     """Whether neither chunks nor scratch folders are left; a finished tokenizer may be."""
-    return all(path.name.startswith("tokenizer-") for path in cache.iterdir())
+    return all(path.name.startswith(("tokenizer-", ".lock")) for path in cache.iterdir())
+
+
+def test_a_complete_cache_is_only_read(corpus, cache):
+    """So that it may lie on a disk that can't be written."""
+    first = run(str(corpus), cache)
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (cache, *cache.rglob("*"))}
+
+    before = times()
+    assert run(str(corpus), cache) == first and times() == before
 
 
 def test_full_disk(corpus, tmp_path, monkeypatch):
