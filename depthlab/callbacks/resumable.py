@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from depthlab.callbacks.random_states import State, restore, states_of_all_ranks
 from depthlab.errors import UserError
 from depthlab.run.directory import run_of
-from depthlab.run.logs import log_sizes
+from depthlab.run.logs import cut_logs, log_sizes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C; the notices of batch systems; a terminal that closes."""
@@ -49,6 +49,14 @@ class Resumable(Checkpoint):
         self._trains = self._is_between_steps = self._stops = self._saves = False
         self._progress: dict[str, Any] | None = None  # Lightning's count of everything, at the end of the last step
         self._states: list[State] = []  # random ones, to go on with
+        self.old_logs: list[Path] = []
+        """Logs that an earlier process has left, to be taken back to where they were at the state to go on from."""
+        self._log_sizes: dict[str, int] | None = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the logs back, now that the checkpoint, if there is one, is loaded and fits."""
+        if trainer.is_global_zero and self._log_sizes is not None:
+            cut_logs(self.run, self.old_logs, self._log_sizes)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals for as long as training runs, and go on where the checkpoint was."""
@@ -141,6 +149,7 @@ class Resumable(Checkpoint):
         """Take it back; a checkpoint that was saved without this has none of it."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._states = checkpoint.get("random_states", [])
+            self._log_sizes = checkpoint.get("log_sizes")
             self.validation_due = checkpoint.get("validation_due", False)
             self._progress = checkpoint["loops"]["fit_loop"]
 

@@ -26,7 +26,7 @@ from depthlab.callbacks import (
     WholeCheckpoints,
 )
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
-from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite, take_back_logs
+from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
 from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
 from depthlab.data.workers import named_when_killed
@@ -219,8 +219,8 @@ class ExperimentCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, or to resume what is not there."""
-        self.was_begun = self.run.was_begun()
-        if self.options.ckpt_path == "last" and self.was_begun and not self.run.holds_work():
+        self.resumable.old_logs = self.run.log_files() if self.run.was_begun() else []
+        if self.options.ckpt_path == "last" and self.run.was_begun() and not self.run.holds_work():
             notice(f"{self.run.path} holds a run that ended before its first save: starting it anew")
             self.options.ckpt_path = None
         checkpoint = self._find_checkpoint()
@@ -228,10 +228,8 @@ class ExperimentCLI(LightningCLI):
         refuse_to_overwrite(self.run, goes_on=checkpoint is not None and checkpoint.resolve() in ours)
 
     def fit(self, **arguments: Any) -> None:
-        """Train, as the only one in this run directory, with the logs as they were at the state to go on from."""
+        """Train, as the only one in this run directory."""
         with only_one(self.run, self.trainer.is_global_zero):
-            if self.trainer.is_global_zero and self.was_begun:
-                take_back_logs(self.run, self.options.ckpt_path)
             self.trainer.fit(**arguments)
 
     def after_fit(self) -> None:

@@ -1,19 +1,16 @@
 """What is refused before a fit or an evaluation, so that no run is lost."""
 
-import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from depthlab.errors import UserError
 from depthlab.files import make_writable
 from depthlab.run.checkpoints import whole_checkpoint
-from depthlab.run.directory import RunDirectory, run_of
-from depthlab.run.logs import cut_logs
+from depthlab.run.directory import RunDirectory
 
 
 def refuse_to_overwrite(run: RunDirectory, goes_on: bool) -> None:
@@ -46,22 +43,6 @@ def only_one(run: RunDirectory, is_global_zero: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def take_back_logs(run: RunDirectory, checkpoint: str | None) -> None:
-    """Leave in a run's logs what was there when the checkpoint was saved that it goes on from; nothing without one.
-
-    Raises:
-        UserError: the checkpoint holds more than tensors and settings, and is not loaded.
-    """
-    sizes: dict[str, int] | None = {}
-    if checkpoint is not None and run_of(Path(checkpoint)).path.resolve() == run.path.resolve():
-        try:
-            sizes = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True).get("log_sizes")
-        except (pickle.UnpicklingError, RuntimeError):
-            raise UserError(f"--ckpt_path {checkpoint} is not a checkpoint of a depthlab run") from None
-    if sizes is not None:  # as in checkpoints that do not say
-        cut_logs(run, sizes)
 
 
 def existing_checkpoint(path: Path) -> Path:

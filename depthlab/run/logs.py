@@ -1,7 +1,7 @@
 """What a run has logged: its scalars, out of TensorBoard's files; and how it is taken back to an earlier state."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +14,12 @@ def log_sizes(run: RunDirectory) -> dict[str, int]:
     return {str(file.relative_to(run.path)): file.stat().st_size for file in run.log_files()}
 
 
-def cut_logs(run: RunDirectory, sizes: Mapping[str, int]) -> None:
-    """Take the files that a run appends to back to these sizes, and away where there was none.
+def cut_logs(run: RunDirectory, logs: Iterable[Path], sizes: Mapping[str, int]) -> None:
+    """Take those files of a run back to these sizes, as `log_sizes` gives them, and away where there was none.
 
     What was logged after a state was saved is logged again by the run that goes on from it, and is there once then.
     """
-    for file in run.log_files():
+    for file in logs:
         size = sizes.get(str(file.relative_to(run.path)))
         if size is None:
             file.unlink()

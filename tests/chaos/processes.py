@@ -150,4 +150,4 @@ class Process:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             yield
-            time.sleep(0.001)
+            time.sleep(0.005)

@@ -21,10 +21,10 @@ def test_what_was_logged_later_is_gone(tmp_path):
     later = SummaryWriter(str(tmp_path), filename_suffix=".later")
     later.add_scalar("loss", 2.0, 4)
     later.close()
-    cut_logs(run, sizes)
+    cut_logs(run, run.log_files(), sizes)
     for folder in (tmp_path, tmp_path / "depth/all"):
         assert read_scalars(folder)["loss"].to_dict() == {0: 0.0, 1: 0.5, 2: 1.0, 3: 1.5}
     assert not run.fixed_point.exists() and len(list(tmp_path.glob("events.*"))) == 1
-    cut_logs(run, {})
+    cut_logs(run, run.log_files(), {})
     assert log_sizes(run) == {}
     assert read_scalars(tmp_path / "another run")["loss"].to_dict() == {1: 1.0}
