@@ -151,7 +151,7 @@ class Resumable(Checkpoint):
             self._states = checkpoint.get("random_states", [])
             self._log_sizes = checkpoint.get("log_sizes")
             self.validation_due = checkpoint.get("validation_due", False)
-            self._progress = checkpoint["loops"]["fit_loop"]
+            self._progress = checkpoint.get("loops", {}).get("fit_loop")
 
     def _save_if_it_is_time(self, trainer: Trainer) -> None:
         if self._saves and self._trains:
