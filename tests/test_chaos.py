@@ -25,8 +25,8 @@ def hit(stage, place, times, number, group=False, workers=0):
     """A run that got a signal at a place."""
     stage.tries += 1
     run = Run("glue", stage.data, stage.folder / f"{stage.tries}-{place}", workers)
-    process = run.start()
-    assert process.wait_for(place, times), process.output
+    process = run.start(stop_at=f"{place} {times}")
+    assert process.has_stopped(), process.output
     process.kill(number, group)
     return run, process, process.wait()
 

@@ -54,22 +54,25 @@ def finish(fit: "ExperimentCLI") -> None:
 
 def _validate(fit: "ExperimentCLI") -> dict[str, Any]:
     """What the run has measured: its best state, where there is one. The last is validated first, if need be."""
-    if fit.resumable.validation_due and fit.best is None:  # the run was left with nothing but that to come
-        fit.trainer.validate(fit.model, fit.datamodule, verbose=False)
-        fit.trainer.fit_loop.epoch_loop._batches_that_stepped += 1  # what follows is logged after the last step
-    if fit.best is None or not fit.best.validated(fit.trainer.global_step):
-        fit.trainer.validate(fit.model, fit.datamodule, verbose=False)
-        if fit.best is not None and fit.model.cap is not None:
-            fit.exporter.on_fit_end(fit.trainer, fit.model)  # the best may be another now
+    trainer, best = fit.trainer, fit.best
+    validated = best is not None and best.validated(trainer.global_step)
+    if fit.resumable.validation_due:  # the run was left with nothing but that to come
+        trainer.validate(fit.model, fit.datamodule, verbose=False)
+    # A run that goes on where nothing is left to do has not counted its last step for the logs.
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    if best is None or not best.validated(trainer.global_step):
+        trainer.validate(fit.model, fit.datamodule, verbose=False)
+    if best is not None and not validated and fit.model.cap is not None:
+        fit.exporter.on_fit_end(trainer, fit.model)  # the best may be another now
     return {
-        "steps": fit.trainer.global_step,
+        "steps": trainer.global_step,
         **fit.throughput.state_dict(),
         "data": fit.datamodule.summary,
         "seed": fit.options.seed_everything,
         "batch_size": fit.datamodule.batch_size,
         **fit.model.facts(),
-        **_measured(fit.trainer, "val/"),
-        **({} if fit.best is None else fit.best.results()),
+        **_measured(trainer, "val/"),
+        **({} if best is None else best.results()),
     }
 
 

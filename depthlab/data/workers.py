@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from depthlab.errors import UserError
 
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (.+?)\.|exited)")
+KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed|exited)")
 """What torch says."""
 
 
@@ -45,8 +45,7 @@ def named_when_killed() -> Iterator[None]:
         killed = KILLED.match(str(error))
         if killed is None:
             raise
-        how = f"was killed ({killed[2]})" if killed[2] else "has ended"
         raise UserError(
-            f"process {killed[1]}, which made batches, {how}: mostly that is memory that has run out; lower "
+            f"process {killed[1]}, which made batches, was killed: mostly that is memory that has run out; lower "
             "data.num_workers. A run goes on with --ckpt_path last"
         ) from None

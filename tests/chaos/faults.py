@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.chaos.processes import Process
 from tests.chaos.runs import KINDS, Comparison, Run, compare
@@ -53,13 +54,16 @@ class Stage:
         workers = self.draw.choice((0, 0, 1)) if workers is None else workers
         return Run(kind, self.data, self.folder / f"{self.tries}-{kind}", workers)
 
-    def hit_at(self, process: Process, place: str | None = None) -> str:
-        """Wait until a run is at a place, and a random moment longer; where it is then."""
+    def hit(self, run: Run, place: str | None = None, *more: str, **settings: Any) -> tuple[Process, str]:
+        """Start a run, and stop it at a place, or a random moment later; where it is then."""
         place = place or self.draw.choice(PLACES)
-        process.wait_for(place, self.draw.randint(1, {"step": 12}.get(place, 3)))
-        if place == "start" or self.draw.random() < 0.5:
-            time.sleep(self.draw.uniform(0, 2.0 if place == "start" else 0.05))
-        return process.place[0]
+        process = run.start(*more, stop_at=f"{place} {self.draw.randint(1, {'step': 12}.get(place, 3))}", **settings)
+        if place == "start":
+            time.sleep(self.draw.uniform(0, 2))
+        elif process.has_stopped() and self.draw.random() < 0.7:
+            process.kill(signal.SIGCONT)
+            time.sleep(self.draw.expovariate(1 / 0.02))
+        return process, process.place
 
     def conclude(self, place: str, run: Run, wrong: list[str]) -> Outcome:
         """Let the run go on to its end, and compare it."""
@@ -85,8 +89,7 @@ def killed(stage: Stage, times: int = 1) -> Outcome:
     run = stage.run()
     place = "several"
     for number in range(times):
-        process = run.start(*(["--ckpt_path=last"] if number and run.directory.was_begun() else []))
-        hit = stage.hit_at(process)
+        process, hit = stage.hit(run, None, *(["--ckpt_path=last"] if number and run.directory.was_begun() else []))
         place = hit if times == 1 else place
         process.kill(signal.SIGKILL, group=True)
         process.wait()
@@ -100,9 +103,8 @@ def killed_twice(stage: Stage) -> Outcome:
 
 def killed_with_tmpdir_elsewhere(stage: Stage) -> Outcome:
     """`kill -9` while it saves, `$TMPDIR` being on another file system."""
-    run = stage.run()
-    process = run.start(before=lambda: os.environ.update(TMPDIR="/dev/shm"))
-    stage.hit_at(process, "saving")
+    run = stage.run(stage.draw.choice(("pretraining", "glue")))
+    process, _ = stage.hit(run, "saving", before=lambda: os.environ.update(TMPDIR="/dev/shm"))
     process.kill(signal.SIGKILL, group=True)
     process.wait()
     return stage.conclude("saving", run, [])
@@ -113,8 +115,7 @@ def signalled(stage: Stage) -> Outcome:
     number = stage.draw.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1))
     group = stage.draw.random() < 0.5
     run = stage.run(workers=1)
-    process = run.start()
-    place = stage.hit_at(process, stage.draw.choice(PLACES[1:]))
+    process, place = stage.hit(run, stage.draw.choice(PLACES[1:]))
     process.kill(number, group=group)
     if process.wait() not in (0, 130):  # 0: it was through
         return Outcome(place, [f"{number.name}: status {process.status}: {process.output[-500:]}"])
@@ -137,8 +138,7 @@ def _told(process: Process, *words: str) -> list[str]:
 def full_disk(stage: Stage) -> Outcome:
     """From a random moment on files can't grow: one line, and what was saved before stands."""
     run = stage.run()
-    process = run.start()
-    place = stage.hit_at(process, stage.draw.choice(PLACES[1:]))
+    process, place = stage.hit(run, stage.draw.choice(PLACES[1:]))
     if not process.ended():
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (stage.draw.randint(0, 50_000), resource.RLIM_INFINITY))
     process.wait()
@@ -149,8 +149,7 @@ def full_disk(stage: Stage) -> Outcome:
 def worker_killed(stage: Stage) -> Outcome:
     """`kill -9` of a process that makes batches: it is named, in one line."""
     run = stage.run(workers=1)
-    process = run.start()
-    stage.hit_at(process, "step")
+    process, _ = stage.hit(run, "step")
     children = process.children()
     if children:
         os.kill(children[0], signal.SIGKILL)
@@ -162,8 +161,7 @@ def worker_killed(stage: Stage) -> Outcome:
 def directory_removed(stage: Stage) -> Outcome:
     """The run directory vanishes: one line."""
     run = stage.run()
-    process = run.start()
-    place = stage.hit_at(process, "step")
+    process, place = stage.hit(run, "step")
     run.directory.path.rename(run.folder / "gone")
     process.wait()
     wrong = [] if process.status == 0 else _told(process, "run")
@@ -173,8 +171,8 @@ def directory_removed(stage: Stage) -> Outcome:
 def damaged(stage: Stage) -> Outcome:
     """One bit of last.ckpt flips, or it is cut short, or empty: it is told, and the one before goes on."""
     run = stage.run()
-    process = run.start()
-    process.wait_for("saving", 4)
+    process = run.start(stop_at="saving 4")
+    process.has_stopped()
     process.kill(signal.SIGKILL, group=True)
     process.wait()
     last, draw = run.directory.last, stage.draw

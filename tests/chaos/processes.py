@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,24 +23,31 @@ PATIENCE = 300
 
 
 class Witness(Callback):
-    """Notes where a run is, and which samples each step took: one line a step, which a killed run leaves behind."""
+    """Notes where a run is, and which samples each step took: one line a step, which a killed run leaves behind.
+
+    Rank 0 stops at the place that the file `stop_at` in the folder names, and how often it has come there.
+    """
 
     def __init__(self, folder: str) -> None:
         self.place, self.samples = Path(folder) / "place", Path(folder) / "samples"
-        self.times = 0
+        self.stop_at = (Path(folder) / "stop_at").read_text()
+        self.times: Counter[str] = Counter()
 
-    def at(self, place: str) -> None:
-        self.times += 1
-        self.place.write_text(f"{place} {self.times}\n")
+    def at(self, place: str, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            self.times[place] += 1
+            self.place.write_text(place)
+            if f"{place} {self.times[place]}" == self.stop_at:
+                os.kill(os.getpid(), signal.SIGSTOP)
 
-    def on_train_batch_start(self, *hook: Any) -> None:
-        self.at("step")
+    def on_train_batch_start(self, trainer: Trainer, *hook: Any) -> None:
+        self.at("step", trainer)
 
-    def on_validation_start(self, *hook: Any) -> None:
-        self.at("validation")
+    def on_validation_start(self, trainer: Trainer, *hook: Any) -> None:
+        self.at("validation", trainer)
 
-    def on_save_checkpoint(self, *hook: Any) -> None:
-        self.at("saving")
+    def on_save_checkpoint(self, trainer: Trainer, *hook: Any) -> None:
+        self.at("saving", trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -52,8 +60,11 @@ class Witness(Callback):
 class Process:
     """A command that runs in a group of its own; what it prints goes to a file."""
 
-    def __init__(self, command: Sequence[str], folder: Path, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, stop_at: str = "", before: Callable[[], None] = lambda: None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stop_at").write_text(stop_at)
         self.place_file, self.log = folder / "place", folder / f"log-{len(list(folder.glob('log-*')))}"
         self.place_file.unlink(missing_ok=True)
         self.status: int | None = None
@@ -87,13 +98,9 @@ class Process:
             os._exit(status)
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Where the run is, and the how manieth place that is."""
-        try:
-            name, times = self.place_file.read_text().split()
-        except (FileNotFoundError, ValueError):
-            return "start", 0
-        return name, int(times)
+    def place(self) -> str:
+        """Where the run is."""
+        return (self.place_file.exists() and self.place_file.read_text()) or "start"
 
     def ended(self) -> bool:
         if self.status is None:
@@ -102,21 +109,20 @@ class Process:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is not None
 
-    def wait_for(self, place: str, times: int = 1) -> bool:
-        """Wait until the run has come to a place so many times; whether it has."""
-        seen, last = 0, -1
+    def has_stopped(self) -> bool:
+        """Wait until it has come to where it is to stop; or has ended."""
         for _ in self._patiently():
-            if self.ended():
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                return True
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
                 return False
-            name, number = self.place
-            if name == place and number != last:
-                seen, last = seen + 1, number
-                if seen >= times:
-                    return True
         return False
 
     def wait(self) -> int:
-        """Wait for its end: the status, as a shell has it; one that never ends is killed."""
+        """Wait for its end, going on from where it has stopped: the status; one that never ends is killed."""
+        self.kill(signal.SIGCONT)
         for _ in self._patiently():
             if self.ended():
                 return self.status
