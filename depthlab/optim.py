@@ -145,7 +145,7 @@ class MuonWithAdamW(Optimizer):
         return loss
 
 
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, apart: nn.Module | None = None) -> list[dict[str, Any]]:
     """The trainable parameters of a module in three groups, for the optimisers above or any of torch.
 
     The first two follow the optimiser's own settings: the matrices between states, which are the weights of linear
@@ -156,14 +156,16 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
     Args:
         module: The model.
+        apart: A part of it whose parameters are a fourth group, like the third: for a learning rate of their own.
 
     Returns:
         ``[{"params", "hidden_matrices": True}, {"params"}, {"params", "weight_decay": 0, "trust_ratio": False}]``; any
         list of parameters may be empty.
     """
+    alone = [] if apart is None else [parameter for parameter in apart.parameters() if parameter.requires_grad]
     embeddings = {p for owner in module.modules() if isinstance(owner, nn.Embedding) for p in owner.parameters()}
     hidden, rest, excluded = [], [], []
-    seen: set[nn.Parameter] = set()
+    seen: set[nn.Parameter] = set(alone)
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
@@ -178,7 +180,10 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     return [
         {"params": hidden, "hidden_matrices": True},
         {"params": rest},
-        {"params": excluded, "weight_decay": 0.0, "trust_ratio": False},
+        *(
+            {"params": group, "weight_decay": 0.0, "trust_ratio": False}
+            for group in (excluded, alone)[: 1 + bool(alone)]
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ from depthlab.data.benchmarks.glue import read_task
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
+from depthlab.data.corpora.parts import SplitSettings
 from depthlab.data.corpora.preparation import prepare, summarise
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
@@ -37,11 +38,11 @@ def chunks(path: str, workers: int, **settings: Any) -> dict[str, Any]:
     """Of a corpus, by the hub's tokenizer: how many of what, and the pieces of each."""
     source = CorpusSource(path, **settings)
     folder = FOLDER / f"chunks-{workers}-{source.streaming}"
-    prepared = prepare([source], ALBERT, 120, ChunkSettings(32, 0.1, 0.3), folder, workers)
-    summary = summarise(prepared.chunks)
+    prepared = prepare([source], ALBERT, 120, ChunkSettings(32, 0.1), SplitSettings(0.3, 0.1, 0), folder, workers)
+    summary = summarise(prepared)
     del summary["seconds"]
     table = load_from_disk(prepared.chunks[0])
-    return {"summary": summary, "ids": table["ids"][:], "validation": table["validation"][:]}
+    return {"summary": summary, "ids": table["ids"][:], "parts": prepared.parts_of(0)}
 
 
 def glue() -> dict[str, dict[str, Any]]:

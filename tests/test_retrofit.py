@@ -10,6 +10,7 @@ from depthlab.cli import main
 from depthlab.data.tokenization import word_start_table
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import RetrofitTask
+from depthlab.tasks.teaching import Answer
 from tests.support import REPOSITORY, RETROFIT, error_of, run, scalars, write_bert, write_corpus
 
 
@@ -55,7 +56,7 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 8 for step in range(6))
     assert any(depth[step] < 8 for step in range(6, 12))
-    distillation = scalars(tmp_path / "run", "train/loss/distillation")
+    distillation = scalars(tmp_path / "run", "train/loss/layers")
     assert set(distillation) == set(range(6))
     assert distillation[5] < distillation[0]
     penalty = scalars(tmp_path / "run", "train/time_penalty")
@@ -69,34 +70,28 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
     assert word_start_table(tokenizer).sum() == 5 + 1 + 26
 
 
-@pytest.mark.parametrize(("cap", "taught"), [(8, {2: 1, 4: 2, 6: 3, 8: 4}), (2, {1: 2, 2: 4}), (6, {3: 2, 6: 4})])
-def test_distillation_is_the_stated_distance(bert, converted, cap, taught):
-    depth = DepthSettings(num_hidden_layers=cap)
-    task = RetrofitTask(str(converted), depth, teacher=str(bert), fixed_depth_steps=1).double()
-    teacher = BertModel.from_pretrained(bert).double().eval()
-    task._teacher = (teacher,)
+def test_the_teacher_reads_what_was_masked(bert, converted):
+    """In training only, and its layers while depth is fixed only; beside the losses of pre-training."""
+    task = RetrofitTask(str(converted), teacher=str(bert), teaches={"layers": 1.0, "last": 2.0}, fixed_depth_steps=1)
     original = torch.randint(5, 58, (2, 7))
-    masked = original.clone()
-    masked[:, 2] = 4
     labels = torch.full_like(original, -100)
     labels[:, 2] = original[:, 2]
-    mask = torch.ones_like(original)
-    mask[1, 4:] = 0
-    batch = {"input_ids": masked, "labels": labels, "attention_mask": mask, "token_type_ids": torch.zeros_like(mask)}
-    states = tuple(torch.randn(2, 7, 16, dtype=torch.float64) for _ in range(cap + 1))
-
-    with torch.no_grad():
-        targets = teacher(original, attention_mask=mask, output_hidden_states=True).hidden_states
-    expected = []
-    for sequence, length in enumerate((7, 4)):
-        distances = [
-            ((states[n][sequence, t] - targets[layer][sequence, t]) ** 2).sum()
-            / (targets[layer][sequence, t] ** 2).sum()
-            for n, layer in taught.items()
-            for t in range(length)
-        ]
-        expected.append(sum(distances) / len(distances))
-    torch.testing.assert_close(task._distillation(batch, states).double(), torch.stack(expected), rtol=1e-5, atol=0)
+    ones = torch.ones_like(original)
+    batch = {"input_ids": original.clone(), "labels": labels, "attention_mask": ones, "token_type_ids": ones * 0}
+    batch["input_ids"][:, 2] = 4
+    batch["sentence_order_label"] = torch.tensor([0, 1])
+    for held, expected in ((True, {"layers", "last"}), (False, {"last"})):
+        task.model.albert.encoder.hold_depth = held
+        outputs = task.run_model(batch)
+        inputs = {name: batch[name] for name in ("attention_mask", "token_type_ids")} | {"input_ids": original}
+        wanted = task.teacher.losses(inputs, Answer(outputs.last_hidden_state, outputs.hidden_states))
+        found = task.losses(batch, outputs)
+        assert found.keys() == {"mlm", "sop", "ponder"} | expected and wanted.keys() == expected
+        for name in expected:
+            torch.testing.assert_close(found[name].means, wanted[name].means)
+    assert task.loss_weights["last"] == 2.0
+    task.eval()
+    assert task.losses(batch, task.run_model(batch)).keys() == {"mlm", "sop", "ponder"}
 
 
 def test_half_precision_is_trained_in_single(converted, tmp_path):

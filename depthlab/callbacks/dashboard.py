@@ -70,7 +70,7 @@ class Dashboard(TensorBoardLogger):
         scores = {
             name: value
             for name, value in results.items()
-            if name.startswith(("val/", "test/")) and "depth_" not in name
+            if name.startswith(("val/", "test/")) and "_low/" not in name and "_high/" not in name
         }
         self.experiment.add_hparams(dict(_flat(parts)), scores, run_name=FINAL, global_step=results["steps"])
 

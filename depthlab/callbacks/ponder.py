@@ -19,8 +19,8 @@ class PonderMonitor(Callback):
 
     It watches the encoder of any LightningModule that has one of ours in it; batches say in `kinds`, [B, T], what each
     token is. Counts gather on the device, from all ranks, and are read when they are logged. Where the data module says
-    how many documents it holds out (`validation_documents`) and batches of which each sequence is (`document`, [B]),
-    the bounds of 95 % intervals over documents are logged as `val/depth_low` and `val/depth_high`.
+    of the documents that it holds out (`documents`) and batches of which each sequence is (`document`, [B]), the bounds
+    of 95 % intervals over documents are logged as `{val,test}/depth_low` and `{val,test}/depth_high`.
     """
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class PonderMonitor(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count where the model is; at `setup` it has not been moved yet."""
         self.depths[_stage(trainer)].to(pl_module.device)
-        documents = None if trainer.testing else getattr(trainer.datamodule, "validation_documents", None)
-        self.by_document = None if documents is None else GroupDepthMetric(documents).to(pl_module.device)
+        documents = getattr(trainer.datamodule, "documents", {}).get(_stage(trainer))
+        self.by_document = None if documents is None else GroupDepthMetric(len(documents)).to(pl_module.device)
 
     on_test_start = on_validation_start
 
@@ -78,10 +78,11 @@ class PonderMonitor(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over the held-out documents or the test split, and between which bounds they lie."""
-        self._log(_stage(trainer), trainer, pl_module)
+        stage = _stage(trainer)
+        self._log(stage, trainer, pl_module)
         if self.by_document is not None:
             for name, (low, high) in depth_intervals(*self.by_document.compute()).items():
-                pl_module.log_dict({f"val/depth_low/{name}": low, f"val/depth_high/{name}": high})
+                pl_module.log_dict({f"{stage}/depth_low/{name}": low, f"{stage}/depth_high/{name}": high})
 
     on_test_epoch_end = on_validation_epoch_end
 

@@ -8,8 +8,16 @@ from depthlab.callbacks import TokenTable
 from depthlab.data.benchmarks.glue import GlueDataModule
 from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
+from depthlab.data.corpora.sentence_batches import SentenceDataModule
 from depthlab.data.treebanks.treebank import TreebankDataModule
-from depthlab.tasks import ClassificationTask, PretrainingTask, RetrofitTask, TreebankTask
+from depthlab.tasks import (
+    ClassificationTask,
+    DistillationTask,
+    PretrainingTask,
+    RetrofitTask,
+    SimilarityTask,
+    TreebankTask,
+)
 
 STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 """What a LightningModule needs for a command."""
@@ -36,6 +44,8 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "pretraining": Experiment(PretrainingTask, PretrainingDataModule),
     "retrofit": Experiment(RetrofitTask, PretrainingDataModule),
+    "distillation": Experiment(DistillationTask, SentenceDataModule),
+    "similarity": Experiment(SimilarityTask, GlueDataModule),
     "glue": Experiment(ClassificationTask, GlueDataModule),
     "probing": Experiment(ClassificationTask, ProbingDataModule),
     "treebank": Experiment(TreebankTask, TreebankDataModule, TokenTable),

@@ -135,7 +135,8 @@ class ExperimentCLI(LightningCLI):
             default="checkpoints/runs/default",
             help="Directory of the run: configuration, TensorBoard logs, checkpoints, results. A new run never "
             "overwrites another: go on with `--ckpt_path last`, or name another directory. Without a `--ckpt_path`, "
-            "validate, test and predict take its best checkpoint, or the last where the task has no best.",
+            "validate, test and predict take its best checkpoint, or the last where the task has no best; with "
+            "`--ckpt_path model` the weights that `model.checkpoint` names, whether or not there is a run.",
         )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
@@ -238,7 +239,11 @@ class ExperimentCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""
-        if self.experiment.is_trained:  # or the model is there already
+        if self.options.ckpt_path == "model":
+            if "checkpoint" not in signature(self._model_class).parameters:
+                raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
+            self.options.ckpt_path = None  # its weights are loaded already
+        elif self.experiment.is_trained:  # or the model is there already
             if self.options.ckpt_path is None:
                 self.options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
             self._find_checkpoint()

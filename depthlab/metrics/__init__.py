@@ -5,6 +5,7 @@ one by one. No Lightning here, no models and no tables.
 """
 
 from depthlab.metrics.depth import DepthMetric, GroupDepthMetric, mean_depth_by_group, mean_depths
+from depthlab.metrics.documents import DocumentMetric, means_over_documents
 from depthlab.metrics.fixed_point import FixedPointMetric
 from depthlab.metrics.intervals import bootstrap_intervals, depth_intervals
 from depthlab.metrics.pretraining import PretrainingMetrics
@@ -12,6 +13,7 @@ from depthlab.metrics.tokens import TokenRecords
 
 __all__ = [
     "DepthMetric",
+    "DocumentMetric",
     "FixedPointMetric",
     "GroupDepthMetric",
     "PretrainingMetrics",
@@ -20,4 +22,5 @@ __all__ = [
     "depth_intervals",
     "mean_depth_by_group",
     "mean_depths",
+    "means_over_documents",
 ]

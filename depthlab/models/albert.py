@@ -23,6 +23,7 @@ from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
 from depthlab.models.halting import HaltingRule, rule_named
 from depthlab.models.halting.rule import did_you_mean
+from depthlab.models.relaxation import initialise_difference
 
 _HF_KEYS = {  # what PreTrainedConfig takes beside its fields
     *("model_type", "num_labels", "name_or_path", "_name_or_path", "_commit_hash", "torch_dtype"),
@@ -40,6 +41,10 @@ class AdaptiveAlbertConfig(AlbertConfig):
         halting: the rule by which tokens stop, a name of `depthlab.models.halting`: "act" (a token stops when its
             halting unit says so), "fixed" (every token L times: plain ALBERT), or one that you have registered.
         halting_settings: settings of a rule that has no fields of its own here, checked by it.
+        relaxation_rank: r: the rank by which an iteration's own query, attention output and feed-forward network differ
+            from the shared ones; biases and layer norms are then its own, too. 0: all iterations are the same.
+        relaxed_iterations: how many iterations have something of their own; those beyond have what the last of them
+            has. None: L, also of a checkpoint whose layer was shared in full. Of no account without a rank.
         act_epsilon: slack of the halting threshold, in (0, 1): a token halts once its probabilities exceed 1 - epsilon.
         act_cap: weight of the last iteration of a token stopped by the cap: its halting probability ("truncate", the
             authors' code) or the remainder ("remainder", Graves 2016).
@@ -50,8 +55,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
         execution: "compact" (computes the running tokens only) or "dense" (all tokens, until the last has halted).
 
     Raises:
-        ValueError: for a value out of range, an unknown key or rule, or adaptive halting over several layers (see
-            `untied.py`).
+        ValueError: for a value out of range, an unknown key or rule, or adaptive halting or relaxed tying over several
+            layers (see `untied.py`).
     """
 
     model_type = "adaptive_albert"
@@ -65,6 +70,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
     intermediate_size: int = 3072
     halting: str = "act"
     halting_settings: dict[str, Any] = field(default_factory=dict)
+    relaxation_rank: int = 0
+    relaxed_iterations: int | None = None
     act_epsilon: int | float = 0.01
     act_cap: Literal["truncate", "remainder"] = "truncate"
     act_update: Literal["blend", "accumulate"] = "blend"
@@ -79,6 +86,10 @@ class AdaptiveAlbertConfig(AlbertConfig):
             if key not in known:
                 raise UserError(f"unknown configuration key {key!r}{did_you_mean(key, own)}")
         kwargs.pop("model_type", None)
+        if self.relaxation_rank == 0:
+            self.relaxed_iterations = None
+        elif self.relaxed_iterations is None:
+            self.relaxed_iterations = self.num_hidden_layers
         _ = self.rule  # asked for here, an error is the user's own; from a validator it comes wrapped
         super().__post_init__(**kwargs)
 
@@ -91,7 +102,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
         if config_dict.get("model_type") == "albert":
             known = {one.name for one in fields(AlbertConfig)} | _HF_KEYS
             config_dict = {key: value for key, value in config_dict.items() if key in known}
-        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)}
+        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)} | {"num_hidden_layers"}
         changes = {key: value for key, value in kwargs.items() if key in ours}  # checked together with the rest
         if changes.get("halting") not in (None, config_dict.get("halting")):
             changes.setdefault("halting_settings", {})
@@ -123,6 +134,12 @@ class AdaptiveAlbertConfig(AlbertConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
+        if not 0 <= self.relaxation_rank <= self.hidden_size:
+            raise ValueError(
+                f"relaxation_rank must lie between 0 and hidden_size {self.hidden_size}, got {self.relaxation_rank}"
+            )
+        if self.relaxed_iterations is not None and self.relaxed_iterations < 1:
+            raise ValueError(f"relaxed_iterations must be at least 1, got {self.relaxed_iterations}")
         self._check_layers()
 
     def _check_layers(self) -> None:
@@ -131,6 +148,11 @@ class AdaptiveAlbertConfig(AlbertConfig):
                 f'halting="{self.halting}" needs num_hidden_groups = inner_group_num = 1: a halted token can be left '
                 "out only where all iterations share one layer; got "
                 f"{self.num_hidden_groups} and {self.inner_group_num}"
+            )
+        if self.relaxation_rank and (self.num_hidden_groups, self.inner_group_num) != (1, 1):
+            raise ValueError(
+                "relaxation_rank needs num_hidden_groups = inner_group_num = 1: iterations then differ from one shared "
+                f"layer; got {self.num_hidden_groups} and {self.inner_group_num}"
             )
 
 
@@ -169,6 +191,7 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        initialise_difference(module)
         self.config.rule.initialise(module)
 
     def total_loss(self, encoded: DepthFields, **losses: Tensor | None) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Models from what was trained before: a run of depthlab, an exported directory, any ALBERT of Hugging Face."""
 
+import math
 import pickle
 import re
 import shutil
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
+from depthlab.hub_errors import loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -28,8 +29,14 @@ from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
-MAY_BE_NEW = ("classifier.", "predictions.", "sop_classifier.", "albert.pooler.", "albert.encoder.halting.")
-"""Weights that a checkpoint need not bring: heads, and the halting unit where depth was fixed."""
+OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
+
+MAY_BE_NEW = (
+    *("classifier.", "predictions.", "sop_classifier.", "pooler."),
+    *("encoder.halting.", "encoder.relaxation."),
+)
+"""Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
+their own where they were all the same."""
 
 PADDED_VOCABULARY = 128
 """Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
@@ -43,6 +50,7 @@ HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
     AdaptiveAlbertForMaskedLM: ("predictions.bias",),
     AdaptiveAlbertForSequenceClassification: ("classifier.weight", "albert.pooler.weight"),
     AdaptiveAlbertForTokenClassification: ("classifier.weight",),
+    AdaptiveAlbertModel: ("embeddings.word_embeddings.weight",),
 }
 """Weights that tell whose a checkpoint is; the first class that finds all of its own takes it."""
 
@@ -55,6 +63,7 @@ class DepthSettings:
         num_hidden_layers: L, the cap: the most iterations a token can take.
         halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
         halting_settings: settings of a rule of your own.
+        relaxation_rank: rank by which iterations may differ from now on, where the checkpoint's are all the same.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
@@ -63,11 +72,13 @@ class DepthSettings:
         execution: "compact" or "dense".
         attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
             "eager" trains a third faster there.
+        halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
     """
 
     num_hidden_layers: int | None = None
     halting: str | None = None
     halting_settings: dict[str, Any] | None = None
+    relaxation_rank: int | None = None
     act_epsilon: float | None = None
     act_cap: Literal["truncate", "remainder"] | None = None
     act_update: Literal["blend", "accumulate"] | None = None
@@ -75,10 +86,18 @@ class DepthSettings:
     time_penalty: float | None = None
     execution: Literal["compact", "dense"] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    halting_lr_factor: float = 1.0
 
     def given(self) -> dict[str, Any]:
-        """Those that are not null."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Fields of the configuration that are not null.
+
+        Raises:
+            UserError: the factor is out of its range.
+        """
+        if not 0 <= self.halting_lr_factor < math.inf:
+            raise UserError(f"model.depth.halting_lr_factor must be 0 or more, got {self.halting_lr_factor}")
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in fields.items() if name != "halting_lr_factor"}
 
 
 @dataclass
@@ -121,17 +140,17 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
 
 
 def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
-    """The model with the head that a run's checkpoint has.
+    """The model with the head that a run's checkpoint has; the base model where it has none.
 
     Raises:
-        UserError: it has no head of depthlab's.
+        UserError: it is no model of depthlab's.
     """
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
             model = model_class(run.config)
             model.load_state_dict(run.weights)
             return model
-    raise UserError("the checkpoint has no head of depthlab's")
+    raise UserError("the checkpoint has no model of depthlab's")
 
 
 def find_tokenizer(checkpoint: str) -> str:
@@ -153,6 +172,17 @@ def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> 
         )
 
 
+def is_ours(checkpoint: str) -> bool:
+    """Whether `load_checkpoint` takes it: a run of ours, or a directory or hub name of an ALBERT.
+
+    Raises:
+        UserError: there is neither a run nor a model.
+    """
+    if find_checkpoint(checkpoint) is not None:
+        return True
+    return loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint)).model_type in OUR_TYPES
+
+
 def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[str, Any] | None = None) -> Model:
     """A model with the weights of a checkpoint, in fp32, whatever they were saved in: it is there to be trained.
 
@@ -165,7 +195,8 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
             depth was held fixed, with a new halting unit.
 
     Raises:
-        UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ.
+        UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ;
+            or the checkpoint's iterations differ already, by another rank.
     """
     settings = settings or {}
     found = whole_checkpoint(Path(checkpoint))
@@ -184,7 +215,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(MAY_BE_NEW))
+    missing = sorted(name for name in info["missing_keys"] if not name.removeprefix("albert.").startswith(MAY_BE_NEW))
     if missing:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
     if "halting_bias_init" in settings and model.base_model.encoder.halting is not None:
@@ -228,7 +259,14 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:
-    """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings."""
+    """A configuration of the class that its model type names, an `albert` becoming one of ours; then the settings.
+
+    Raises:
+        UserError: the settings ask for another rank than that of the iterations' differences in the weights.
+    """
+    rank = content.get("relaxation_rank", 0)
+    if rank not in (0, settings.get("relaxation_rank", rank)):
+        raise UserError(f"relaxation_rank is {rank} in the checkpoint and can't be changed: leave the setting out")
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
     rule = {"halting": settings["halting"]} if "halting" in settings else {}
     return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
@@ -238,7 +276,7 @@ def _read_config(checkpoint: str) -> PreTrainedConfig:
     """Of a directory or hub name in Hugging Face's form, if its model can be one of ours."""
     try:
         kind = retried(lambda: PreTrainedConfig.get_config_dict(checkpoint))[0].get("model_type")
-        if kind in ("adaptive_albert", "adaptive_bert", "albert"):
+        if kind in OUR_TYPES:
             return AutoConfig.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error

@@ -8,12 +8,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from depthlab.errors import UserError
 from depthlab.hub_errors import loaded
-from depthlab.models.albert import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import load_checkpoint
+from depthlab.models.checkpoint import is_ours, load_checkpoint
 from depthlab.models.heads import AdaptiveAlbertForSequenceClassification
-from depthlab.run.directory import find_checkpoint
 
-OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 DROPOUTS = ("classifier_dropout", "seq_classif_dropout")
 """Hugging Face's names for the dropout before a classifier, ALBERT's aside."""
 
@@ -38,14 +35,11 @@ def load_classifier(
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "single_label_classification" if labels else "regression",
     }
-    if find_checkpoint(checkpoint):
-        config = AdaptiveAlbertConfig()
-    else:
-        config = loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
-    if config.model_type in OUR_TYPES:
+    if is_ours(checkpoint):
         if dropout is not None:
             settings["classifier_dropout_prob"] = dropout
         return load_checkpoint(AdaptiveAlbertForSequenceClassification, checkpoint, settings | depth)
+    config = loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
     if depth:
         raise UserError(
             f"model.depth.{next(iter(depth))} is for ALBERTs, but {checkpoint} is of type {config.model_type!r}, whose "

@@ -111,9 +111,10 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         only_running = self._adapts() and self.config.execution == "compact"
         total = super().flops(depths, only_running)
         if self._adapts() and self.halting is not None:
-            asked = depths if only_running else (depths > 0) * depths.max()
+            ran = depths if only_running else (depths > 0) * depths.max()
+            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if self.rule.decides(n))
             matrices = (parameter.numel() for parameter in self.halting.parameters() if parameter.ndim > 1)
-            total = total + asked.sum(dim=1) * 2 * sum(matrices)
+            total = total + asked * 2 * sum(matrices)
         return total
 
     def _adapts(self) -> bool:
@@ -121,8 +122,9 @@ class AdaptiveAlbertTransformer(IteratedLayer):
 
     def _step(self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
-        asked = None if self.halting is None else self.halting(new)
-        look = Look(n, n == self.config.num_hidden_layers, before, new, asked)
+        look = Look(n, n == self.config.num_hidden_layers, before, new, None)
+        if self.halting is not None and rule.decides(n):
+            look = look._replace(asked=rule.ask(self.halting, look))
         step = rule.step(state, look)
         if look.at_cap:
             step = step._replace(halted=torch.ones_like(step.halted))
@@ -159,7 +161,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         state = self.project(embeddings)  # h^{n-1}, [B, T, H]
         running = real
         position = torch.arange(real.numel(), device=real.device).view_as(real)
-        remembered = rule.begin(Tokens(state, position, real.shape[1]))
+        remembered = rule.begin(Tokens(state, position, real.shape[1], real))
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
         depths, mixture = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state)
         hidden_states = [state]
@@ -194,7 +196,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         The loop holds the running tokens packed, [R, H], and what the rule remembers of them; what they attend to, of
         all tokens, is the memory's. A token's rows there are written anew in the iteration after its state last
         changed, so once more when it has just halted.
-        The host learns once an iteration how many tokens still run in each sequence; nothing else waits for the device.
+        The host learns after each iteration that lets tokens halt how many still run in each sequence; nothing else
+        waits for the device.
         """
         blend, cap, rule = self.config.act_update == "blend", self.config.num_hidden_layers, self.rule
         batch, length = real.shape
@@ -204,16 +207,17 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
         state = embeddings.flatten(0, 1)[position]
         state = self.project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
-        remembered = rule.begin(Tokens(state, position, length))
+        remembered = rule.begin(Tokens(state, position, length, torch.ones_like(position, dtype=torch.bool)))
         changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
         memory = self.new_memory(batch * length)
+        packing = pack(position, counts, length)
         mixture = torch.zeros_like(state)
         finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
         hidden_states = [scatter(position, state, batch * length)] if output_hidden_states else []
 
         for n in range(1, cap + 1):
             self.remember(n, memory, changed, moved)
-            new = self.apply_to_running(n, state, memory, key_mask, pack(position, counts, length))  # s^n
+            new = self.apply_to_running(n, state, memory, key_mask, packing)  # s^n
             step, look = self._step(rule, remembered, n, state, new)
             weight = step.weight[:, None].to(new.dtype)
             if blend:
@@ -228,6 +232,12 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             if output_hidden_states:
                 hidden_states.append(hidden_states[-1].index_copy(0, changed, moved))
 
+            if look.at_cap:
+                finished.append((position, output, step.remainder, n))
+                break
+            if not rule.decides(n):
+                state, remembered = moved, step.state
+                continue
             goes_on = ~step.halted
             counts = torch.zeros(batch, dtype=torch.long, device=real.device)
             counts = counts.index_add(0, position // length, goes_on.long()).tolist()
@@ -237,6 +247,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             if not len(going):
                 break
             position, state = position[going], moved[going]
+            packing = pack(position, counts, length)
             remembered = _each(lambda rows, going=going: rows[going], step.state)
             if not blend:
                 mixture = mixture[going]

@@ -1,7 +1,8 @@
 """What iteration n is made of: its layer, applied to every token or to the running ones only, and what that costs.
 
-Whatever differs between iterations is decided here; which tokens run, and for how long, is not (`encoder.py`). Today
-it is the group of layers: all iterations share one (ALBERT), or each has its own (the untied baseline).
+Whatever differs between iterations is decided here; which tokens run, and for how long, is not (`encoder.py`). All
+iterations share one layer (ALBERT), or share it and differ outside keys and values (relaxed tying, `relaxation.py`), or
+each has its own (the untied baseline).
 
 Shapes: B batch, T length, E embedding, H hidden, A heads, D head size, L cap; R running tokens, packed in row-major
 order. They are padded for their matrix products, see `depthlab.models.sizes`.
@@ -20,6 +21,7 @@ from transformers.models.albert.modeling_albert import (
     eager_attention_forward,
 )
 
+from depthlab.models.relaxation import differences, relaxed
 from depthlab.models.sizes import pad_rows
 
 
@@ -81,6 +83,11 @@ class IteratedLayer(AlbertTransformer):
             for group in self.albert_layer_groups:
                 for layer in group.albert_layers:
                     layer.activation = nn.GELU(approximate="tanh")
+        self.relaxation: nn.ModuleList | None = None
+        """What each iteration has of its own; those beyond the last of them have what that one has."""
+        if config.relaxation_rank:
+            layer, iterations = self.albert_layer_groups[0].albert_layers[0], range(config.relaxed_iterations)
+            self.relaxation = nn.ModuleList(differences(layer, config.relaxation_rank) for _ in iterations)
         self.gradient_checkpointing = False
 
     def project(self, embeddings: Tensor) -> Tensor:
@@ -89,7 +96,8 @@ class IteratedLayer(AlbertTransformer):
 
     def apply_to_all(self, n: int, states: Tensor, attention_mask: Tensor | None, **attention_kwargs) -> Tensor:
         """s^n of every token, [B, T, H] -> [B, T, H]."""
-        return self._call(self._group(n), states, attention_mask, **attention_kwargs)
+        body = self._group(n) if self.relaxation is None else self._layer(n)
+        return self._call(body, states, attention_mask, **attention_kwargs)
 
     def new_memory(self, size: int) -> Memory:
         """Of B * T tokens."""
@@ -122,13 +130,21 @@ class IteratedLayer(AlbertTransformer):
                 total = total + changed * _flops(attention.key, attention.value)
                 total = total + running * _flops(attention.query, attention.dense, layer.ffn, layer.ffn_output)
                 total = total + running * tokens * 4 * attention.all_head_size  # queries and keys, weights and values
+            if self.relaxation is not None:
+                own = (module for module in self._own(n).modules() if isinstance(module, nn.Linear))
+                total = total + running * _flops(*own)
         return total
 
     def _group(self, n: int) -> AlbertLayerGroup:
         return self.albert_layer_groups[(n - 1) * self.config.num_hidden_groups // self.config.num_hidden_layers]
 
     def _layer(self, n: int) -> AlbertLayer:
-        return self._group(n).albert_layers[0]
+        layer = self._group(n).albert_layers[0]
+        return layer if self.relaxation is None else relaxed(layer, self._own(n))
+
+    def _own(self, n: int) -> nn.ModuleDict:
+        """What iteration n has of its own."""
+        return self.relaxation[min(n, len(self.relaxation)) - 1]
 
     def _call(self, function: Callable[..., Tensor], *args, **kwargs) -> Tensor:
         """Call an iteration's body, recomputing it in the backward pass where gradient checkpointing is on."""

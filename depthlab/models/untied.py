@@ -17,7 +17,7 @@ class AdaptiveBertConfig(AdaptiveAlbertConfig):
     """As `AdaptiveAlbertConfig`, but iteration n applies layer n: the cap is the number of layers.
 
     Raises:
-        ValueError: for a number of groups that is not that of the layers.
+        ValueError: for a number of groups that is not that of the layers, or a relaxation rank.
     """
 
     model_type = "adaptive_bert"
@@ -32,6 +32,11 @@ class AdaptiveBertConfig(AdaptiveAlbertConfig):
             raise ValueError(
                 f"an untied model has a layer for each of its {self.num_hidden_layers} iterations; got "
                 f"{self.num_hidden_groups} groups of {self.inner_group_num}"
+            )
+        if self.relaxation_rank:
+            raise ValueError(
+                "relaxation_rank is for a shared layer, from which iterations differ; in an untied model each has a "
+                "layer of its own"
             )
 
 

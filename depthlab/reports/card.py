@@ -45,6 +45,8 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
 def _depth(config: AdaptiveAlbertConfig) -> str:
     if not config.rule.adaptive:
         return f"{config.num_hidden_layers} iterations for every token"
+    if config.halting != "act":
+        return f"halting `{config.halting}`: {config.rule.describe(config.num_hidden_layers)}"
     rule = f"`{config.act_update}`, `{config.act_cap}`, time penalty {config.time_penalty:g}"
     return f"at most {config.num_hidden_layers} iterations a token ({rule})"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from depthlab.analysis.scores import SCORES
 from depthlab.render.document import to_markdown
-from depthlab.reports.pretraining import table_1
+from depthlab.reports.pretraining import by_source, table_1
 
 DEPTHS = {"depth/all": "all tokens", "depth/cls": "[CLS]", "depth/sep": "[SEP]", "depth/plain": "plain"}
 LABEL = "depth/label/"
@@ -13,7 +13,7 @@ MOST_LABELS = 20
 
 
 def measured_table(values: Mapping[str, float], name: str, stage: str = "val") -> str:
-    """Scores and depths of a classifier, or the paper's Table 1 of a language model, as Markdown.
+    """Scores and depths of a classifier, or the paper's Table 1 of a language model and its sources, as Markdown.
 
     Args:
         values: by tag, those of other stages too.
@@ -21,7 +21,8 @@ def measured_table(values: Mapping[str, float], name: str, stage: str = "val") -
         stage: the first part of the tags to show.
     """
     if f"{stage}/accuracy/mlm" in values:
-        return to_markdown(table_1({"this run": values}))
+        tables = table_1({"this run": values}, stage), by_source(values, stage)
+        return "\n\n".join(to_markdown(table) for table in tables if table is not None)
     return scores_table(name, values, stage)
 
 

@@ -20,7 +20,7 @@ from depthlab.render.document import Block, Heading
 from depthlab.render.sentences import sentence
 from depthlab.reports.glue import glue_blocks
 from depthlab.reports.probing import probing_blocks
-from depthlab.reports.trained import Run, depth_figures, fixed_point_figures, kinds_table, name_runs, trained_table
+from depthlab.reports.trained import Run, depth_figures, fixed_point_figures, kinds_tables, name_runs, trained_table
 from depthlab.reports.treebank import treebank_blocks
 
 SENTENCES = (
@@ -71,7 +71,7 @@ def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOu
 
     sections: dict[str, Callable[[], Sequence[Block]]] = {
         "What was trained": lambda: [trained_table(trained)],
-        "Depth by kind of token": lambda: [kinds_table(trained)],
+        "Depth by kind of token": lambda: kinds_tables(trained),
         "Depth while training": lambda: list(depth_figures(trained)),
         "Fixed point": lambda: list(fixed_point_figures(trained)),
         "GLUE": lambda: glue_blocks(fine_tuned("glue"))[0],

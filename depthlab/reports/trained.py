@@ -1,7 +1,7 @@
 """What pre-training and other runs did: their sections of the page about runs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import abspath
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from depthlab.render.depth_curves import ALL, depth_curves
 from depthlab.render.document import Block, Short, Table, dashed
 from depthlab.render.figures import embed
 from depthlab.render.fixed_point import READINGS, fixed_point_panels
-from depthlab.reports.pretraining import table_1
+from depthlab.reports.pretraining import by_source, table_1
 from depthlab.run.directory import FinishedRun, hold
 from depthlab.run.logs import read_scalars
 
@@ -109,8 +109,8 @@ def _data(run: Run) -> str:
     return f"{', '.join(names)}: {data['documents']:,} documents, {data['tokens'] / 1e6:,.1f} M tokens"
 
 
-def kinds_table(runs: Sequence[Run]) -> Table:
-    """The paper's Table 1 of all language models.
+def kinds_tables(runs: Sequence[Run]) -> list[Block]:
+    """The paper's Table 1 of all language models, and what each has measured by source.
 
     Raises:
         UserError: There is none.
@@ -118,7 +118,9 @@ def kinds_table(runs: Sequence[Run]) -> Table:
     language_models = {run.name: run.results for run in runs if run.is_language_model}
     if not language_models:
         raise UserError("none of the runs is one of pre-training or retrofit")
-    return table_1(language_models)
+    tables = {name: by_source(results) for name, results in language_models.items()}
+    named = {name: replace(table, caption=f"{name}. {table.caption}") for name, table in tables.items() if table}
+    return [table_1(language_models), *named.values()]
 
 
 def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:

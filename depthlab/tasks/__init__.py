@@ -5,8 +5,18 @@ They return and log numbers. What data there is, where a run lies and what is pr
 
 from depthlab.tasks.base import Task
 from depthlab.tasks.classification import ClassificationTask
+from depthlab.tasks.distillation import DistillationTask
 from depthlab.tasks.pretraining import PretrainingTask
 from depthlab.tasks.retrofit import RetrofitTask
+from depthlab.tasks.similarity import SimilarityTask
 from depthlab.tasks.treebank import TreebankTask
 
-__all__ = ["ClassificationTask", "PretrainingTask", "RetrofitTask", "Task", "TreebankTask"]
+__all__ = [
+    "ClassificationTask",
+    "DistillationTask",
+    "PretrainingTask",
+    "RetrofitTask",
+    "SimilarityTask",
+    "Task",
+    "TreebankTask",
+]

@@ -61,6 +61,8 @@ class Task(LightningModule):
         UserError: a number of steps is negative.
     """
 
+    halting_lr_factor: float = 1.0
+    """Times the learning rate: that of what the halting rule learns."""
     monitor: str | None = None
     """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
 
@@ -174,7 +176,10 @@ class Task(LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if math.isinf(steps):
             raise UserError("set trainer.max_epochs or trainer.max_steps: the learning rate falls until the last step")
-        optimizer = self.optimizer(parameter_groups(self.model))
+        halting = None if self.halting_lr_factor == 1 else self.model.base_model.encoder.halting
+        optimizer = self.optimizer(parameter_groups(self.model, apart=halting))
+        if halting is not None:
+            optimizer.param_groups[-1]["lr"] *= self.halting_lr_factor
         schedule = warmup_polynomial_decay(optimizer, self.warmup_steps, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -61,8 +61,10 @@ class ClassificationTask(Task):
     ) -> None:
         if classifier_dropout is not None and not 0 <= classifier_dropout < 1:
             raise UserError(f"model.classifier_dropout must lie in [0, 1), got {classifier_dropout}")
-        model = load_classifier(checkpoint, labels, {} if depth is None else depth.given(), classifier_dropout)
+        depth = depth or DepthSettings()
+        model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout)
         super().__init__(model, optimizer, warmup_steps)
+        self.halting_lr_factor = depth.halting_lr_factor
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
         self.scores = nn.ModuleDict()  # by stage and number of the loader
         self.label_depths = GroupDepthMetric(len(labels)) if labels and self.cap is not None else None

@@ -47,11 +47,18 @@ def test_batches(make_data, kind):
             assert batch["window_predicted"] == (batch["labels"] != NOT_PREDICTED).sum()
 
 
+def trained_on(module, kind):
+    """How many samples an epoch has."""
+    if kind == "pretraining":
+        return sum(source["training"]["chunks"] for source in module.summary["sources"])
+    return module.summary["train"]
+
+
 @trained
 def test_an_epoch_takes_every_sample_once_in_an_order_of_its_own(make_data, kind):
     module = make_data(kind)
     first, second = (sequences(epoch_of(module, epoch)) for epoch in (0, 1))
-    assert len(set(first)) == len(first) == module.summary["train_chunks" if kind == "pretraining" else "train"]
+    assert len(set(first)) == len(first) == trained_on(module, kind)
     assert len(first) == len(second) and first != second
     assert sequences(epoch_of(module, 0)) == first
     assert sequences(epoch_of(make_data(kind, seed=1), 0)) != first
@@ -128,7 +135,13 @@ def test_batch_that_cannot_be_cut(make_data, kind):
 
 OUT_OF_RANGE = {
     "pretraining": {"vocab_size": [5], "short_sequence_probability": [1.1], "mask_ratio": [0.0, 1.0]}
-    | {"max_predictions": [0], "validation_fraction": [0.0, 1.0], "prepare_workers": [0], "seed": [-1]},
+    | {
+        "max_predictions": [0],
+        "validation_fraction": [-0.1, 1.1],
+        "test_fraction": [0.9],
+        "split_seed": [-1],
+        "prepare_workers": [0],
+    },
     "glue": {"task": ["snli"], "max_length": [4], "train_examples": [0], "seed": [-1]},
     "probing": {"task": ["snli"], "train_examples": [0], "seed": [-1]},
     "treebank": {},
@@ -210,7 +223,7 @@ def make_steps(make_data):
 
     def make(kind: str, **changes):
         if kind == "pretraining":
-            samples = make_data(kind).summary["train_chunks"]
+            samples = trained_on(make_data(kind), kind)
             return make_data(kind, set_up=False, batch_size=samples // (STEPS - 1) // 4 * 4 - 20, **changes)
         return make_data(kind, set_up=False, batch_size=8, **changes)
 

@@ -149,6 +149,13 @@ def test_classifier_has_the_ponder_cost_in_its_loss(sizes):
         ({"act_epsilonn": 0.1}, "did you mean 'act_epsilon'"),
         ({"num_hidden_groups": 2}, "num_hidden_groups"),
         ({"inner_group_num": 2}, "inner_group_num"),
+        (
+            {"halting": "fixed", "num_hidden_groups": 2, "relaxation_rank": 4},
+            "iterations then differ from one shared layer",
+        ),
+        ({"relaxation_rank": -1}, "relaxation_rank must lie between 0 and hidden_size 768, got -1"),
+        ({"relaxation_rank": 769}, "relaxation_rank must lie between 0 and hidden_size 768, got 769"),
+        ({"relaxation_rank": 4, "relaxed_iterations": 0}, "relaxed_iterations must be at least 1"),
         ({"halting": "sometimes"}, "halting"),
         ({"execution": "fast"}, "execution"),
         ({"hidden_size": 30}, "num_attention_heads"),

@@ -73,7 +73,7 @@ def test_nothing_stays_alive_after_a_step(sizes, execution):
     assert alive() == before
 
 
-def test_waits_for_the_device_once_an_iteration(sizes, monkeypatch):
+def test_waits_for_the_device_once_a_decision(sizes, monkeypatch):
     """What would wait for a GPU, counted here: reading values, and shapes that depend on them."""
     waits = []
     for name in ("tolist", "item", "nonzero", "__bool__", "__int__", "__float__", "cpu", "numpy"):
@@ -92,7 +92,14 @@ def test_waits_for_the_device_once_an_iteration(sizes, monkeypatch):
         real = inputs["attention_mask"].bool()
         waits.clear()
         model.encoder(embeddings, real, None)
-        assert sorted(waits) == sorted(["nonzero", "tolist", *["tolist"] * cap])
+        assert sorted(waits) == sorted(
+            ["nonzero", *["tolist"] * cap]
+        )  # how many there are; who is left, but at the cap
+    rule = {"halting": "route", "act_update": "accumulate"}
+    model = AdaptiveAlbertModel(AdaptiveAlbertConfig(**sizes, num_hidden_layers=7, **rule), add_pooling_layer=False)
+    waits.clear()
+    model.encoder(embeddings, real, None)
+    assert sorted(waits) == ["nonzero", "tolist", "tolist"]  # one decision, one look
 
 
 def test_dropout_has_the_same_distribution(sizes):

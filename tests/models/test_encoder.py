@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.imposed import ImposedHalting
-from tests.models.variants import CLASSES, EVERY_WAY, name_of
+from tests.models.variants import CLASSES, EVERY_WAY, differing, name_of
 
 
 def run(model, execution, inputs):
@@ -54,12 +54,12 @@ def assert_same(dense, compact, tolerance):
     act_cap=st.sampled_from(["truncate", "remainder"]),
     act_update=st.sampled_from(["blend", "accumulate"]),
     attention=st.sampled_from(["sdpa", "eager"]),
-    tied=st.booleans(),
+    layers=st.sampled_from([*CLASSES]),
     seed=st.integers(0, 2**16),
 )
-def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, tied, seed):
+def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, layers, seed):
     torch.manual_seed(seed)
-    model_class, config_class = CLASSES["tied" if tied else "untied"]
+    model_class, config_class = CLASSES[layers]
     config = config_class(
         **SIZES,
         num_hidden_layers=cap,
@@ -70,10 +70,10 @@ def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_ca
         initializer_range=spread,
         attn_implementation=attention,
     )
-    model = model_class(config, add_pooling_layer=False).double()
+    model = differing(model_class(config, add_pooling_layer=False)).double()
     inputs = ragged_inputs(lengths, extra_padding=extra_padding)
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
-    if not tied and compact[0].depths.max() < cap:  # layers that nobody reached have no gradient in either
+    if layers != "tied" and compact[0].depths.max() < cap:  # what nobody reached has no gradient in either
         assert any(gradient is None for gradient in compact[1].values())
     assert_same(dense, compact, 1e-10)
 

@@ -97,10 +97,12 @@ def test_attentions_and_hidden_states(way, implementation):
     assert torch.equal(watched.depths, plain.depths)
     assert len(watched.hidden_states) == 6 and len(watched.attentions) == plain.depths.max()
     attention = model.encoder.albert_layer_groups[0].albert_layers[0].attention
-    for state, weights in zip(watched.hidden_states, watched.attentions, strict=False):
-        queries, keys = (
-            project(state).unflatten(-1, (2, 8)).transpose(1, 2) for project in (attention.query, attention.key)
-        )
+    for n, (state, weights) in enumerate(zip(watched.hidden_states, watched.attentions, strict=False)):
+        queries, keys = attention.query(state), attention.key(state)
+        if "relaxation_rank" in way:
+            own = model.encoder.relaxation[min(n, 1)]["attention"]["query"]
+            queries = queries + own.up(own.down(state))
+        queries, keys = (rows.unflatten(-1, (2, 8)).transpose(1, 2) for rows in (queries, keys))
         scores = queries @ keys.transpose(2, 3) / 8**0.5
         expected = scores.masked_fill(~real[:, None, None, :], float("-inf")).softmax(-1)
         rows = real[:, None, :, None].expand_as(expected)
@@ -229,9 +231,10 @@ def test_half_precision(tmp_path, way, dtype):
 @pytest.mark.parametrize(
     "model_class", [AdaptiveAlbertForPreTraining, AdaptiveAlbertForTokenClassification], ids=name_of
 )
-def test_exports_at_fixed_depth(model_class):
+@pytest.mark.parametrize("rank", [0, 3])
+def test_exports_at_fixed_depth(model_class, rank):
     """`torch.export` with free batch size and length gives the same outputs."""
-    model = build(model_class, halting="fixed")
+    model = build(model_class, halting="fixed", relaxation_rank=rank)
     rows, length = torch.export.Dim("rows", min=1, max=64), torch.export.Dim("length", min=2, max=24)
     inputs = batch()
     shapes = {name: {0: rows, 1: length} for name in inputs}

@@ -57,3 +57,8 @@ def test_save_and_load(tmp_path):
 def test_the_cap_is_the_number_of_layers():
     with pytest.raises(StrictDataclassError, match="a layer for each of its 3 iterations"):
         AdaptiveBertConfig(**SIZES, num_hidden_layers=3, num_hidden_groups=2)
+
+
+def test_its_layers_have_no_differences():
+    with pytest.raises(StrictDataclassError, match="relaxation_rank is for a shared layer"):
+        AdaptiveBertConfig(**SIZES, num_hidden_layers=3, relaxation_rank=4)

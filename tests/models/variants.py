@@ -1,5 +1,7 @@
 """The models in all their variants, what goes into them, and how outputs are compared."""
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
@@ -18,7 +20,11 @@ from depthlab.models import (
 from tests.models.conftest import SIZES, ragged_inputs
 
 BASE = AdaptiveAlbertModel
-CLASSES = {"tied": (AdaptiveAlbertModel, AdaptiveAlbertConfig), "untied": (AdaptiveBertModel, AdaptiveBertConfig)}
+CLASSES = {
+    "tied": (AdaptiveAlbertModel, AdaptiveAlbertConfig),
+    "relaxed": (AdaptiveAlbertModel, partial(AdaptiveAlbertConfig, relaxation_rank=3)),
+    "untied": (AdaptiveBertModel, AdaptiveBertConfig),
+}
 HEADS = [
     AdaptiveAlbertForPreTraining,
     AdaptiveAlbertForMaskedLM,
@@ -31,6 +37,8 @@ EVERY_WAY = [  # to run the iteration
     {"execution": "dense"},
     {"execution": "compact"},
     {"execution": "compact", "act_update": "accumulate", "act_cap": "remainder"},
+    {"execution": "dense", "relaxation_rank": 3, "relaxed_iterations": 2},
+    {"execution": "compact", "relaxation_rank": 3, "relaxed_iterations": 2},
 ]
 LENGTHS = [9, 4, 7]
 
@@ -62,7 +70,15 @@ def loaded(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def build(model_class, **changes):
-    return model_class(tiny_config(**changes)).eval()
+    return differing(model_class(tiny_config(**changes)).eval())
+
+
+def differing(model: PreTrainedModel) -> PreTrainedModel:
+    """The model; where its iterations may differ, they do. In a new model they are all the same."""
+    for name, parameter in model.named_parameters():
+        if "encoder.relaxation." in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
 
 
 def batch(lengths=LENGTHS):

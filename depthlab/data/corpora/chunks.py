@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpora.corpus import CorpusSource, read_texts
+from depthlab.data.corpora.grams import sampled_grams
+from depthlab.data.corpora.parts import Documents, Part
 from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import special_ids
 from depthlab.errors import UserError
@@ -35,12 +37,10 @@ class ChunkSettings:
     Attributes:
         max_length: Tokens of a sample; a chunk is gathered up to three fewer, for [CLS], [SEP], [SEP].
         short_sequence_probability: Share of the chunks with a shorter target.
-        validation_fraction: Share of the documents held out.
     """
 
     max_length: int
     short_sequence_probability: float
-    validation_fraction: float
 
 
 def chunk_sentences(
@@ -89,14 +89,19 @@ def write_chunks(
     folder: Path,
     workers: int,
 ) -> None:
-    """Chunks of one source into a folder, with their summary; scratch files beside it."""
+    """Chunks of one source into a folder, with their summary; scratch files beside it.
+
+    Beside pieces and sentences a row has its document's number and digest, and the first row of a document has the
+    document's `grams`: what the split into parts needs (`read_documents`), without the text.
+    """
     started = time.perf_counter()
     features = Features(
         {
             "ids": List(Value("uint16" if len(tokenizer) <= 2**16 else "int32")),
             "sentence_lengths": List(Value("int32")),
             "document": Value("int64"),
-            "validation": Value("bool"),
+            "identity": Value("int64"),  # the bits of uint64, which the writer would not take
+            "grams": List(Value("uint64")),
         }
     )
     arguments = {
@@ -182,14 +187,12 @@ def _chunk_documents(
     unknown_id: int,
     settings: ChunkSettings,
 ) -> dict[str, list[Any]]:
-    rows: dict[str, list[Any]] = {"ids": [], "sentence_lengths": [], "document": [], "validation": []}
+    rows: dict[str, list[Any]] = {"ids": [], "sentence_lengths": [], "document": [], "identity": [], "grams": []}
     for index, row in zip(indices, batch["text"], strict=True):
         text = row or ""  # a row of the hub's without a text is one too short
         encodings = tokenizer.encode_batch_fast(split_sentences(text), add_special_tokens=False)
         sentences = [ids for encoding in encodings if len(ids := encoding.ids)]
-        # From the text alone, so that neither order nor workers matter and duplicates stay on one side.
-        identity = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-        held_out = identity < settings.validation_fraction * 2**64
+        identity, grams = identify(text), sampled_grams(text)
         lengths = [len(sentence) for sentence in sentences]
         chunks = chunk_sentences(
             lengths, settings.max_length - 3, settings.short_sequence_probability, np.random.default_rng(identity)
@@ -200,8 +203,30 @@ def _chunk_documents(
             rows["ids"].append(ids)
             rows["sentence_lengths"].append(lengths[start:end])
             rows["document"].append(index)
-            rows["validation"].append(held_out)
+            rows["identity"].append(int(np.uint64(identity).view(np.int64)))
+            rows["grams"].append(grams if start == 0 else grams[:0])
     return rows
+
+
+def identify(text: str) -> int:
+    """A number below 2^64 from the text alone, so that neither order nor workers matter and duplicates are one."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+
+def read_documents(chunks: Dataset, given: Part | None) -> Documents:
+    """What the split into parts needs of stored chunks, whose grams stay on the disk."""
+    table = chunks.data
+    _, first, document = np.unique(np.asarray(table.column("document")), return_index=True, return_inverse=True)
+
+    def grams() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        row = 0
+        for batch in table.table.select(["grams"]).to_batches(CHUNKS_PER_RECORD_BATCH):
+            lists = batch.column("grams")
+            parents = pc.list_parent_indices(lists).to_numpy()
+            yield pc.list_flatten(lists).to_numpy(), document[row + parents]
+            row += len(lists)
+
+    return Documents(np.asarray(table.column("identity"))[first].view(np.uint64), document, grams, given)
 
 
 def _plain_text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -215,15 +240,10 @@ def _plain_text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 
 def _count(chunks: Dataset, documents: int) -> dict[str, int]:
     table = chunks.data
-    kept = np.asarray(table.column("document"))
-    held_out = np.asarray(table.column("validation"))
     return {
         "documents": documents,
-        "dropped": documents - len(np.unique(kept)),
-        "validation_documents": len(np.unique(kept[held_out])),
+        "dropped": documents - len(np.unique(np.asarray(table.column("document")))),
         "sentences": pc.sum(pc.list_value_length(table.column("sentence_lengths"))).as_py(),
         "tokens": pc.sum(pc.list_value_length(table.column("ids"))).as_py(),
         "chunks": len(chunks),
-        "train_chunks": int((~held_out).sum()),
-        "validation_chunks": int(held_out.sum()),
     }

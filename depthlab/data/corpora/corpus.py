@@ -12,6 +12,7 @@ from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import snapshot_download
 
+from depthlab.data.corpora.parts import Part
 from depthlab.data.corpora.sample import read_sample, sample_files
 from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.data.lines import read_lines, unreadable
@@ -19,11 +20,12 @@ from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
 
 SAMPLE = "sample"
+PART_NAMES = [part.name.lower() for part in Part if part != Part.LEFT_OUT]
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
 TEXT_TYPES = ("string", "large_string", "string_view")
 LONGEST_DOCUMENT = 1_000_000
 """Characters after which a document of a .txt file is cut at the end of a line: a file without a single blank line
-must neither be read whole nor go to one side of the train/validation split."""
+must neither be read whole nor go to one part of the corpus."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class CorpusSource:
         split: Split of the Hugging Face dataset.
         text_field: Field of a JSON line, or column of a dataset, that holds the text of one document.
         streaming: Cut documents into chunks as they arrive, for a corpus too large for the disk: nothing but the chunks
-            is written. The chunks are the same, and so are their weight and the split by document; but a tokenizer is
+            is written. The chunks are the same, and so are their weight and the parts; but a tokenizer is
             trained on the first documents, not on some from everywhere, and `split` can't be a slice.
+        part: "training", "development" or "test", for all documents of the source; by default all three, by document.
     """
 
     path: str
@@ -49,6 +52,7 @@ class CorpusSource:
     split: str = "train"
     text_field: str = "text"
     streaming: bool = False
+    part: str | None = None
 
     def __post_init__(self) -> None:
         for field in ("path", "name", "split", "text_field"):
@@ -57,6 +61,8 @@ class CorpusSource:
                 raise UserError(f"data.corpus: `{field}` is {value!r}; it must be text")
         if not isinstance(self.streaming, bool):
             raise UserError(f"data.corpus: `streaming` is {self.streaming!r}; it must be true or false")
+        if self.part not in (None, *PART_NAMES):
+            raise UserError(f"data.corpus: `part` is {self.part!r}; it must be {' or '.join(PART_NAMES)}, or null")
         if self.path in ("", "null"):  # what the command line makes of `data.corpus=null`
             raise UserError("data.corpus is empty: name at least one source")
         if type(self.weight) not in (int, float) or not 0 < self.weight < math.inf:

@@ -1,38 +1,58 @@
-"""Documents to chunks of token ids on disk: parallel, in bounded memory, cached by content and settings."""
+"""Documents to chunks of token ids on disk, and their parts, in bounded memory, cached by content and settings.
+
+Chunks do not depend on the split: another one reads them, not the text.
+"""
 
 import functools
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from datasets import Dataset, IterableDataset
+import pyarrow.compute as pc
+from datasets import Dataset, IterableDataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from depthlab.data.cache import making
-from depthlab.data.corpora.chunks import SUMMARY, ChunkSettings, too_short, write_chunks
+from depthlab.data.corpora.chunks import (
+    SUMMARY,
+    ChunkSettings,
+    identify,
+    read_documents,
+    too_short,
+    write_chunks,
+)
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
+from depthlab.data.corpora.parts import Part, SplitSettings, is_held_out, split_documents
 from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import TRAINING_CHARACTERS, check_vocabulary, load_tokenizer, train_tokenizer
 from depthlab.errors import UserError
 
-FORMAT = 1
-"""Part of every cache key: raise it when this file, corpus.py, sentences.py or chunks.py changes what is stored."""
+FORMAT = 2
+"""Part of every cache key: raise it when this file or what it calls in this folder changes what is stored."""
+SPLIT = "split.json"
 DOCUMENTS_LOOKED_AT = 1000
 """Documents of a source, spread over it, of which one must have two sentences before any is tokenized."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Folders of the tokenizer, and of the chunks of each source."""
+    """Folders of the tokenizer, of the chunks of each source, and of their parts."""
 
     tokenizer: Path
     chunks: list[Path]
+    parts: Path
+
+    def parts_of(self, number: int) -> np.ndarray:
+        """The `Part` of each chunk of a source: [chunks] int8."""
+        return np.load(self.parts / f"{number}.npy")
 
 
 def prepare(
@@ -40,20 +60,23 @@ def prepare(
     tokenizer_path: str | None,
     vocab_size: int,
     settings: ChunkSettings,
+    split_settings: SplitSettings,
     cache_dir: Path,
     workers: int,
 ) -> Prepared:
-    """Tokenizer and chunks of every source, taken from the cache or made.
+    """Tokenizer, chunks and parts of every source, taken from the cache or made.
 
-    A folder appears under its final name only when it is complete. Where all are there nothing is written.
+    A folder appears under its final name only when it is complete. Where all are there nothing is written. What is held
+    out trains no tokenizer.
 
     Raises:
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
     """
     digests = [content_digest(source) for source in sources]
+    given_parts = [source.part for source in sources]
     if tokenizer_path is None:
         given = None
-        key = _digest(*digests, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
+        key = _digest(*digests, given_parts, split_settings, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
     else:
         given = load_tokenizer(tokenizer_path)
         check_vocabulary(given, vocab_size)
@@ -66,10 +89,11 @@ def prepare(
             return None
         backend = load_tokenizer(str(tokenizer_folder)).backend_tokenizer.to_str()
         keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
-        return Prepared(tokenizer_folder, [cache_dir / f"chunks-{key}" for key in keys])
+        parts = cache_dir / f"parts-{_digest(*keys, given_parts, split_settings)}"
+        return Prepared(tokenizer_folder, [cache_dir / f"chunks-{key}" for key in keys], parts)
 
     found = prepared()
-    if found is not None and all(folder.exists() for folder in found.chunks):
+    if found is not None and all(folder.exists() for folder in (*found.chunks, found.parts)):
         return found
     try:
         with making(cache_dir) as scratch:
@@ -87,23 +111,69 @@ def prepare(
             if not tokenizer_folder.exists():
                 tokenizer = given
                 if tokenizer is None:
-                    corpora = [looked_at(number) for number in range(len(sources))]
-                    tokenizer = train_tokenizer(_training_lines(corpora), vocab_size)
+                    trained_on = ("training", None)[: 1 + (split_settings.development + split_settings.test < 1)]
+                    corpora = {n: looked_at(n) for n, part in enumerate(given_parts) if part in trained_on}
+                    if not corpora:
+                        raise UserError("data.tokenizer is null, and all documents are held out: name a tokenizer")
+                    split = [split_settings if given_parts[number] is None else None for number in corpora]
+                    tokenizer = train_tokenizer(_training_lines([*corpora.values()], split), vocab_size)
                     check_vocabulary(tokenizer, vocab_size)
                 tokenizer.save_pretrained(scratch / "tokenizer")
                 os.rename(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))
             found = prepared()
             missing = {folder: number for number, folder in enumerate(found.chunks) if not folder.exists()}
+            if missing:
+                _tell_of_old(cache_dir)
             for number in missing.values():
                 looked_at(number)  # all sources are looked at before hours go into the first
             for folder, number in missing.items():
                 finished = scratch / folder.name
                 write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
                 os.rename(finished, folder)
+            if not found.parts.exists():
+                _write_parts(sources, found.chunks, split_settings, scratch / found.parts.name)
+                os.rename(scratch / found.parts.name, found.parts)
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
     return found
+
+
+def _write_parts(
+    sources: Sequence[CorpusSource], chunk_folders: Sequence[Path], settings: SplitSettings, folder: Path
+) -> None:
+    """The part of each chunk of each source, and what the parts hold, into a folder."""
+    chunks = [load_from_disk(str(chunks)) for chunks in chunk_folders]
+    given = [None if source.part is None else Part[source.part.upper()] for source in sources]
+    documents = [read_documents(*source) for source in zip(chunks, given, strict=True)]
+    kept = split_documents(documents, settings)
+    folder.mkdir()
+    counts = []
+    for number, (source, read, parts) in enumerate(zip(chunks, documents, kept.parts, strict=True)):
+        of_chunks = parts[read.document]
+        np.save(folder / f"{number}.npy", of_chunks)
+        tokens = pc.list_value_length(source.data.column("ids")).to_numpy()
+        counts.append(
+            {
+                part.name.lower(): {
+                    "documents": int(np.count_nonzero(parts == part)),
+                    "tokens": int(tokens[of_chunks == part].sum()),
+                    "chunks": int(np.count_nonzero(of_chunks == part)),
+                }
+                for part in Part
+            }
+        )
+    (folder / SPLIT).write_text(json.dumps({"sources": counts, "moved": kept.moved, "worst": kept.worst}))
+
+
+def _tell_of_old(cache_dir: Path) -> None:
+    old = [chunks for chunks in cache_dir.glob("chunks-*") if "validation_documents" in (chunks / SUMMARY).read_text()]
+    if old:
+        print(
+            f"{cache_dir} holds text that an earlier depthlab prepared in two parts, not three ({len(old)} folders of "
+            "chunks): it is not used, but prepared anew; remove the folder if no earlier depthlab needs it",
+            file=sys.stderr,
+        )
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:
@@ -127,36 +197,64 @@ def _check_sentences(source: CorpusSource, documents: Dataset) -> None:
         raise too_short(source, len(rows))
 
 
-def summarise(folders: Sequence[Path]) -> dict[str, float]:
-    """Counts of prepared text over all sources, and the seconds it took to tokenize.
+def summarise(prepared: Prepared) -> dict[str, Any]:
+    """Counts of prepared text over all sources, the seconds it took to tokenize, and the parts.
 
-    Keys: documents, dropped, validation_documents, sentences, tokens, chunks, train_chunks, validation_chunks, seconds.
+    Keys: documents, dropped, sentences, tokens, chunks, seconds; and of the split: sources, the documents, tokens and
+    chunks by part of each; moved, how many documents left the part that they were drawn for; worst, the largest share
+    of a held-out document's 13-grams that a part below has.
     """
     total: Counter[str] = Counter()
-    for folder in folders:
+    for folder in prepared.chunks:
         total.update(json.loads((folder / SUMMARY).read_text()))
-    return dict(total)
+    return dict(total) | json.loads((prepared.parts / SPLIT).read_text())
 
 
-def describe(summary: dict[str, float]) -> str:
-    """One line for people about a summary of prepared text."""
+def describe(summary: dict[str, Any], names: Sequence[str]) -> str:
+    """For people: a line about a summary of prepared text, and the table of its parts, as Markdown.
+
+    Args:
+        summary: As `summarise` makes it.
+        names: Of the sources.
+    """
+    parts = [part for part in Part if part != Part.LEFT_OUT or any(_counts(summary, part, "documents"))]
+    table = [
+        ["source", *(f"{part.name.lower().replace('_', ' ')}: documents | tokens" for part in parts)],
+        ["---", *("---: | ---:" for _ in parts)],
+    ]
+    columns = [_counts(summary, part, unit) for part in parts for unit in ("documents", "tokens")]
+    rows = [*zip(*columns, strict=True)]
+    if len(rows) > 1:
+        rows.append(tuple(map(sum, columns)))
+    for name, row in zip([*names, "all"], rows, strict=False):
+        table.append([name, *(f"{count:,}" for count in row)])
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in table)
     return (
         f"{summary['documents']:,} documents ({summary['dropped']:,} too short), {summary['sentences']:,} sentences, "
-        f"{summary['tokens']:,} tokens, {summary['chunks']:,} chunks, of which {summary['validation_chunks']:,} for "
-        f"validation; tokenized at {summary['tokens'] / summary['seconds']:,.0f} tokens/s"
+        f"{summary['tokens']:,} tokens, {summary['chunks']:,} chunks; tokenized at "
+        f"{summary['tokens'] / summary['seconds']:,.0f} tokens/s\n\n{lines}\n\n{summary['moved']:,} documents that "
+        "repeat more than a twentieth of their 13-grams went to a lower part or were left out; a held-out document "
+        f"shares {100 * summary['worst']:.1f} % at most."
     )
 
 
-def _training_lines(corpora: Sequence[Dataset]) -> Iterator[str]:
+def _counts(summary: dict[str, Any], part: Part, unit: str) -> list[int]:
+    return [source[part.name.lower()][unit] for source in summary["sources"]]
+
+
+def _training_lines(corpora: Sequence[Dataset], splits: Sequence[SplitSettings | None]) -> Iterator[str]:
     """Lines of documents in a fixed random order, up to an equal share of `TRAINING_CHARACTERS` of each source.
 
-    No document gives more than a hundredth of its source's share, or one novel would be all of it.
+    No document gives more than a hundredth of its source's share, or one novel would be all of it; what the digest
+    holds out gives nothing.
     """
     share = TRAINING_CHARACTERS // len(corpora)
-    for documents in corpora:
+    for documents, split in zip(corpora, splits, strict=True):
         left = share
         for index in np.random.default_rng(0).permutation(len(documents)):
             text = documents[int(index)]["text"] or ""
+            if split is not None and is_held_out(identify(text), split):
+                continue
             lines = text[: min(left, max(share // 100, 1 + share // len(documents)))]
             left -= len(lines)
             yield from (line for line in lines.split("\n") if line.strip())

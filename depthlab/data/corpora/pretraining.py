@@ -14,8 +14,16 @@ from transformers import PreTrainedTokenizerBase
 from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import MaskingRule
+from depthlab.data.corpora.parts import Part, SplitSettings
 from depthlab.data.corpora.preparation import Prepared, describe, prepare, summarise
-from depthlab.data.corpora.windows import TRAIN_STREAM, VALIDATION_STREAM, EpochSampler, Window, WindowDataset
+from depthlab.data.corpora.windows import (
+    TEST_STREAM,
+    TRAIN_STREAM,
+    VALIDATION_STREAM,
+    EpochSampler,
+    Window,
+    WindowDataset,
+)
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, check_settings, loader
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
@@ -27,7 +35,7 @@ class PretrainingDataModule(StepDataModule):
     Args:
         corpus: "sample" (106 Wikipedia articles and the King James Bible), a folder or file of .txt (documents
             separated by blank lines) or .jsonl(.gz), a Hugging Face dataset name, a source with `path`, `weight`
-            (passes an epoch), `name`, `split`, `text_field`, `streaming`, or a list of any of these.
+            (passes an epoch), `name`, `split`, `text_field`, `streaming`, `part`, or a list of any of these.
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's; none trains a
             lower-cased Unigram tokenizer on the corpus.
         vocab_size: Pieces of the tokenizer.
@@ -36,7 +44,9 @@ class PretrainingDataModule(StepDataModule):
         mask_ratio: Share of the tokens to predict.
         max_predictions: Most tokens to predict of a sequence; null for no cap.
         batch_size: Sequences of an optimiser step, over all ranks and all accumulated pieces.
-        validation_fraction: Share of the documents that is held out.
+        validation_fraction: Share of each source's documents that is held out for development: what `validate` reads.
+        test_fraction: Share of each source's documents that is held out for the test: what `test` reads.
+        split_seed: Another one holds out other documents.
         num_workers: Processes that make batches, on each rank.
         prepare_workers: Processes that prepare the corpus; all cores by default.
         cache_dir: Folder for prepared text and trained tokenizers.
@@ -55,6 +65,8 @@ class PretrainingDataModule(StepDataModule):
         max_predictions: int | None = 20,
         batch_size: int = 4096,
         validation_fraction: float = 0.01,
+        test_fraction: float = 0.01,
+        split_seed: int = 0,
         num_workers: int = 2,
         prepare_workers: int | None = None,
         cache_dir: str = "~/.cache/depthlab",
@@ -68,22 +80,30 @@ class PretrainingDataModule(StepDataModule):
             ("short_sequence_probability", short, 0 <= short <= 1, "within 0 and 1"),
             ("mask_ratio", mask_ratio, 0 < mask_ratio < 1, "between 0 and 1"),
             ("max_predictions", max_predictions, max_predictions is None or max_predictions > 0, "above 0, or null"),
-            ("validation_fraction", validation_fraction, 0 < validation_fraction < 1, "between 0 and 1"),
+            ("validation_fraction", validation_fraction, 0 <= validation_fraction <= 1, "within 0 and 1"),
+            (
+                "test_fraction",
+                test_fraction,
+                0 <= test_fraction <= 1 - validation_fraction,
+                f"within 0 and {1 - validation_fraction:g}, what data.validation_fraction leaves",
+            ),
+            ("split_seed", split_seed, split_seed >= 0, "0 or more"),
             ("prepare_workers", prepare_workers, prepare_workers is None or prepare_workers > 0, "above 0, or null"),
         )
         self.sources = as_sources(corpus)
         self.tokenizer_path = tokenizer
         self.vocab_size = vocab_size
         self.max_length = max_length
-        self.chunk_settings = ChunkSettings(max_length, short, validation_fraction)
+        self.chunk_settings = ChunkSettings(max_length, short)
+        self.split_settings = SplitSettings(validation_fraction, test_fraction, split_seed)
         self.mask_ratio = mask_ratio
         self.max_predictions = max_predictions
         self.prepare_workers = prepare_workers or os.cpu_count() or 1
         self.cache_dir = Path(cache_dir).expanduser()
         self.tokenizer: PreTrainedTokenizerBase
-        self.summary: dict[str, int]
-        self.validation_documents: int
-        """How many documents are held out; `setup` counts them."""
+        self.summary: dict[str, Any]
+        self.documents: dict[str, np.ndarray]
+        """By stage, val and test: of which source, by its number, each held-out document is; `setup` counts them."""
         self._prepared: Prepared | None = None
 
     def check(self) -> None:
@@ -98,15 +118,24 @@ class PretrainingDataModule(StepDataModule):
         Raises:
             UserError: See `depthlab.data.corpora.preparation.prepare`.
         """
-        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings)
+        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings, self.split_settings)
         self._prepared = prepare(*text, self.cache_dir, self.prepare_workers)
-        rank_zero_info(f"Corpus: {describe(summarise(self._prepared.chunks))}")
+        rank_zero_info(f"Corpus: {describe(summarise(self._prepared), self.source_names)}")
+
+    @property
+    def source_names(self) -> list[str]:
+        """Of each source, its last folder or file; numbered where there are several of a name."""
+        names = [Path(source.path).name.partition(".")[0] or source.path for source in self.sources]
+        return [
+            name if names.count(name) == 1 else f"{name}-{names[:number].count(name) + 1}"
+            for number, name in enumerate(names)
+        ]
 
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared text, memory-mapped.
 
         Raises:
-            UserError: All documents fell on one side of the train/validation split.
+            UserError: A part that the stage needs has no document.
         """
         prepared = self._prepared
         if self.trainer is not None:  # only one rank has prepared; spare the others reading the corpus for its digest
@@ -114,30 +143,36 @@ class PretrainingDataModule(StepDataModule):
         if prepared is None:
             raise RuntimeError("PretrainingDataModule.setup() comes after prepare_data()")
         self.tokenizer = load_tokenizer(str(prepared.tokenizer))
-        parts = [load_from_disk(folder) for folder in prepared.chunks]
-        ends = np.cumsum([len(part) for part in parts])
-        self.summary = summarise(prepared.chunks)
-        self._chunks = concatenate_datasets(parts)
-        held_out = np.asarray(self._chunks.data.column("validation"))
-        sides = np.split(np.arange(len(held_out)), ends[:-1])
-        self._train_rows = [rows[~held_out[rows]] for rows in sides]
-        self._validation_rows = np.flatnonzero(held_out)
-        if len(self._validation_rows) == 0:
+        self.summary = summarise(prepared)
+        sources = [load_from_disk(str(folder)) for folder in prepared.chunks]
+        self._chunks = concatenate_datasets(sources)
+        ends = np.cumsum([len(source) for source in sources])
+        parts = np.concatenate([prepared.parts_of(number) for number in range(len(sources))])
+        self._train_rows = [rows[parts[rows] == Part.TRAINING] for rows in np.split(np.arange(ends[-1]), ends[:-1])]
+        self._held_out = {"val": np.flatnonzero(parts == Part.DEVELOPMENT), "test": np.flatnonzero(parts == Part.TEST)}
+        self.documents, self._document_of = {}, {}
+        for part, rows in self._held_out.items():
+            source_of = np.searchsorted(ends, rows, side="right")
+            in_source = np.asarray(self._chunks.data.column("document").take(rows))
+            found, self._document_of[part] = np.unique(np.stack([source_of, in_source]), axis=1, return_inverse=True)
+            self.documents[part] = found[0]
+        self._check_parts(stage)
+
+    def _check_parts(self, stage: str | None) -> None:
+        part, setting = ("test", "test_fraction") if stage == "test" else ("development", "validation_fraction")
+        if not len(self._held_out["test" if stage == "test" else "val"]):
             raise UserError(
-                f"data.validation_fraction {self.chunk_settings.validation_fraction} holds out none of the "
-                f"{self.summary['documents']} documents; raise it or give more documents"
+                f"data.{setting} {getattr(self.split_settings, part):g} holds out none of the "
+                f"{self.summary['documents']} documents; raise it, give more documents, or a source with `part: {part}`"
             )
-        source_of = np.searchsorted(ends, self._validation_rows, side="right")
-        in_source = np.asarray(self._chunks.data.column("document").take(self._validation_rows))
-        documents, numbers = np.unique(np.stack([source_of, in_source]), axis=1, return_inverse=True)
-        self._document_of = dict(zip(self._validation_rows.tolist(), numbers.tolist(), strict=True))
-        self.validation_documents = documents.shape[1]
-        for source, rows in zip(self.sources, self._train_rows, strict=True):
-            if len(rows) == 0:
+        for source, rows in zip(self.sources, self._train_rows, strict=True) if stage in ("fit", None) else ():
+            if len(rows) == 0 and source.part in (None, "training"):
                 raise UserError(
-                    f"data.validation_fraction {self.chunk_settings.validation_fraction} leaves no document of "
-                    f"{source.path} to train on; lower it or give more documents"
+                    f"data.validation_fraction and data.test_fraction leave no document of {source.path} to train on; "
+                    "lower them, give more documents, or say of which `part` it is"
                 )
+        if stage in ("fit", None) and not any(map(len, self._train_rows)):
+            raise UserError("data.corpus has no document to train on: give one source more, without `part`")
 
     def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.
@@ -145,24 +180,33 @@ class PretrainingDataModule(StepDataModule):
         Raises:
             UserError: batch_size cannot be cut into equal pieces, or there is less text than one small step takes.
         """
-        weights = [source.weight for source in self.sources]
-        sampler = EpochSampler(self._train_rows, weights, self.batch_size, *self.begin_training())
+        trained = [number for number, rows in enumerate(self._train_rows) if len(rows)]
+        weights = [self.sources[number].weight for number in trained]
+        sampler = EpochSampler(
+            [self._train_rows[number] for number in trained], weights, self.batch_size, *self.begin_training()
+        )
         return TrainingMicroBatches(self._loader(sampler, TRAIN_STREAM), len(sampler) * sampler.accumulate)
 
     def val_dataloader(self) -> MicroBatches:
-        """All validation samples once, with the same masks every time, in as many batches on every rank.
+        """All development samples once, with the same masks every time, in as many batches on every rank.
 
         Raises:
             UserError: Fewer samples than ranks.
         """
-        rows = self._validation_rows
-        pieces = self.evaluation_pieces(
-            np.arange(len(rows)), f"data.validation_fraction: {len(rows)} validation samples"
-        )
-        windows = [Window(0, [piece], [rows[piece]]) for piece in pieces]
-        return MicroBatches(self._loader(windows, VALIDATION_STREAM, self._document_of), len(windows))
+        return self._evaluation("val", VALIDATION_STREAM)
 
-    def _loader(self, windows: Iterable[Window], stream: int, documents: dict[int, int] | None = None) -> DataLoader:
+    def test_dataloader(self) -> MicroBatches:
+        """All test samples, likewise."""
+        return self._evaluation("test", TEST_STREAM)
+
+    def _evaluation(self, part: str, stream: int) -> MicroBatches:
+        rows = self._held_out[part]
+        setting = "validation_fraction" if part == "val" else "test_fraction"
+        pieces = self.evaluation_pieces(np.arange(len(rows)), f"data.{setting}: {len(rows)} samples")
+        windows = [Window(0, [piece], [rows[piece]]) for piece in pieces]
+        return MicroBatches(self._loader(windows, stream, self._document_of[part]), len(windows))
+
+    def _loader(self, windows: Iterable[Window], stream: int, documents: np.ndarray | None = None) -> DataLoader:
         rule = MaskingRule.of(self.tokenizer, self.max_length, self.mask_ratio, self.max_predictions)
         dataset = WindowDataset(self._chunks, rule, self.tokenizer.pad_token_id, self.seed, stream, documents)
         return loader(dataset, windows, self.num_workers)

@@ -13,7 +13,7 @@ from depthlab.data.steps import StepSampler
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED, TokenKind
 
-ORDER_STREAM, TRAIN_STREAM, VALIDATION_STREAM = range(3)
+ORDER_STREAM, TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM = range(4)
 """First number of every random seed after the user's, so that no two uses draw the same numbers."""
 
 
@@ -26,7 +26,7 @@ class Batch(TypedDict):
     labels: Tensor  # [B, T], -100 = not predicted
     kinds: Tensor  # [B, T], TokenKind
     sentence_order_label: Tensor  # [B], 1 = swapped
-    document: Tensor  # [B], in validation only: number of the held-out document, from 0
+    document: Tensor  # [B], in evaluation only: number of the held-out document, from 0
     window_predicted: Tensor  # [], predicted tokens of this rank's share of the optimiser step
     window_sequences: Tensor  # [], its sequences
 
@@ -93,8 +93,8 @@ class WindowDataset(torch.utils.data.Dataset):
         rule: How to mask.
         pad_id: Id of the padding token.
         seed: Of all masks.
-        stream: TRAIN_STREAM or VALIDATION_STREAM.
-        documents: Number of the document by stored chunk, where batches are to say it.
+        stream: TRAIN_STREAM, VALIDATION_STREAM or TEST_STREAM.
+        documents: [S], number of each sample's document, where batches are to say it.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class WindowDataset(torch.utils.data.Dataset):
         pad_id: int,
         seed: int,
         stream: int,
-        documents: dict[int, int] | None = None,
+        documents: np.ndarray | None = None,
     ) -> None:
         self.chunks = chunks.select_columns(["ids", "sentence_lengths"]).with_format("arrow")
         self.rule = rule
@@ -138,7 +138,7 @@ class WindowDataset(torch.utils.data.Dataset):
         ]
         batch = pad_samples(samples, self.pad_id)
         if self.documents is not None:
-            batch["document"] = np.array([self.documents[row] for row in rows.tolist()])
+            batch["document"] = self.documents[numbers]
         return batch
 
 

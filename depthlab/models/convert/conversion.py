@@ -34,6 +34,7 @@ def convert(
     source: str,
     *,
     tie: Tie | None = None,
+    relax: int | None = None,
     embedding_size: int | None = None,
     num_hidden_layers: int | None = None,
     halting: Literal["act", "fixed"] | None = None,
@@ -49,6 +50,8 @@ def convert(
         tie: a BERT: which of its layers becomes the shared one: the first (the default; see experiments/RESULTS.md),
             the last, the average of all, or the layer of that number, counted from 1; or "none", which keeps them all:
             the untied study baseline.
+        relax: a BERT: the rank by which iterations may differ, outside keys and values, from the shared layer, which is
+            then the average of all unless `tie` says otherwise. The differences are the nearest to BERT's layers.
         embedding_size: E. By default SOURCE's (a BERT's hidden size), which is exact; a smaller one factorises the
             embeddings, also those of a model of ours.
         num_hidden_layers: L, the cap; SOURCE's number of layers by default.
@@ -72,11 +75,17 @@ def convert(
             f"{source} is an adaptive ALBERT already: `--embedding_size` factorises its embeddings, and `--as albert` "
             "makes it a plain one"
         )
-    if read.kind != "bert" and tie is not None:
-        raise UserError(f"--tie is for BERTs; {source} is of kind {read.kind}")
+    for name, setting in {"tie": tie, "relax": relax}.items():
+        if read.kind != "bert" and setting is not None:
+            raise UserError(f"--{name} is for BERTs; {source} is of kind {read.kind}")
+    if relax is not None and (tie == "none" or as_albert):
+        raise UserError("--relax is for a shared layer of ours: leave out " + ("--as" if as_albert else "--tie none"))
+    if relax is not None and not 1 <= relax <= read.config.hidden_size:
+        raise UserError(f"--relax must lie between 1 and SOURCE's hidden size {read.config.hidden_size}, got {relax}")
 
     if read.kind == "bert":
-        weights, sizes = bert_to_albert(read, "first" if tie is None else tie)
+        usual = "first" if relax is None else "average"
+        weights, sizes = bert_to_albert(read, usual if tie is None else tie, relax or 0)
     else:
         weights, sizes = read.weights, albert_sizes(read.config)
     widest = sizes["embedding_size"]
@@ -90,6 +99,10 @@ def convert(
     if tie == "none" and (as_albert or num_hidden_layers is not None):
         raise UserError("--tie none keeps BERT's layers as they are: leave --as and --num_hidden_layers out")
     config = _configure(config_class, read, sizes, settings | {"num_hidden_layers": num_hidden_layers})
+    if as_albert and config.relaxation_rank:
+        raise UserError(
+            f"--as albert: ALBERT's iterations are all the same; those of {source} differ (relaxation_rank)"
+        )
     if as_albert and config.halting == "act":
         raise UserError(
             "--as albert needs a fixed depth: `--halting fixed` drops the halting unit, and every token then takes all "

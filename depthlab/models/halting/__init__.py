@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from depthlab.errors import UserError
 from depthlab.models.halting.act import Act
 from depthlab.models.halting.fixed import Fixed
+from depthlab.models.halting.route import Route
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, State, Tokens, did_you_mean
 
 Rule = TypeVar("Rule", bound=type[HaltingRule])
@@ -17,6 +18,7 @@ Rule = TypeVar("Rule", bound=type[HaltingRule])
 RULES: dict[str, type[HaltingRule]] = {
     "act": Act,
     "fixed": Fixed,
+    "route": Route,
 }
 
 

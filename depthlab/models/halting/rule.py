@@ -31,6 +31,8 @@ class Tokens(NamedTuple):
     """[...], the row of each in [B * T]."""
     length: int
     """T: a token's sequence is `position // length`."""
+    real: Tensor
+    """[...] bool, False on padding, which is among [B, T]."""
 
 
 class Look(NamedTuple):
@@ -45,7 +47,7 @@ class Look(NamedTuple):
     new: Tensor
     """s^n, the layer's output, [..., H]"""
     asked: Tensor | None
-    """What the rule's unit makes of s^n, such as a halting probability [...]; None where the rule has no unit."""
+    """What the rule's unit says, such as a halting probability [...]; None where the rule has no unit."""
 
 
 class HaltingStep(NamedTuple):
@@ -108,9 +110,17 @@ class HaltingRule:
     def initialise(self, module: nn.Module) -> None:
         """Called for every module of a new model, after the usual initialisation: the rule knows its own."""
 
+    def decides(self, n: int) -> bool:
+        """Whether a token may halt in iteration n < L. Where none can, nobody is asked, and the host need not look."""
+        return True
+
     def begin(self, tokens: Tokens) -> State:
         """The state before the first iteration."""
         return ()
+
+    def ask(self, unit: nn.Module, look: Look) -> Tensor:
+        """What the rule's unit says of an iteration that decides: the next look's `asked`."""
+        return unit(look.new)
 
     def step(self, state: State, look: Look) -> HaltingStep:
         """Decide about tokens that are running."""

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from depthlab.data.corpora import preparation
 from depthlab.data.corpora.chunks import ChunkSettings, chunk_sentences
 from depthlab.data.corpora.corpus import as_sources
+from depthlab.data.corpora.parts import Part, SplitSettings
 from depthlab.data.corpora.preparation import prepare, summarise
 from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 
-SETTINGS = ChunkSettings(max_length=64, short_sequence_probability=0.1, validation_fraction=0.2)
+SETTINGS = ChunkSettings(max_length=64, short_sequence_probability=0.1)
+SPLIT = SplitSettings(development=0.2, test=0.2, seed=0)
 
 
 @given(
@@ -52,8 +54,8 @@ def test_short_targets_are_uniform():
     assert full == pytest.approx(0.9 + 0.1 / 19, abs=0.01)
 
 
-def run(corpus, cache: Path, settings: ChunkSettings = SETTINGS, tokenizer=None, vocab_size=600, workers=1):
-    return prepare(as_sources(corpus), tokenizer, vocab_size, settings, cache, workers)
+def run(corpus, cache: Path, settings=SETTINGS, tokenizer=None, vocab_size=600, workers=1, split=SPLIT):
+    return prepare(as_sources(corpus), tokenizer, vocab_size, settings, split, cache, workers)
 
 
 @pytest.fixture
@@ -68,24 +70,30 @@ def test_stored_chunks_are_the_text(corpus, cache, chapters):
     chunks = load_from_disk(prepared.chunks[0])
     assert chunks.features["ids"].feature.dtype == "uint16"
     by_document = {}
-    for row in chunks:
+    for row, part in zip(chunks, prepared.parts_of(0), strict=True):
         lengths = by_document.setdefault(row["document"], ([], [], set()))
         assert sum(row["sentence_lengths"]) == len(row["ids"])
         lengths[0].extend(row["ids"])
         lengths[1].extend(row["sentence_lengths"])
-        lengths[2].add(row["validation"])
-    for document, (ids, lengths, sides) in by_document.items():
+        lengths[2].add(int(part))
+    for document, (ids, lengths, parts) in by_document.items():
         expected = [tokenizer(s, add_special_tokens=False).input_ids for s in split_sentences(chapters[document])]
         assert ids == [piece for sentence in expected for piece in sentence]
         assert lengths == [len(sentence) for sentence in expected]
-        assert len(sides) == 1
-    summary = summarise(prepared.chunks)
+        assert len(parts) == 1
+    summary = summarise(prepared)
     assert summary["documents"] == len(chapters) == len(by_document)
     assert summary["dropped"] == 0
-    assert summary["chunks"] == len(chunks) == summary["train_chunks"] + summary["validation_chunks"]
+    assert summary["chunks"] == len(chunks)
     assert summary["tokens"] == sum(len(ids) for ids, _, _ in by_document.values())
     assert summary["sentences"] == sum(len(lengths) for _, lengths, _ in by_document.values())
-    assert summary["validation_documents"] == sum(sides == {True} for _, _, sides in by_document.values())
+    for part in Part:
+        of_part = [document for document in by_document.values() if document[2] == {part}]
+        assert summary["sources"][0][part.name.lower()] == {
+            "documents": len(of_part),
+            "tokens": sum(len(ids) for ids, _, _ in of_part),
+            "chunks": sum(prepared.parts_of(0) == part),
+        }
 
 
 def test_parallel_preparation_is_the_same(tokenizer, corpus, tmp_path):
@@ -94,13 +102,14 @@ def test_parallel_preparation_is_the_same(tokenizer, corpus, tmp_path):
     assert load_from_disk(one.chunks[0]).to_dict() == load_from_disk(two.chunks[0]).to_dict()
 
 
-def test_duplicates_fall_on_one_side_wherever_they_are(cache, tmp_path, chapters):
+def test_duplicates_are_in_one_part_wherever_they_are(cache, tmp_path, chapters):
     documents = chapters[::-1] + chapters
     (tmp_path / "twice.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    chunks = load_from_disk(run(str(tmp_path / "twice.jsonl"), cache).chunks[0])
-    side = {row["document"]: row["validation"] for row in chunks}
-    assert [side[n] for n in range(24)][::-1] == [side[n] for n in range(24, 48)]
-    assert 0 < sum(side.values()) < 48
+    prepared = run(str(tmp_path / "twice.jsonl"), cache)
+    document = load_from_disk(prepared.chunks[0])["document"]
+    part = dict(zip(document, prepared.parts_of(0).tolist(), strict=True))
+    assert [part[n] for n in range(24)][::-1] == [part[n] for n in range(24, 48)]
+    assert set(part.values()) == {Part.TRAINING, Part.DEVELOPMENT, Part.TEST}
 
 
 def test_special_tokens_in_the_text_are_text(tokenizer, tmp_path):
@@ -126,16 +135,20 @@ def test_cache(corpus, cache, tmp_path, monkeypatch):
         assert run(str(copy), cache) == first  # the same content elsewhere
 
     tokenizer = str(first.tokenizer)
-    kept = ChunkSettings(64, 0.1, 0.2)
+    kept = ChunkSettings(64, 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "write_chunks", forbidden)  # another split reads no text
+        again = run(str(corpus), cache, tokenizer=tokenizer, split=SplitSettings(0.2, 0.2, 1))
+    assert again.chunks == first.chunks and again.parts != first.parts
     folders = {first.chunks[0]}
-    for changed in (ChunkSettings(32, 0.1, 0.2), ChunkSettings(64, 0.2, 0.2), ChunkSettings(64, 0.1, 0.3)):
+    for changed in (ChunkSettings(32, 0.1), ChunkSettings(64, 0.2)):
         folders |= set(run(str(corpus), cache, changed, tokenizer=tokenizer).chunks)
     (copy / "other_name.txt").write_text(text + "\n\nAnd more. And more still.")
     folders |= set(run(str(copy), cache, kept, tokenizer=tokenizer).chunks)
     other_vocabulary = run(str(corpus), cache, kept, vocab_size=601)
     assert other_vocabulary.tokenizer != first.tokenizer
     folders |= set(other_vocabulary.chunks)
-    assert len(folders) == 6
+    assert len(folders) == 5
     assert not list(cache.glob("preparing-*"))
 
 
@@ -231,13 +244,13 @@ def test_sentence_a_row_is_found_before_anything_is_tokenized(corpus, cache, tmp
 
 def test_long_documents_may_come_last(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("A sentence.\n\n" * 3000 + "Two of them. Here.\n\n" * 30)
-    summary = summarise(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer).chunks)
+    summary = summarise(run(str(tmp_path / "a.txt"), tmp_path / "cache", tokenizer=tokenizer))
     assert (summary["dropped"], summary["chunks"]) == (3000, 30)
 
 
 def test_dropped_documents_are_counted(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("One sentence.\n\nTwo of them. Here.\n\nLone.\n")
-    summary = summarise(run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer).chunks)
+    summary = summarise(run(str(tmp_path), tmp_path / "cache", tokenizer=tokenizer))
     assert (summary["documents"], summary["dropped"], summary["chunks"]) == (3, 2, 1)
 
 
@@ -252,11 +265,12 @@ def test_streaming_gives_the_same_chunks(tokenizer, chapters, tmp_path):
         source = {"path": str(tmp_path / "text"), "streaming": streaming}
         folder = tmp_path / f"{streaming}-{workers}"
         prepared = run([source], folder, tokenizer=tokenizer, workers=workers)
-        assert {path.name for path in folder.glob("[!.]*")} == {prepared.tokenizer.name, prepared.chunks[0].name}
+        assert {*folder.glob("[!.]*")} == {prepared.tokenizer, prepared.chunks[0], prepared.parts}
         table = load_from_disk(prepared.chunks[0]).to_dict()
         table["document"] = np.unique(table["document"], return_inverse=True)[1].tolist()
+        table["part"] = prepared.parts_of(0).tolist()
         tables.append(table)
-        summaries.append({name: value for name, value in summarise(prepared.chunks).items() if name != "seconds"})
+        summaries.append({name: value for name, value in summarise(prepared).items() if name != "seconds"})
     assert tables[0] == tables[1] == tables[2]
     assert summaries[0] == summaries[1] == summaries[2]
     assert (summaries[0]["documents"], summaries[0]["dropped"]) == (len(chapters) + 3, 3)

@@ -10,7 +10,7 @@ from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.corpora.windows import EpochSampler
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED
-from tests.support import epoch_of, sequences
+from tests.support import NANO, epoch_of, sequences
 
 
 def test_every_epoch_masks_afresh(make_module):
@@ -63,20 +63,24 @@ def test_several_sources(make_module, corpus, chapters, tmp_path):
     sizes = [len(rows) for rows in module._train_rows]
     assert len(sequences(epoch_of(module))) == round(sizes[0] * 0.5) + 3 * sizes[1]
     assert module.summary["documents"] == 32
-    assert module.summary["train_chunks"] == sum(sizes)
+    assert [source["training"]["chunks"] for source in module.summary["sources"]] == sizes
 
 
-def test_validation_batches_say_which_document_they_come_from(make_module, corpus, chapters, tmp_path):
-    """Two sources whose documents have the same numbers: they are told apart."""
-    (tmp_path / "other.txt").write_text("\n\n".join(chapters[:8]).upper())
-    module = make_module(corpus=[str(corpus), str(tmp_path)], validation_fraction=0.3)
-    numbers = torch.cat([batch["document"] for batch in module.val_dataloader()])
-    assert set(numbers.tolist()) == set(range(module.summary["validation_documents"]))
-    assert module.validation_documents == module.summary["validation_documents"]
+@pytest.mark.parametrize(("stage", "part"), [("val", "development"), ("test", "test")])
+def test_evaluation_batches_say_which_document_they_come_from(make_module, corpus, chapters, tmp_path, stage, part):
+    """Two sources whose documents have the same numbers: they are told apart, and say of which source they are."""
+    (tmp_path / "other.txt").write_text("\n\n".join(" ".join(chapter.split()[::-1]) for chapter in chapters[:8]))
+    module = make_module(corpus=[str(corpus), str(tmp_path)], validation_fraction=0.3, test_fraction=0.3)
+    batches = module.val_dataloader() if stage == "val" else module.test_dataloader()
+    numbers = torch.cat([batch["document"] for batch in batches])
+    counts = [source[part]["documents"] for source in module.summary["sources"]]
+    assert min(counts) > 0 and Counter(module.documents[stage].tolist()) == dict(enumerate(counts))
+    assert set(numbers.tolist()) == set(range(sum(counts)))
+    assert len(numbers) == sum(source[part]["chunks"] for source in module.summary["sources"])
     assert "document" not in next(iter(module.train_dataloader()))
 
 
-def test_no_text_is_on_both_sides(make_module):
+def test_no_text_is_in_two_parts(make_module):
     module = make_module()
 
     def texts(loader):
@@ -86,7 +90,10 @@ def test_no_text_is_on_both_sides(make_module):
             for ids in torch.where(batch["labels"] == NOT_PREDICTED, batch["input_ids"], batch["labels"])
         }
 
-    assert not texts(module.train_dataloader()) & texts(module.val_dataloader())
+    loaders = (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
+    train, development, test = map(texts, loaders)
+    assert train and development and test
+    assert not train & development and not train & test and not development & test
 
 
 def test_corpus_on_the_command_line(tmp_path):
@@ -105,11 +112,20 @@ def test_corpus_on_the_command_line(tmp_path):
         assert parser.instantiate_classes(parsed).data.sources == [expected]
 
 
-def test_one_sided_splits(make_module):
-    with pytest.raises(UserError, match="holds out none of the 24 documents; raise"):
-        make_module(validation_fraction=1e-9)
-    with pytest.raises(UserError, match=r"leaves no document of .* to train on; lower"):
-        make_module(validation_fraction=1 - 1e-9)
+def test_parts_that_are_empty(make_data, corpus):
+    """Only where they are needed."""
+    given = {"tokenizer": str(NANO), "vocab_size": 8000}
+    both = given | {"validation_fraction": 0.5, "test_fraction": 0.5}
+    for stage in ("validate", "test"):
+        make_data("pretraining", stage, **both)
+    with pytest.raises(UserError, match=r"leave no document of .* to train on; lower"):
+        make_data("pretraining", **both)
+    source = {"path": str(corpus), "part": "test"}
+    assert len(make_data("pretraining", "test", corpus=source, **given).documents["test"]) == 24
+    with pytest.raises(UserError, match=r"validation_fraction 0.2 holds out none of the 24 documents; raise"):
+        make_data("pretraining", "validate", corpus=source, **given)
+    with pytest.raises(UserError, match=r"tokenizer is null, and all documents are held out"):
+        make_data("pretraining", "test", corpus=source)
 
 
 def test_other_vocabulary_size(make_module, cache):

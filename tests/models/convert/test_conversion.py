@@ -166,6 +166,10 @@ def test_depths_stay_about_the_wished_one_when_probabilities_vary(sizes):
         ({"mean_depth": 2, "halting": "fixed"}, "--mean_depth sets the bias of a new halting unit"),
         ({"num_hidden_layers": 0}, "num_hidden_layers must be at least 1"),
         ({"as": "albert"}, "--halting fixed"),
+        ({"relax": 0}, "--relax must lie between 1 and SOURCE's hidden size 16, got 0"),
+        ({"relax": 17}, "--relax must lie between 1"),
+        ({"relax": 4, "tie": "none"}, "leave out --tie none"),
+        ({"relax": 4, "as": "albert", "halting": "fixed"}, "leave out --as"),
     ],
 )
 def test_settings_are_refused(bert, source, out, settings, message):

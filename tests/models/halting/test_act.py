@@ -44,7 +44,7 @@ def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update)
     rule = Act(act_epsilon=epsilon, act_cap=act_cap)
     cap = len(probabilities)
     running = torch.ones_like(embedding, dtype=torch.bool)
-    remembered, state = rule.begin(Tokens(embedding, torch.arange(len(embedding)), len(embedding))), embedding
+    remembered, state = rule.begin(Tokens(embedding, torch.arange(len(embedding)), len(embedding), running)), embedding
     mixture, remainders = torch.zeros_like(embedding), torch.zeros_like(embedding)
     depths = torch.zeros_like(embedding, dtype=torch.long)
     weights = []

@@ -15,7 +15,7 @@ from depthlab.models.checkpoint import load_checkpoint
 from depthlab.models.halting import RULES, HaltingRule, HaltingStep, Look, Tokens, describe, register
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.test_encoder import assert_same, run
-from tests.models.variants import CLASSES
+from tests.models.variants import CLASSES, differing
 
 
 class Calm(NamedTuple):
@@ -46,18 +46,18 @@ def config(config_class=AdaptiveAlbertConfig, **changes):
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    tied=st.booleans(),
+    layers=st.sampled_from([*CLASSES]),
     threshold=st.floats(0.01, 2),
     patience=st.integers(1, 3),
     act_update=st.sampled_from(["blend", "accumulate"]),
     seed=st.integers(0, 2**16),
 )
-def test_both_executions_drive_it(lengths, tied, threshold, patience, act_update, seed):
+def test_both_executions_drive_it(lengths, layers, threshold, patience, act_update, seed):
     """Equal states, depths and gradients; and the depths are those of the plain model, read iteration by iteration."""
     torch.manual_seed(seed)
     rule = {"halting_settings": {"threshold": threshold, "patience": patience}, "act_update": act_update}
-    model_class, config_class = CLASSES["tied" if tied else "untied"]
-    model = model_class(config(config_class, **rule), add_pooling_layer=False).double()
+    model_class, config_class = CLASSES[layers]
+    model = differing(model_class(config(config_class, **rule), add_pooling_layer=False)).double()
     inputs = ragged_inputs(lengths, extra_padding=1)
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
     assert_same(dense, compact, 1e-10)

@@ -1,0 +1,93 @@
+"""Relaxed tying: what an iteration may have of its own beside the shared layer, leaving halted tokens out being exact.
+
+A halted token is attended to by its key and value, and these stay what they are as long as their projections are
+shared. All else of the layer is computed for running tokens only, so it may differ from iteration to iteration. Query,
+attention output and feed-forward network differ by matrices of low rank, after Bae et al. 2024, "Relaxed Recursive
+Transformers" (arXiv:2410.20672); biases and layer norms by as much as they like. That keys and values stay shared is
+ours.
+
+What an iteration has of its own is a tree with the layer's names: of its `attention` the `query`, `dense` and
+`LayerNorm`; `ffn`, `ffn_output` and `full_layer_layer_norm`.
+"""
+
+import copy
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.models.albert.modeling_albert import AlbertLayer
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Up(nn.Linear):
+    """B and b of a linear layer's difference; 0 in a new model."""
+
+
+class LowRank(nn.Module):
+    """The difference of a linear layer, B A x + b: A [r, in] is `down`, B [out, r] and b [out] are `up`."""
+
+    def __init__(self, shared: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(shared.in_features, rank, bias=False)
+        self.up = Up(rank, shared.out_features)
+
+    def forward(self, shared: nn.Linear, states: Tensor) -> Tensor:
+        """[..., in] -> [..., out]"""
+        return shared(states) + self.up(self.down(states))
+
+
+class OwnNorm(nn.Module):
+    """The difference of a layer norm's gain and bias."""
+
+    def __init__(self, shared: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros_like(shared.weight))
+        self.bias = nn.Parameter(torch.zeros_like(shared.bias))
+
+    def forward(self, shared: nn.LayerNorm, states: Tensor) -> Tensor:
+        """[..., H] -> [..., H]"""
+        gain, bias = shared.weight + self.weight, shared.bias + self.bias
+        return F.layer_norm(states, shared.normalized_shape, gain, bias, shared.eps)
+
+
+def differences(layer: AlbertLayer, rank: int) -> nn.ModuleDict:
+    """What one iteration has of its own, the low rank being `rank`."""
+    attention = layer.attention
+    of_attention = {
+        "query": LowRank(attention.query, rank),
+        "dense": LowRank(attention.dense, rank),
+        "LayerNorm": OwnNorm(attention.LayerNorm),
+    }
+    return nn.ModuleDict(
+        {
+            "attention": nn.ModuleDict(of_attention),
+            "ffn": LowRank(layer.ffn, rank),
+            "ffn_output": LowRank(layer.ffn_output, rank),
+            "full_layer_layer_norm": OwnNorm(layer.full_layer_layer_norm),
+        }
+    )
+
+
+def initialise_difference(module: nn.Module) -> None:
+    """Called for every module of a new model: a difference is 0 at first. A of it is not, so that B learns."""
+    if isinstance(module, Up | OwnNorm):
+        init.zeros_(module.weight)
+        init.zeros_(module.bias)
+
+
+def relaxed(shared: Module, own: nn.ModuleDict) -> Module:
+    """The shared layer with what an iteration has of its own: a shallow copy, whose children add their differences.
+
+    Weights, hooks and mode are those of the shared one at the moment, so it is made anew whenever it is called.
+    """
+    view = copy.copy(shared)
+    for name, difference in own.items():
+        child = getattr(shared, name)
+        # An attribute goes before a child of the same name; the table of children is the shared layer's, too.
+        is_tree = isinstance(difference, nn.ModuleDict)
+        vars(view)[name] = relaxed(child, difference) if is_tree else partial(difference, child)
+    return view

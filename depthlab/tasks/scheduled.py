@@ -1,0 +1,108 @@
+"""What happens to depth while a model trains: fixed first, then free at a price that rises."""
+
+from typing import Any
+
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from depthlab.errors import UserError
+from depthlab.tasks.base import Task, watched
+
+
+class ScheduledDepth(Task):
+    """A task of a model of ours whose tokens may begin at fixed depth.
+
+    Args:
+        model: what to train.
+        optimizer: as `Task`.
+        warmup_steps: as `Task`.
+        time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
+            halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
+            before depth pays.
+        fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
+            it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
+            `halting_bias_init` the model's output does not jump.
+
+    Raises:
+        UserError: a number of steps is negative.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        optimizer: OptimizerCallable,
+        warmup_steps: int,
+        time_penalty_warmup_steps: int = 0,
+        fixed_depth_steps: int = 0,
+    ) -> None:
+        super().__init__(model, optimizer, warmup_steps)
+        if time_penalty_warmup_steps < 0:
+            raise UserError(f"model.time_penalty_warmup_steps must not be negative, got {time_penalty_warmup_steps}")
+        if fixed_depth_steps < 0:
+            raise UserError(f"model.fixed_depth_steps must not be negative, got {fixed_depth_steps}")
+        self.time_penalty_warmup_steps = time_penalty_warmup_steps
+        self.fixed_depth_steps = fixed_depth_steps
+        self._steps_of_checkpoint = 0  # the trainer's own count stays 0 where it only evaluates
+
+    @property
+    def time_penalty(self) -> float:
+        """Tau of this optimiser step: 0 while depth is fixed, then rising over `time_penalty_warmup_steps`."""
+        step = max(self.global_step, self._steps_of_checkpoint) - self.fixed_depth_steps
+        if step < 0:
+            return 0.0
+        return super().time_penalty * min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every token takes all iterations: for now, or by its rule."""
+        encoder = self.model.base_model.encoder
+        return encoder.hold_depth or not encoder.rule.adaptive
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """As for every task, at fixed depth first."""
+        encoder = self.model.base_model.encoder
+        encoder.hold_depth = self.global_step < self.fixed_depth_steps
+        step = super().training_step(batch, batch_idx)
+        if encoder.hold_depth:
+            # DDP expects a gradient of every parameter; the halting unit's is dropped before the optimiser sees it.
+            step["loss"] = step["loss"] + 0.0 * sum(parameter.sum() for parameter in self._halting_parameters())
+        return step
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Returns depths and remainders, [B, T], for who watches."""
+        return watched(self.compute("val", batch)[0])
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """As `validation_step`, of the test part."""
+        return watched(self.compute("test", batch)[0])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """While depth is fixed nothing may move the halting unit, weight decay included."""
+        if self.model.base_model.encoder.hold_depth:
+            for parameter in self._halting_parameters():
+                parameter.grad = None
+
+    def log_stage(self, stage: str) -> None:
+        """As for every task; in training tau, too."""
+        super().log_stage(stage)
+        if stage == "train":
+            self.log("train/time_penalty", self.time_penalty)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep whether depth is still fixed, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["hold_depth"] = self.model.base_model.encoder.hold_depth
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As for every task; and go on with depth fixed or not, as it was."""
+        if "hold_depth" not in checkpoint:
+            raise UserError("the checkpoint of --ckpt_path is not of such a run: its task trained otherwise")
+        super().on_load_checkpoint(checkpoint)
+        self.model.base_model.encoder.hold_depth = checkpoint["hold_depth"]
+        self._steps_of_checkpoint = checkpoint["global_step"]
+
+    def _halting_parameters(self) -> list[nn.Parameter]:
+        halting = self.model.base_model.encoder.halting
+        return [] if halting is None else list(halting.parameters())

@@ -1,0 +1,148 @@
+"""One early decision a token: against loops over tokens that read the equations, in states, depths and gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
+from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.test_encoder import assert_same, run
+from tests.models.variants import CLASSES
+
+
+def build(tied=True, cap=4, **rule):
+    model_class, config_class = CLASSES["tied" if tied else "untied"]
+    config = config_class(
+        **SIZES,
+        num_hidden_layers=cap,
+        halting="route",
+        halting_settings=rule,
+        act_update="accumulate",
+        initializer_range=0.3,
+    )
+    model = model_class(config, add_pooling_layer=False).double()
+    if model.encoder.halting is not None:
+        torch.nn.init.normal_(model.encoder.halting.score_weight)
+    return model
+
+
+def reference(model, inputs):
+    """One sequence, without padding. Output [T, H] and depths, token by token."""
+    rule, encoder, cap = model.config.rule, model.encoder, model.config.num_hidden_layers
+    embedded = model.embeddings(inputs["input_ids"], token_type_ids=inputs["token_type_ids"])
+    states = list(encoder.project(embedded)[0])
+    tokens = range(len(states))
+    going, gates, depths, decided = set(tokens), [1.0] * len(states), [cap] * len(states), list(states)
+    for n in range(1, cap + 1):
+        layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
+        new = layer(torch.stack(states)[None], None)[0]
+        if n == rule.route_at and n < cap:
+            if rule.route_score == "router":
+                weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
+                scores = [torch.cat([states[t], new[t]]) @ weight + bias for t in tokens]
+            else:
+                scores = [(new[t] - states[t]).square().sum().sqrt() / states[t].square().sum().sqrt() for t in tokens]
+            if rule.route_threshold is None:
+                most = round(rule.route_share * len(states))
+                most = max(most, 1) if rule.route_share > 0 else 0
+                going = set(sorted(tokens, key=lambda t: (-scores[t].item(), t))[:most])
+            else:
+                going = {t for t in tokens if scores[t] > rule.route_threshold}
+            decided = list(new)
+            for t in tokens:
+                if t not in going:
+                    gates[t], depths[t] = 0.0, n
+                elif rule.route_score == "router":
+                    probability = torch.sigmoid(scores[t])
+                    gates[t] = 1 + probability - probability.item()
+            states = list(new)
+        else:
+            states = [new[t] if t in going else states[t] for t in tokens]
+    return torch.stack([decided[t] + gates[t] * (states[t] - decided[t]) for t in tokens]), depths
+
+
+rules = st.fixed_dictionaries(
+    {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change"])},
+    optional={"route_share": st.floats(0, 1), "route_threshold": st.floats(-1, 2)},
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(1, 9), rule=rules, tied=st.booleans(), seed=st.integers(0, 2**16))
+def test_equals_the_loop_over_tokens(length, rule, tied, seed):
+    torch.manual_seed(seed)
+    model, inputs = build(tied, **rule), ragged_inputs([length])
+    towards = torch.randn(length, SIZES["hidden_size"], dtype=torch.float64)
+    wanted, depths = reference(model, inputs)
+    gradients = torch.autograd.grad((wanted * towards).sum(), list(model.parameters()), allow_unused=True)
+    for execution in ("dense", "compact"):
+        model.config.execution = execution
+        model.zero_grad()
+        output = model(**inputs)
+        assert output.depths[0].tolist() == depths and not output.remainders.any()
+        torch.testing.assert_close(output.last_hidden_state[0], wanted, rtol=1e-10, atol=1e-10)
+        (output.last_hidden_state[0] * towards).sum().backward()
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradient = torch.zeros_like(parameter) if gradient is None else gradient
+            torch.testing.assert_close(actual, gradient, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    extra_padding=st.integers(0, 2),
+    rule=rules,
+    tied=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, tied, seed):
+    torch.manual_seed(seed)
+    model, inputs = build(tied, **rule), ragged_inputs(lengths, extra_padding=extra_padding)
+    dense = run(model, "dense", inputs)
+    assert_same(dense, run(model, "compact", inputs), 1e-9)
+    for row, length in enumerate(lengths):  # a sequence alone is decided about as in its batch
+        alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
+        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, :length])
+
+
+def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
+    model, inputs = build(cap=4), ragged_inputs([7, 4])
+    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**SIZES, num_hidden_layers=4, halting="fixed"), False).double()
+    fixed.load_state_dict(model.state_dict(), strict=False)
+    for settings_, cap in (({"route_share": 1.0}, 4), ({"route_share": 0.0}, 1), ({"route_threshold": 1e9}, 1)):
+        model.config.halting_settings, fixed.config.num_hidden_layers = settings_, cap
+        actual, wanted = model(**inputs), fixed(**inputs)
+        assert torch.equal(actual.depths, wanted.depths)
+        torch.testing.assert_close(actual.last_hidden_state, wanted.last_hidden_state)
+
+
+def test_the_router_learns_what_going_on_is_worth():
+    """The gradient of a score is that of sigmoid times what the last state brings: none where a token has halted."""
+    model, inputs = build(cap=3, route_share=0.5), ragged_inputs([6])
+    scores = []
+    model.encoder.halting.register_forward_hook(lambda module, given, output: scores.append(output))
+    towards = torch.randn(6, SIZES["hidden_size"], dtype=torch.float64)
+    output = model(**inputs, output_hidden_states=True)
+    (gradient,) = torch.autograd.grad((output.last_hidden_state[0] * towards).sum(), scores[0])
+    first, last = output.hidden_states[1][0], output.hidden_states[-1][0]
+    probability = torch.sigmoid(scores[0].detach())
+    wanted = ((last - first) * towards).sum(-1) * probability * (1 - probability) * (output.depths[0] == 3)
+    torch.testing.assert_close(gradient.flatten(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"act_update": "blend"}, 'halting "route" needs act_update "accumulate", not \'blend\''),
+        ({"halting_settings": {"route_share": 1.5}}, "halting_settings.route_share must lie in [0, 1], got 1.5"),
+        ({"halting_settings": {"route_at": 0}}, "halting_settings.route_at must be at least 1, got 0"),
+        ({"halting_settings": {"route_score": "luck"}}, "route_score"),
+    ],
+)
+def test_a_users_mistakes(changes, message):
+    with pytest.raises(UserError) as caught:
+        AdaptiveAlbertConfig(**{"halting": "route", "act_update": "accumulate"} | changes)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
