@@ -65,7 +65,7 @@ class Resumable(Checkpoint):
         self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
         ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
         numbers = [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
-        self._previous = {number: signal.signal(number, self._interrupt) for number in numbers}
+        self._previous = {number: signal.signal(number, self._interrupt) or signal.SIG_DFL for number in numbers}
         # Lightning has had them until now, and would end with status 0 and nothing saved.
         self.interrupted = trainer.received_sigterm
         trainer._signal_connector.received_sigterm = False
@@ -134,7 +134,7 @@ class Resumable(Checkpoint):
         Raises:
             UserError: the run's directory has been removed.
         """
-        if not self.run.path.is_dir():
+        if trainer.is_global_zero and not self.run.path.is_dir():
             raise UserError(f"{self.run.path} is gone, and what the run had left there: nothing can be saved")
         for logger in trainer.loggers:
             logger.save()
