@@ -58,8 +58,11 @@ def _validate(fit: "ExperimentCLI") -> dict[str, Any]:
     validated = best is not None and best.validated(trainer.global_step)
     if fit.resumable.validation_due:  # the run was left with nothing but that to come
         trainer.validate(fit.model, fit.datamodule, verbose=False)
-    # A run that goes on where nothing is left to do has not counted its last step for the logs.
-    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    loop = trainer.fit_loop
+    if loop.epoch_loop._batches_that_stepped < trainer.global_step:  # it went on where no step was left to take
+        loop.epoch_loop._batches_that_stepped += 1  # what follows is logged as after the last step, and its epoch
+        loop.epoch_progress.increment_processed()
+        loop.epoch_progress.increment_completed()
     if best is None or not best.validated(trainer.global_step):
         trainer.validate(fit.model, fit.datamodule, verbose=False)
     if best is not None and not validated and fit.model.cap is not None:
