@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full lint chaos bench pretrain glue glue-submission tensorboard
+.PHONY: help setup test test-full lint chaos bench pretrain glue glue-submission results tensorboard
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,9 @@ glue: setup ## the paper's grid over all of GLUE, then its table (ARGS="--data.r
 
 glue-submission: setup ## predict GLUE's test sets by the best runs in RUNS="DIR ...", check, and zip (ARGS="--model NAME")
 	$(BIN)/depthlab submission $(RUNS) $(ARGS)
+
+results: setup ## list the tables of README.md and experiments/RESULTS.md, and make the quick ones again (one: TABLE=heldout)
+	$(BIN)/python -m tests.benchmarks.results $(TABLE) $(ARGS)
 
 tensorboard: setup ## look at all runs
 	$(BIN)/tensorboard --logdir checkpoints/runs $(ARGS)

@@ -9,9 +9,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from depthlab.errors import UserError
+from depthlab.errors import BadNumbers, UserError
 
 EXPERIMENTS = {
+    "plan": "Say what an experiment will take, and check what can be checked, before it is paid for.",
     "prepare": "Prepare an experiment's data ahead of time, so that fit finds it in the cache.",
     "fit": "Train and validate, from the start or from where a run was left.",
     "validate": "Measure a run on the validation split.",
@@ -19,9 +20,11 @@ EXPERIMENTS = {
     "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
     "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
-"""Commands whose options are those of an experiment: all but `sweep`, of Lightning's CLI."""
+"""Commands whose options are those of an experiment: all but `plan` and `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
+    "status": "Show how far runs and sweeps are: state, step, time left, losses, depths, throughput.",
+    "replay": "Run the step again in which a run's numbers went bad, and say where they first did.",
     "export": "Write a run's checkpoint as a Hugging Face directory.",
     "convert": "Turn a trained BERT, ALBERT or albert-act into an adaptive ALBERT.",
     "report": "What runs and tables show, as Markdown and as a page that needs no network.",
@@ -70,12 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (told := _told(error)) is None:
             raise
         print("depthlab: error:", " ".join(told.split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, BadNumbers) else 2)
 
 
 def _told(error: BaseException | None) -> str | None:
     """What the user hears of an error: what is the user's to mend, and what a disk had no room for or would not do."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | BadNumbers):
         return str(error)
     while error is not None:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
@@ -95,7 +98,7 @@ def _run(name: str, arguments: list[str]) -> None:
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        if name == "sweep":
+        if name in ("plan", "sweep"):
             find(name)(arguments)
         elif name in EXPERIMENTS:
             import_module("depthlab.commands.experiment").run_experiment(name, arguments)

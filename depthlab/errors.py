@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend, and what the user is told when nothing needs mending."""
+"""The exceptions that end a command with one line, and what is said in a line where nothing ends."""
 
 import os
 import sys
@@ -8,6 +8,13 @@ class UserError(ValueError):
     """Bad input. The message is one line: the file, line or field at fault, and the way out.
 
     The command line prints it without a traceback and exits with status 2.
+    """
+
+
+class BadNumbers(FloatingPointError):
+    """A loss, a gradient or a weight is NaN or infinite. The message is one line: where, and of what step.
+
+    The command line prints it without a traceback and exits with status 1.
     """
 
 

@@ -26,3 +26,9 @@ POOLS: dict[str, tuple[TokenKind, ...]] = {
     **{kind.name.lower(): (kind,) for kind in TokenKind if kind != TokenKind.PAD},
 }
 """Names of depth statistics, as in the TensorBoard tags, and the kinds of token that each one pools."""
+
+
+def bound_of(tag: str, bound: str) -> str:
+    """The tag of an interval's bound, low or high, of what a tag names: `depth_low/all` of `depth/all`."""
+    group, _, name = tag.partition("/")
+    return f"{group}_{bound}/{name}"

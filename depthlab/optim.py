@@ -187,13 +187,25 @@ def parameter_groups(module: nn.Module, apart: nn.Module | None = None) -> list[
     ]
 
 
-def warmup_polynomial_decay(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """ALBERT's schedule: linear warm-up, then polynomial decay of power 1 over all steps, warm-up included.
+def warmup_polynomial_decay(
+    optimizer: Optimizer,
+    warmup_steps: int,
+    total_steps: float,
+    decay_share: float = 1.0,
+    time_used: Callable[[], float] = lambda: 0.0,
+) -> LambdaLR:
+    """Linear warm-up, constant rate, linear decay over the last share of the budget; ALBERT's schedule by default.
 
-    With W warm-up steps of S in all, the update that follows s earlier ones has the learning rate
+    With W warm-up steps, and a share D of the budget to decay over, the update that follows s earlier ones has the
+    learning rate
 
-        lr * s / W          during the warm-up, s < W
-        lr * (1 - s / S)    afterwards: at s = W a small step down, to lr * (1 - W / S)
+        lr * s / W                    during the warm-up, s < W
+        lr * min(1, (1 - p) / D)      afterwards
+
+    where p is the share of the budget that is used up: s / S with S steps in all, or the share of the time, whichever
+    is more. With D = 1 this is ALBERT's polynomial decay of power 1 over all steps, warm-up included: at s = W a small
+    step down, to lr * (1 - W / S). With less it is warm-up, stable, decay (WSD; Hu et al. 2024, arXiv:2404.06395):
+    until the decay begins the rate does not depend on the budget, so a run can be given another and go on.
 
     Source: google-research/albert, ``optimization.py``, where s is TensorFlow's global step. So the first update of a
     warm-up is void, as it is there and in Hugging Face's schedules.
@@ -201,22 +213,27 @@ def warmup_polynomial_decay(optimizer: Optimizer, warmup_steps: int, total_steps
     Args:
         optimizer: Its present learning rates are the peaks.
         warmup_steps: W, in optimiser steps; 0 for no warm-up. From S on, the warm-up never ends.
-        total_steps: S, in optimiser steps.
+        total_steps: S, in optimiser steps; infinite where time is the budget.
+        decay_share: D, in (0, 1].
+        time_used: The share of the time that has passed; asked after every update, and 0 where time is no budget.
 
     Returns:
         The schedule, to be stepped after every update (Lightning: ``"interval": "step"``).
 
     Raises:
-        UserError: ``warmup_steps`` is negative or ``total_steps`` is not positive.
+        UserError: ``warmup_steps`` is negative, ``total_steps`` is not positive, or ``decay_share`` out of its range.
     """
     if warmup_steps < 0:
         raise UserError(f"warmup_steps must be at least 0, got {warmup_steps}")
-    if total_steps < 1:
+    if not total_steps >= 1:
         raise UserError(f"total_steps must be at least 1, got {total_steps}")
+    if not 0 < decay_share <= 1:
+        raise UserError(f"decay_share must lie in (0, 1], got {decay_share}")
 
     def factor(updates_made: int) -> float:
         if updates_made < warmup_steps:
             return updates_made / warmup_steps
-        return max(0.0, 1 - updates_made / total_steps)
+        used = max(updates_made / total_steps, time_used())
+        return min(1.0, max(0.0, 1 - used) / decay_share)
 
     return LambdaLR(optimizer, factor)

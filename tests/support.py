@@ -189,6 +189,43 @@ class StopAt(Callback):
         trainer.should_stop = trainer.should_stop or self.batches <= 0
 
 
+class BadNumbersAt(Callback):
+    """Spoils a number in this optimiser step, the first being 1, and in those after it.
+
+    Args:
+        step: the first.
+        steps: how many.
+        where: what is spoilt: "loss" (nan leaves the feed-forward layer), "gradient" or "weight" (inf), the last after
+            the optimiser's update.
+        rank: on which rank.
+    """
+
+    def __init__(self, step: int, steps: int = 1, where: str = "loss", rank: int = 0) -> None:
+        self.steps = range(step - 1, step - 1 + steps)
+        self.where = where
+        self.rank = rank
+
+    def is_due(self, trainer, where, step) -> bool:
+        return where == self.where and step in self.steps and trainer.global_rank == self.rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.is_due(trainer, "loss", trainer.global_step):
+            layer = pl_module.model.base_model.encoder.albert_layer_groups[0].albert_layers[0]
+            self.hook = layer.ffn.register_forward_hook(lambda module, args, output: output * float("nan"))
+
+    def on_before_backward(self, trainer, pl_module, loss) -> None:
+        if self.is_due(trainer, "loss", trainer.global_step):
+            self.hook.remove()
+
+    def on_after_backward(self, trainer, pl_module) -> None:
+        if self.is_due(trainer, "gradient", trainer.global_step):
+            next(pl_module.parameters()).grad[2, 1] = float("inf")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if self.is_due(trainer, "weight", trainer.global_step - 1):
+            next(pl_module.parameters()).data[2, 1] = float("inf")
+
+
 def run(command: list[str], seconds: int = 300, exit_code: int = 0) -> str:
     """`depthlab` in a process of its own: what it prints; it must end with this code."""
     done = subprocess.run(

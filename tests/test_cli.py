@@ -11,7 +11,7 @@ from depthlab.cli import EXPERIMENTS, FUNCTIONS, find, main
 from tests.support import REPOSITORY, error_of
 
 REPORTS = ["report glue", "report probing", "report treebank", "submission"]
-COMMANDS = ["fit", "validate", "prepare", "export", "inspect", "sweep", *REPORTS]
+COMMANDS = ["fit", "validate", "prepare", "export", "inspect", "sweep", "status", "replay", *REPORTS]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "data", "data probing"])
@@ -28,6 +28,8 @@ def test_help_reads_like_documentation(capsys, command):
         "data": ["probing", "treebanks"],
         "data probing": ["--treebank", "CoNLL-U", "brackets", "--to"],
         "sweep": ["--config", "--run_dir", "--retry_failed", "takes the axis' place"],
+        "status": ["RUNS [RUNS ...]", "folders that hold some"],
+        "replay": ["Directory of the run", "--accelerator"],
         "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
         "report probing": ["RUNS [RUNS ...]", "--to", "probing.html"],
         "report treebank": ["TABLES [TABLES ...]", "--to", "treebank.html"],

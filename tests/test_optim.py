@@ -272,7 +272,30 @@ def test_schedule(warmup, total, peak):
     assert all(rate > 0 for rate in rates[1:total])
 
 
-@pytest.mark.parametrize(("warmup", "total", "field"), [(-1, 5, "warmup_steps"), (0, 0, "total_steps")])
-def test_schedule_rejects(warmup, total, field):
+@given(
+    warmup=st.integers(0, 10),
+    total=st.one_of(st.just(math.inf), st.integers(1, 40)),
+    share=st.floats(0.05, 1),
+    pace=st.floats(0.01, 0.2),
+)
+def test_constant_until_the_last_share_of_the_budget(warmup, total, share, pace):
+    """Against the corners of the curve: time passes at an even pace, and ends the run where steps do not."""
+    updates = 0
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+    schedule = warmup_polynomial_decay(optimizer, warmup, total, share, lambda: updates * pace)
+    end = min(total, 1 / pace)
+    for updates in range(1, 60):
+        optimizer.step()
+        schedule.step()
+        rising, flat_then_falling = [0, warmup], [0, (1 - share) * end, end]
+        corners = (rising, [0, 2.0]) if updates < warmup else (flat_then_falling, [2.0, 2.0, 0])
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(np.interp(updates, *corners), abs=1e-9)
+
+
+BAD_SCHEDULES = {"warmup_steps": (-1, 5), "total_steps": (0, 0), "decay_share": (0, 5, 0.0)}
+
+
+@pytest.mark.parametrize("field", BAD_SCHEDULES)
+def test_schedule_rejects(field):
     with pytest.raises(UserError, match=field):
-        warmup_polynomial_decay(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), warmup, total)
+        warmup_polynomial_decay(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), *BAD_SCHEDULES[field])

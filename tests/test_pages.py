@@ -22,6 +22,7 @@ PAGES = sorted(
     for page in REPOSITORY.glob(f"{folder}/*.md")
     if "runs" not in page.relative_to(REPOSITORY).parts
 )
+LOG = "experiments/RESULTS.md"
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 MARKED = re.compile(
     r"^( *)<!-- runs: tests/test_pages\.py -->\n\1```(python|sh)\n(.*?)^\1```$(?:\n+\1```text\n(.*?)^\1```$)?",
@@ -29,7 +30,22 @@ MARKED = re.compile(
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMANDS = {"depthlab", "make"}
-TOOLS = {"source", "wait", "exec", "torchrun"}
+TOOLS = {
+    "source",
+    "wait",
+    "exec",
+    "torchrun",
+    "sbatch",
+    "git",
+    "cd",
+    "mkdir",
+    "unzip",
+    "zcat",
+    "python",
+    "for",
+    "done",
+    "/usr/bin/time",
+}
 """Of others, in what the pages tell to type."""
 
 SHORTER = [
@@ -83,7 +99,7 @@ def test_files_of_ours_are_there(page):
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.full] * (page == LOG)) for page in PAGES])
 def test_commands_are_there(page, monkeypatch, capsys, tmp_path):
     """What is to be typed is a target of the Makefile, or a command of depthlab's with settings that it has."""
     monkeypatch.chdir(REPOSITORY)
@@ -94,18 +110,21 @@ def test_commands_are_there(page, monkeypatch, capsys, tmp_path):
         assert tool in COMMANDS | TOOLS, words
         if tool == "make":
             assert words[1] in targets, words
-        elif "depthlab" in words:
+        elif "depthlab" in words and tool != "git":
             command, *options = words[words.index("depthlab") + 1 :]
             if command in ("fit", "validate", "predict", "sweep") and (tmp_path / options[1]).name != "training.yaml":
-                check_settings(options, "fit" if command == "sweep" else command, capsys)
+                check_settings(options, command, capsys)
             else:
                 says_help([command, "--help"], capsys)
 
 
 def check_settings(options: list[str], command: str, capsys) -> None:
     """The real parser reads them; an axis of a sweep is a list, which a single run does not take."""
-    pairs = [pair for pair in zip(options[::2], options[1::2], strict=True) if pair[0] != "--seed_everything"]
-    says_help([command, *(word for pair in pairs for word in pair), "--print_config"], capsys)
+    is_sweep = command == "sweep"
+    pairs = zip(options[::2], options[1::2], strict=True)
+    single = (pair for pair in pairs if not (is_sweep and pair[1].startswith("[")))
+    arguments = [word for pair in single for word in pair]
+    says_help(["fit" if is_sweep else command, *arguments, "--print_config"], capsys)
 
 
 def says_help(arguments: list[str], capsys) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer
 import depthlab  # noqa: F401 (registers the model type)
 from depthlab.cli import main
 from tests.support import (
+    PRETRAINING,
     REPOSITORY,
     compare_runs,
     error_of,
@@ -92,15 +93,18 @@ def test_logs_what_the_dashboard_shows(reference):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trainer__accumulate_grad_batches": 2, "trainer__val_check_interval": 8},
+        {},
         {"trainer__devices": 2, "trainer__strategy": "ddp"},
     ],
     ids=["accumulated", "two ranks"],
 )
 def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
-    """Same batches, ragged and with a short last one; whatever is logged is of the global batch."""
-    in_process = "trainer__devices" not in changes
-    (main if in_process else run)(pretraining(tmp_path / "run", corpus, **changes))
+    """Same batches, ragged and with a short last one; whatever is logged is of the global batch.
+
+    Four sequences at a time, however many devices there are: two pieces a step on one, a single one on two.
+    """
+    in_process = not changes
+    (main if in_process else run)(pretraining(tmp_path / "run", corpus, data__device_batch_size=4, **changes))
     assert_same(tmp_path / "run", reference[0])
     if not in_process:
         imbalance = scalars(tmp_path / "run", "throughput/imbalance").values()
@@ -112,9 +116,54 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(reference, cap
     run_dir, output = reference
     validate = ["validate", "--config", str(run_dir / "config.yaml")]
     printed, wanted = table(printed_by(validate)), table(output)
-    assert printed[-len(wanted) :] == wanted[-len(printed) :] and len(printed) > 10  # the corpus may be described before
+    assert (
+        printed[-len(wanted) :] == wanted[-len(printed) :] and len(printed) > 10
+    )  # the corpus may be described before
     other = [*validate, "--model.config.num_hidden_layers=4"]
     assert "error: model.config.num_hidden_layers is 4" in error_of(capsys, other)
+
+
+def test_the_test_part_is_read_by_its_own_command_alone(reference):
+    run_dir, output = reference
+    assert "test/" not in (run_dir / "results.json").read_text()
+    printed = table(printed_by(["test", "--config", str(run_dir / "config.yaml")]))
+    assert "test documents" in printed[0]
+    differing = [line for line in printed[2:] if line not in table(output)]
+    assert any("MLM loss" in line for line in differing) and any("mean depth" in line for line in differing)
+
+
+def test_what_is_known_by_document_is_logged_and_kept(reference):
+    """Of fewer documents than intervals take: means by kind, but no bounds."""
+    results = json.loads((reference[0] / "results.json").read_text())
+    counted = results["data"]["sources"][0]["development"]["documents"]
+    assert results["val/documents/seen"] == counted < 10
+    assert 1 <= results["val/documents/effective"] <= counted
+    kinds = [results[f"val/accuracy/mlm_{kind}"] for kind in ("mask_mask", "mask_random", "mask_original")]
+    assert min(kinds) <= results["val/accuracy/mlm"] <= max(kinds)
+    assert not [tag for tag in results if "low" in tag]
+    assert "val/accuracy/mlm_mask_mask" in tags(reference[0])
+
+
+def test_validate_takes_a_model_without_a_run(corpus, reference, tmp_path, capsys):
+    """What a run has exported measures as the run itself did."""
+    run_dir, output = reference
+    config = str(REPOSITORY / "experiments/retrofit.yaml")
+    data = {name: value for name, value in PRETRAINING.items() if name.startswith("data.") and "tokenizer" not in name}
+    values = data | {
+        "run_dir": tmp_path / "none",
+        "model.checkpoint": run_dir / "model",
+        "model.fixed_depth_steps": 0,
+        "data.corpus": corpus,
+        "data.cache_dir": tmp_path / "cache",
+        "data.mask_ratio": 0.2,
+        "trainer.max_steps": 20,
+        "ckpt_path": "model",
+    }
+    validate = ["validate", "--config", config, *(f"--{name}={value}" for name, value in values.items())]
+    assert table(printed_by(validate))[-10:] == table(output)[-10:]
+    assert not (tmp_path / "none").exists()
+    scratch = ["validate", "--config", str(run_dir / "config.yaml"), "--ckpt_path=model"]
+    assert "needs a model.checkpoint" in error_of(capsys, scratch)
 
 
 @pytest.mark.full
@@ -131,7 +180,7 @@ def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
 @pytest.mark.parametrize(("batches", "accumulate"), [pytest.param(9, 1, marks=pytest.mark.full), (12, 2)])
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
-    pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
+    pieces = {"trainer__accumulate_grad_batches": accumulate}
     command = pretraining(run_dir, corpus, data__num_workers=1, **pieces)
     assert "--ckpt_path last" in interrupted(command, batches)
     assert not (run_dir / "model").exists()
@@ -177,8 +226,8 @@ def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
 
 @pytest.mark.full
 def test_two_ranks_and_accumulation_together(corpus, reference, tmp_path):
-    changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "trainer__accumulate_grad_batches": 2}
-    run(pretraining(tmp_path / "run", corpus, trainer__val_check_interval=8, **changes))
+    changes = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__device_batch_size": 2}
+    run(pretraining(tmp_path / "run", corpus, **changes))
     assert_same(tmp_path / "run", reference[0])
 
 

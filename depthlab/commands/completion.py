@@ -5,10 +5,10 @@ from importlib.util import find_spec
 
 from jsonargparse import ArgumentParser, Namespace
 
+from depthlab.commands import plan, sweep
 from depthlab.commands.catalogue import EXPERIMENTS
 from depthlab.commands.experiment_cli import SettingsOnly
 from depthlab.commands.parser import Command, CommandParser
-from depthlab.commands.sweep import option_parser
 from depthlab.errors import UserError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -48,9 +48,10 @@ def print_script(kind: str, experiments: Iterable[str], functions: Mapping[str, 
 
 def _of_experiments(command: str) -> ArgumentParser:
     """A parser with the options that any kind of experiment has."""
-    name = "fit" if command == "sweep" else command  # which takes its settings
+    own = {"plan": plan.option_parser, "sweep": sweep.option_parser}.get(command)
+    name = command if own is None else "fit"  # whose settings it takes
     first, *others = (ParserOnly(name, experiment, [])._parser(name) for experiment in EXPERIMENTS.values())
-    for other in (*others, option_parser()) if command == "sweep" else others:
+    for other in others if own is None else (*others, own()):
         for action in other._actions:
             if not first._option_string_actions.keys() & {*action.option_strings}:
                 first._add_action(action)

@@ -33,11 +33,19 @@ def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentC
 def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
     """All settings that `depthlab fit` would run with after these arguments, defaults and interpolations included.
 
+    Of an experiment that there is nothing to fit in, those of what there is to do.
+
     Raises:
         UserError: there is no such setting, or a value is not of its kind.
     """
-    cli = run_experiment("fit", arguments, SettingsOnly)
-    return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))["fit"]
+    command = command_of(arguments)
+    cli = run_experiment(command, arguments, SettingsOnly)
+    return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))[command]
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """What an experiment is for: to fit, if that is possible."""
+    return EXPERIMENTS[_task(with_bases(arguments))].commands()[0]
 
 
 def _task(arguments: Sequence[str]) -> str:

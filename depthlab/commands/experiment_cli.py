@@ -1,6 +1,7 @@
 """What Lightning's CLI makes of an experiment: its settings, the callbacks and loggers of a run."""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -11,26 +12,32 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.callbacks import (
     BestCheckpoint,
     Dashboard,
     DataCheck,
+    DepthCollapse,
     ExportAtEnd,
+    FiniteSteps,
     PonderMonitor,
     PredictionWriter,
     ProgressBar,
+    Reporter,
     Resumable,
     ThroughputMonitor,
     TokenTable,
     WholeCheckpoints,
 )
+from depthlab.callbacks.finite import OnBadStep
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
 from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
+from depthlab.data.steps import StepDataModule
 from depthlab.data.workers import named_when_killed
-from depthlab.errors import UserError, notice
+from depthlab.errors import BadNumbers, UserError, notice
 from depthlab.files import writing
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
@@ -38,6 +45,7 @@ from depthlab.reports.card import write_card
 from depthlab.reports.labels import predicted_document
 from depthlab.reports.measured import measured_table
 from depthlab.run.directory import RunDirectory
+from depthlab.run.progress import ProgressFile
 
 NOISE = ("💡 Tip: ", "`weights_only` was not set")
 """How Lightning's lines begin that say nothing of the run."""
@@ -55,7 +63,17 @@ set_parsing_settings(
 
 
 class ExperimentTrainer(Trainer):
-    """Lightning's Trainer, and a step ahead of it."""
+    """Lightning's Trainer, in optimiser steps; and a step ahead of it."""
+
+    def count_steps(self, datamodule: StepDataModule) -> None:
+        """Accumulate what the data asks for, and validate by optimiser steps, not by what a device does at a time.
+
+        So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
+        """
+        if self.accumulate_grad_batches == 1:
+            self.accumulate_grad_batches = datamodule.pieces(self.world_size)
+        if isinstance(self.val_check_interval, int):
+            self.val_check_interval *= self.accumulate_grad_batches
 
     def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
         """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
@@ -138,6 +156,13 @@ class ExperimentCLI(LightningCLI):
             "validate, test and predict take its best checkpoint, or the last where the task has no best; with "
             "`--ckpt_path model` the weights that `model.checkpoint` names, whether or not there is a run.",
         )
+        parser.add_argument(
+            "--on_bad_step",
+            type=OnBadStep,
+            default="stop",
+            help="What a loss, gradient or weight that is NaN or infinite does to a fit: it stops at that step; or the "
+            "step is skipped and counted.",
+        )
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         table = self.experiment.table
@@ -187,20 +212,26 @@ class ExperimentCLI(LightningCLI):
         if self.model.monitor is not None:
             self.best = BestCheckpoint(self.run.best, self.run.last, self.model.monitor)
             callbacks.append(self.best)
-        if self.options.trainer.enable_progress_bar is not False:
+        has_bar = self.options.trainer.enable_progress_bar is not False and sys.stdout.isatty()
+        kwargs["enable_progress_bar"] = has_bar
+        if has_bar:
             callbacks.append(ProgressBar(leave=True))
         if self.command == "predict":
             self.writer = self.make_writer()
             callbacks.append(self.writer)
         if self.command == "fit":
+            self.finite = FiniteSteps(self.run, self.options.on_bad_step)
+            self.progress = ProgressFile(self.run.progress, writes=rank_zero_only.rank == 0)
+            callbacks += [self.finite, Reporter(self.progress, prints=not has_bar)]
             self.exporter = ExportAtEnd(self.run.path, write_card, None if self.best is None else self.best.path)
-            if self.model.cap is not None:  # it knows models of ours only
-                callbacks.append(self.exporter)
+            if self.model.cap is not None:  # they know models of ours only
+                callbacks += [DepthCollapse(), self.exporter]
             kwargs.setdefault("logger", self.make_loggers())
         else:
             kwargs.setdefault("logger", False)
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
         trainer = super().instantiate_trainer(**kwargs)
+        trainer.count_steps(self.datamodule)
         if trainer.loggers:  # after `Resumable`: what it logs as a step begins is not of the step that is being saved
             trainer.callbacks.append(LearningRateMonitor(logging_interval="step"))
         return trainer
@@ -229,13 +260,15 @@ class ExperimentCLI(LightningCLI):
         refuse_to_overwrite(self.run, goes_on=checkpoint is not None and checkpoint.resolve() in ours)
 
     def fit(self, **arguments: Any) -> None:
-        """Train, as the only one in this run directory."""
-        with only_one(self.run, self.trainer.is_global_zero):
-            self.trainer.fit(**arguments)
-
-    def after_fit(self) -> None:
-        """Evaluate what has not been, and say what has become of it."""
-        finish(self)
+        """Train, as the only one in this run directory; then evaluate what has not been, and say what became of it."""
+        with only_one(self.run, self.trainer.is_global_zero), self.progress:
+            try:
+                self.trainer.fit(**arguments)
+            except BadNumbers:
+                if self.trainer.is_global_zero:
+                    raise
+                sys.exit(0)  # rank 0 says so; it would be ended hastily if another failed
+            finish(self)
 
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""

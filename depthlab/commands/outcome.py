@@ -70,6 +70,7 @@ def _validate(fit: "ExperimentCLI") -> dict[str, Any]:
     return {
         "steps": trainer.global_step,
         **fit.throughput.state_dict(),
+        **fit.finite.results(),
         "data": fit.datamodule.summary,
         "seed": fit.options.seed_everything,
         "batch_size": fit.datamodule.batch_size,

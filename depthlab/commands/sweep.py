@@ -21,7 +21,7 @@ from depthlab.run.sweep.state import CellRun, begin
 from depthlab.run.sweep.worker import work
 
 PER_WORKER = {
-    *("run_dir", "base", "sweep", "data.num_workers", "data.cache_dir"),
+    *("run_dir", "base", "sweep", "data.num_workers", "data.cache_dir", "data.device_batch_size"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.accumulate_grad_batches", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
 }
@@ -68,10 +68,8 @@ def sweep(arguments: Sequence[str]) -> None:
     from depthlab.commands.experiment import read_settings  # slow to import
 
     configs = [f"--config={config}" for config in options.config]
-    pairs = _pairs(rest)
-    replaced = [f"--sweep={text}" for name, text in pairs if name == "sweep"]
-    all_grids = read_grids(read_settings([*configs, *replaced])["sweep"])
-    grids, shared = _plan(all_grids, pairs)
+    all_grids, grids, shared = grids_of(configs, rest)
+    read_grids(all_grids)  # there must be one
     settings = read_settings([*configs, *shared])
     for cell in cover(grids):
         try:
@@ -96,6 +94,21 @@ def sweep(arguments: Sequence[str]) -> None:
         print("Interrupted. Go on: the same command.", flush=True)
         sys.exit(130)
     print(_summary(runs, directory, settings["task"]), flush=True)
+
+
+def grids_of(configs: Sequence[str], rest: Sequence[str]) -> tuple[list[Grid], list[Grid], list[str]]:
+    """All grids that an experiment has, those that the command line leaves of them, and its settings for all cells.
+
+    Raises:
+        UserError: settings or a grid are wrong.
+    """
+    from depthlab.commands.experiment import read_settings
+
+    pairs = read_pairs(rest)
+    replaced = [f"--sweep={text}" for name, text in pairs if name == "sweep"]
+    sweep = read_settings([*configs, *replaced])["sweep"]
+    all_grids = read_grids(sweep) if sweep else []
+    return (all_grids, *_plan(all_grids, pairs))
 
 
 def fit_command(configs: Sequence[str], shared: Sequence[str], cell: Cell, run_dir: Path, resumes: bool) -> list[str]:
@@ -125,13 +138,14 @@ def option_parser() -> OptionParser:
     return parser
 
 
-def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
+def read_pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """Names of settings and their values, as given."""
     pairs = []
     rest = iter(arguments)
     for flag in rest:
         name, equals, value = flag.removeprefix("--").partition("=")
-        if meant := get_close_matches(name, ("config", "run_dir", "retry_failed"), 1, 0.8):
+        meant = get_close_matches(name, ("config", "run_dir", "retry_failed"), 1, 0.8)
+        if meant and meant[0] != name:
             raise UserError(f"there is no --{name}: did you mean --{meant[0]}?")
         value = value if equals else next(rest, None)
         if not flag.startswith("--") or value is None:

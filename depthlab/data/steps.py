@@ -1,7 +1,7 @@
 """What data modules share: batches cut into the pieces of ranks and accumulation, and taken up after an interrupt."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -123,6 +123,19 @@ class StepSampler:
         return np.array_split(step, self.pieces)[self.mine]
 
 
+class Volume(NamedTuple):
+    """What there is to train on, as far as the disk tells before anything is prepared."""
+
+    samples: float
+    """Of an epoch."""
+    length: float
+    """Tokens of a sample, on average."""
+    how: str
+    """How that is known."""
+    text: Mapping[str, float] = {}
+    """Of a corpus as it is stored: its tokens, sentences, chunks, and the 13-grams that its split needs."""
+
+
 def check_settings(*settings: tuple[str, Any, bool, str]) -> None:
     """Refuse a setting that is out of its range: name, value, whether that is valid, and what it must be."""
     for name, value, valid, bounds in settings:
@@ -138,6 +151,8 @@ class StepDataModule(LightningDataModule):
 
     Args:
         batch_size: Samples of an optimiser step, over all ranks and all accumulated pieces.
+        device_batch_size: Most samples that a device computes at a time; a step is accumulated out of as many as
+            that takes, whatever devices there are. None: a device's share of a step is one piece.
         num_workers: Processes that make batches, on each rank.
         seed: Of the order of the samples.
 
@@ -152,14 +167,16 @@ class StepDataModule(LightningDataModule):
     tested_after_fit = False
     tokenizer_path: str | None = None
 
-    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, batch_size: int, num_workers: int, seed: int, device_batch_size: int | None = None) -> None:
         super().__init__()
         check_settings(
             ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+            ("device_batch_size", device_batch_size, device_batch_size is None or device_batch_size >= 1, "1 or more"),
             ("num_workers", num_workers, num_workers >= 0, "0 or more"),
             ("seed", seed, seed >= 0, "0 or more"),
         )
         self.batch_size = batch_size
+        self.device_batch_size = device_batch_size
         self.num_workers = num_workers
         self.seed = seed
 
@@ -171,6 +188,20 @@ class StepDataModule(LightningDataModule):
         """
         if self.tokenizer_path is not None:
             find_tokenizer_files(self.tokenizer_path)
+
+    def volume(self) -> Volume | None:
+        """What there is to train on; None where that cannot be told. The Hugging Face hub is not asked.
+
+        Raises:
+            UserError: A file is missing or malformed.
+        """
+        return None
+
+    def pieces(self, world_size: int) -> int:
+        """Micro-batches that each of so many ranks makes of a step: as few as `device_batch_size` allows."""
+        share = max(1, self.batch_size // world_size)
+        most = self.device_batch_size or share
+        return next(n for n in range(1, share + 1) if share % n == 0 and share // n <= most)
 
     def split(self) -> tuple[int, int, int]:
         """World size, rank and micro-batches of a step.
@@ -184,7 +215,7 @@ class StepDataModule(LightningDataModule):
         if self.batch_size % (world_size * accumulate):
             raise UserError(
                 f"data.batch_size {self.batch_size} cannot be cut into {world_size} ranks x {accumulate} accumulated "
-                "pieces; make it a multiple, or change trainer.accumulate_grad_batches"
+                "pieces; make it a multiple, or change the devices or trainer.accumulate_grad_batches"
             )
         return world_size, self.trainer.global_rank, accumulate
 

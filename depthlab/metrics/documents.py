@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from depthlab.kinds import NOT_PREDICTED, TokenKind
+from depthlab.kinds import NOT_PREDICTED, TokenKind, bound_of
 from depthlab.metrics.intervals import bootstrap_intervals
 from depthlab.metrics.pretraining import SUM_DTYPE
 
@@ -97,8 +97,13 @@ def means_over_documents(counts: DocumentCounts, documents: np.ndarray | None = 
         over no token is left out.
     """
     chosen = slice(None) if documents is None else documents
-    predicted, correct, losses, sequences, in_order = (values.cpu().double().numpy()[chosen] for values in counts)
+    predicted, correct, losses, sequences, in_order = (
+        np.atleast_1d(values.cpu().double().numpy())[chosen]  # torchmetrics makes a scalar of one document's
+        for values in counts
+    )
     seen = sequences > 0
+    if not seen.any():
+        return {"documents/seen": 0.0}
     tokens = predicted.sum(axis=1)
     pairs = {"accuracy/mlm": (correct.sum(axis=1), tokens)}
     pairs |= {f"accuracy/mlm_{kind.name.lower()}": (correct[:, kind], predicted[:, kind]) for kind in PREDICTED_KINDS}
@@ -115,9 +120,3 @@ def means_over_documents(counts: DocumentCounts, documents: np.ndarray | None = 
     squares = np.square(tokens).sum()
     effective = {"documents/effective": tokens.sum() ** 2 / squares} if squares else {}
     return found | {"documents/seen": float(seen.sum())} | effective
-
-
-def bound_of(tag: str, bound: str) -> str:
-    """The tag of a bound of an interval: `accuracy_low/mlm` of `accuracy/mlm`."""
-    group, _, name = tag.partition("/")
-    return f"{group}_{bound}/{name}"

@@ -54,7 +54,7 @@ def _depth(config: AdaptiveAlbertConfig) -> str:
 def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
     lines, set_data = [], settings.get("data", {})
     if checkpoint := settings.get("model", {}).get("checkpoint"):
-        lines.append(f"Started from `{Path(checkpoint).name}`.")
+        lines.append(f"Started from `{Path(checkpoint).name}`. {_seen_before(Path(checkpoint))}")
     if task := set_data.get("task"):
         lines.append(f"Task: {task}.")
     corpus = set_data.get("corpus")
@@ -63,10 +63,12 @@ def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
         paths = [source["path"] if isinstance(source, dict) else source for source in sources]
         lines.append(f"Corpus: {', '.join(Path(path).name for path in paths)}.")
     data = results.get("data", {})
-    if {"documents", "tokens", "validation_documents"} <= data.keys():
+    if {"documents", "tokens", "sources"} <= data.keys():
+        counts = {part: sum(source[part]["documents"] for source in data["sources"]) for part in data["sources"][0]}
+        parts = ", ".join(f"{count:,} {part.replace('_', ' ')}" for part, count in counts.items() if count)
         lines.append(
-            f"{data['documents']:,} documents and {data['tokens']:,} tokens, {data['validation_documents']} documents "
-            "of it held out."
+            f"{data['documents']:,} documents and {data['tokens']:,} tokens, by documents: {parts} (split seed "
+            f"{set_data.get('split_seed', 0)})."
         )
     if "tokens" in results:
         whole = results["epochs"][-1]["step"] if results.get("epochs") else results["steps"]
@@ -76,6 +78,16 @@ def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
             f"{results['seconds']:,.0f} s."
         )
     return " ".join(lines) or "Not known."
+
+
+def _seen_before(checkpoint: Path) -> str:
+    """What the model that was started from has seen, by its own card, beside it or in a run's exported model."""
+    for card in (checkpoint / "README.md", RunDirectory(checkpoint).model / "README.md"):
+        if card.is_file():
+            _, heading, rest = card.read_text(errors="replace").partition("\n## Data\n")
+            if heading:
+                return f"Its card says of what it had seen: “{rest.partition(chr(10) + '## ')[0].strip()}”"
+    return "What that had seen is not known here, and may be what is held out here."
 
 
 def _scores(results: dict[str, Any]) -> str:

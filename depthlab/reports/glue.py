@@ -11,9 +11,13 @@ from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed, spread
+from depthlab.reports.differences import difference_blocks
 
 AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 """The tasks of the average, in the paper's order: WNLI is left out."""
+
+FOLDERS = {task: GLUE_TASKS[task].folder for task in (*AVERAGED, "wnli")}
+"""What tasks are called in tables."""
 
 PAPER: dict[str, tuple[float, tuple[float, ...]]] = {  # Simoulin & Crabbé 2021; by task: drafts of the thesis
     "paper: BERT-base": (76.9, (82.3, 81.4, 70.8, 89.3, 92.0, 38.8, 84.0, 87.1, 65.4)),
@@ -37,10 +41,14 @@ METRICS = [name for name in SCORES if name not in ("score", "glue_score")]
 
 
 def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
-    """The tables of scores and of what was chosen, with notes; and all numbers in one table."""
-    epochs = epochs_table(records, name_models(tell_apart(records)))
-    summary = summarize(choose(epochs))
-    blocks: list[Block] = [_scores_table(summary), Heading("What was chosen"), _chosen_table(summary)]
+    """The tables of scores, of differences and of what was chosen, with notes; and all numbers in one table."""
+    models = tell_apart(records)
+    names = name_models(models)
+    epochs = epochs_table(records, names)
+    chosen = choose(epochs)
+    summary = summarize(chosen)
+    blocks: list[Block] = [_scores_table(summary), *difference_blocks(chosen, names, models, FOLDERS)]
+    blocks += [Heading("What was chosen"), _chosen_table(summary)]
     if notes := _notes(records, epochs, summary):
         blocks += [Heading("To know"), Bullets(notes)]
     return blocks, pd.concat([summary, averages(summary), published()]).convert_dtypes()

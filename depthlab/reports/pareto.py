@@ -14,7 +14,8 @@ from depthlab.analysis.scores import SCORES
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Heading, Table, spread
 from depthlab.render.figures import COLOURS, MARKERS, embed, no_formula, plain
-from depthlab.reports.glue import AVERAGED
+from depthlab.reports.differences import difference_blocks
+from depthlab.reports.glue import AVERAGED, FOLDERS
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
 """By halting: what varies along the line of a family, and how to call it."""
@@ -23,11 +24,13 @@ MEASURED = ("score", "depth", "milliseconds")
 
 
 def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
-    """The curves and their points; and the points as a table of numbers."""
+    """The curves, their points and differences from fixed depths; and the points as a table of numbers."""
     models = tell_apart(records)
     names = name_models(models)
-    points = summarize(choose(epochs_table(records, names)), families(names, models))
-    return [embed(draw(points), _caption(points), "pareto.png"), Heading("The points"), _table(points)], points
+    chosen = choose(epochs_table(records, names))
+    points = summarize(chosen, families(names, models))
+    figure = embed(draw(points), _caption(points), "pareto.png")
+    return [figure, Heading("The points"), _table(points), *difference_blocks(chosen, names, models, FOLDERS)], points
 
 
 def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from depthlab.metrics.documents import bound_of
+from depthlab.kinds import bound_of
 from depthlab.render.document import Table, with_bounds
 
 ROWS: dict[str, tuple[str, float]] = {  # name in the table: tag, and the factor to the table's unit

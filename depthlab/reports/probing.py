@@ -11,6 +11,7 @@ from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.data.benchmarks.probing import PROBING_TASKS
 from depthlab.render.document import Block, Bullets, Heading, Strong, Table, dashed, spread
+from depthlab.reports.differences import difference_blocks
 from depthlab.run.directory import best_epoch
 
 PAPER_TASKS = ("tense", "subj_number", "obj_number", "top_constituents")
@@ -22,6 +23,8 @@ PAPER: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "paper: fixed, 12 layers": ((87.3, 94.0, 96.0, 91.9), (12, 12, 12, 12)),
 }
 """Simoulin & Crabbé 2021, Table 3, and a draft of the first author's thesis: by task, test accuracy and mean depth."""
+
+GRID = ("learning_rate", "batch_size")
 
 ROWS = {  # name in the table: column of the summary, and how it is written
     "test accuracy: median over seeds": ("test_median", ".1f"),
@@ -36,29 +39,30 @@ ROWS = {  # name in the table: column of the summary, and how it is written
 
 
 def probing_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
-    """The table, and what a reader would not guess from it; and its numbers, as :func:`summarize` has them."""
-    summary = summarize(records)
-    blocks: list[Block] = [_table(summary)]
+    """The tables, and what a reader would not guess from them; and the numbers, as :func:`summarize` has them."""
+    settings = [replace(run, training=run.training | {name: getattr(run, name) for name in GRID}) for run in records]
+    models = tell_apart(settings)
+    names = name_models(models, ("checkpoint", "halting"))
+    runs = best_epochs(records, names)
+    summary = summarize(runs)
+    tasks = {task: task for task in PROBING_TASKS}
+    blocks: list[Block] = [_table(summary), *difference_blocks(runs.assign(score=runs.test), names, models, tasks)]
     if notes := [*_notes(summary)]:
         blocks += [Heading("To know"), Bullets(notes)]
     return blocks, summary
 
 
-def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """What the seeds of every model and task have reached.
+def best_epochs(records: Sequence[RunRecord], names: Sequence[str]) -> pd.DataFrame:
+    """The epoch of each run that is best on dev, the first of equals; `names` are those of the runs' models.
+
+    Nothing is chosen among learning rates, batches, warm-ups or data: they make models of their own.
 
     Returns:
-        A row for every model and task: accuracies in percent, of the epoch that is best on dev, the first of equals;
-        medians, lowest and highest over seeds, NaN where nothing was tested or one has diverged; depths (iterations
-        per token, of the test split, or of dev where nothing was tested), examples trained on and millions of
-        token-iterations are means over seeds; `best_epochs` in the order of the seeds; `steps` of the longest run, and
-        of its warm-up; `untested` runs. Nothing is chosen among learning rates, batches, warm-ups or data: they make
-        models of their own.
+        A row for every run: model, task, seed, best_epoch; steps of the run and of its warm-up; accuracies in percent
+        on dev and test, NaN where nothing was tested; depths (iterations per token, of the test split, or of dev where
+        nothing was tested), millions of token-iterations, and examples trained on.
     """
     rows = []
-    grid = ("learning_rate", "batch_size")
-    settings = [replace(run, training=run.training | {name: getattr(run, name) for name in grid}) for run in records]
-    names = name_models(tell_apart(settings), ("checkpoint", "halting"))
     for record, name in zip(records, names, strict=True):
         best = best_epoch(record.epochs, "val/score")
         drawn = record.training["train_examples"]
@@ -78,7 +82,18 @@ def summarize(records: Sequence[RunRecord]) -> pd.DataFrame:
                 "examples": record.data["train"] if drawn == "all" else drawn,
             }
         )
-    by_task = pd.DataFrame(rows).sort_values("seed").groupby(["model", "task"])
+    return pd.DataFrame(rows)
+
+
+def summarize(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the seeds of every model and task have reached, of what :func:`best_epochs` makes.
+
+    Returns:
+        A row for every model and task: medians, lowest and highest accuracies over seeds, NaN where nothing was tested
+        or one has diverged; depths, examples and token-iterations are means over seeds; `best_epochs` in the order of
+        the seeds; `steps` of the longest run, and of its warm-up; `untested` runs.
+    """
+    by_task = runs.sort_values("seed").groupby(["model", "task"])
     summary = by_task[["depth", "depth_cls", "token_iterations_millions", "examples"]].mean()
     summary["seeds"] = by_task.size()
     summary["untested"] = summary.seeds - by_task.test.count()

@@ -1,5 +1,6 @@
 """A run's directory: what lies in it, under which names, and what a run that has ended says. Nobody else knows."""
 
+import fcntl
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ class RunDirectory:
         self.model = path / "model"  # the exported model
         self.predictions = path / "predictions"  # for the test splits
         self.fixed_point = path / "fixed_point.csv"  # how much each iteration still changed, at every validation
+        self.bad_step = path / "bad_step"  # a step whose numbers went bad, as `depthlab replay` runs it again
+        self.progress = path / "progress.json"  # how far the run is, as it says itself
         self.lock = path / ".lock"  # of the process that trains here
 
     def holds_work(self) -> bool:
@@ -118,6 +121,18 @@ def _read(file: Path) -> Any:
         raise UserError(f"{file.name}, line {error.lineno}: not JSON ({error.msg})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process, on any machine that sees the file, has it locked as `filelock` and sweeps do."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who else asks is no holder
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
 
 
 def run_of(checkpoint: Path) -> RunDirectory:

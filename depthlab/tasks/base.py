@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -55,10 +56,13 @@ class Task(LightningModule):
     Args:
         model: of Hugging Face's kind.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
+        decay_share: share of the budget, `trainer.max_steps` (or `max_epochs`) or `max_time`, over which the learning
+            rate falls linearly to 0 at the end. 1 is ALBERT's: it falls from the warm-up on. With less, such as 0.2, it
+            is constant until then, so that a run that is given more goes on as if it had had that from the start.
 
     Raises:
-        UserError: a number of steps is negative.
+        UserError: a number of steps is negative; a share is none.
     """
 
     halting_lr_factor: float = 1.0
@@ -66,13 +70,18 @@ class Task(LightningModule):
     monitor: str | None = None
     """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
 
-    def __init__(self, model: PreTrainedModel, optimizer: OptimizerCallable, warmup_steps: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, optimizer: OptimizerCallable, warmup_steps: int, decay_share: float = 1.0
+    ) -> None:
         super().__init__()
         if warmup_steps < 0:
             raise UserError(f"model.warmup_steps must not be negative, got {warmup_steps}")
+        if not 0 < decay_share <= 1:
+            raise UserError(f"model.decay_share must lie in (0, 1], got {decay_share}")
         self.model = model
         self.optimizer = optimizer
         self.warmup_steps = warmup_steps
+        self.decay_share = decay_share
         self.loss_sums = {stage: LossSums() for stage in ("train", "val", "test")}
 
     def run_model(self, batch: dict[str, Tensor]) -> ModelOutput:
@@ -168,20 +177,36 @@ class Task(LightningModule):
                 logger.log_metrics({"train/loss/total": total} | logged, self.global_step - 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """The optimiser over the groups of `parameter_groups`, and the schedule over all steps of the trainer.
+        """The optimiser over the groups of `parameter_groups`, and the schedule over the trainer's steps and time.
 
         Raises:
             UserError: the trainer has no end.
         """
         steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise UserError("set trainer.max_epochs or trainer.max_steps: the learning rate falls until the last step")
+        if math.isinf(steps) and self._timer is None:
+            raise UserError(
+                "set trainer.max_epochs, trainer.max_steps or trainer.max_time: the learning rate falls until the end"
+            )
         halting = None if self.halting_lr_factor == 1 else self.model.base_model.encoder.halting
         optimizer = self.optimizer(parameter_groups(self.model, apart=halting))
         if halting is not None:
             optimizer.param_groups[-1]["lr"] *= self.halting_lr_factor
-        schedule = warmup_polynomial_decay(optimizer, self.warmup_steps, int(steps))
+        budget = (self.warmup_steps, steps, self.decay_share, self._time_used)
+        schedule = warmup_polynomial_decay(optimizer, *budget)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _timer(self) -> Timer | None:
+        """What Lightning makes of `trainer.max_time`; checkpoints hold the time that has passed."""
+        timers = (callback for callback in self.trainer.callbacks if isinstance(callback, Timer))
+        return next((timer for timer in timers if timer.time_remaining() is not None), None)
+
+    def _time_used(self) -> float:
+        """Share of the time that has passed, on rank 0: ranks must not learn at different rates."""
+        if self._timer is None:
+            return 0.0
+        elapsed = self._timer.time_elapsed()
+        return self.trainer.strategy.broadcast(elapsed / (elapsed + self._timer.time_remaining()))
 
     @property
     def _config_name(self) -> str:

@@ -35,7 +35,8 @@ class ClassificationTask(Task):
             directory or hub name of Hugging Face's. Its tokenizer is used, too.
         depth: what of the checkpoint's depth is to differ; for ALBERTs only.
         optimizer: the optimiser; biases and layer norms get no weight decay from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
+        decay_share: as `Task`.
         classifier_dropout: dropout before the classifier; by default the checkpoint's.
         depth_control: take the depths that the model chose for the words of a text and give them to other words of it,
             in training and evaluation alike: "shuffled", or by "frequency", the rarest word the largest depth. The
@@ -56,6 +57,7 @@ class ClassificationTask(Task):
         depth: DepthSettings | None = None,
         optimizer: OptimizerCallable = AdamW,
         warmup_steps: int = 200,
+        decay_share: float = 1.0,
         classifier_dropout: float | None = None,
         depth_control: DepthControl | None = None,
     ) -> None:
@@ -63,7 +65,7 @@ class ClassificationTask(Task):
             raise UserError(f"model.classifier_dropout must lie in [0, 1), got {classifier_dropout}")
         depth = depth or DepthSettings()
         model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout)
-        super().__init__(model, optimizer, warmup_steps)
+        super().__init__(model, optimizer, warmup_steps, decay_share)
         self.halting_lr_factor = depth.halting_lr_factor
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
         self.scores = nn.ModuleDict()  # by stage and number of the loader
@@ -126,7 +128,7 @@ class ClassificationTask(Task):
     def configure_optimizers(self) -> dict[str, Any]:
         """As for every task; a warm-up without end is pointed out."""
         configured = super().configure_optimizers()
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
         if self.warmup_steps >= steps:
             rank_zero_info(
                 f"model.warmup_steps {self.warmup_steps} of {steps} steps in all: the learning rate rises to the end"

@@ -34,9 +34,10 @@ class DistillationTask(ScheduledDepth):
         teaches: weights of what is learnt from it, see `depthlab.tasks.teaching.Teacher`.
         depth: what of the checkpoint's configuration is to differ.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
         time_penalty_warmup_steps: as `ScheduledDepth`.
         fixed_depth_steps: as `ScheduledDepth`.
+        decay_share: as `Task`.
 
     Raises:
         UserError: the checkpoint can't be loaded; the teacher can't, or teaches nothing; a number is negative.
@@ -52,10 +53,11 @@ class DistillationTask(ScheduledDepth):
         warmup_steps: int = 100,
         time_penalty_warmup_steps: int = 0,
         fixed_depth_steps: int = 0,
+        decay_share: float = 1.0,
     ) -> None:
         depth = depth or DepthSettings()
         model = load_checkpoint(AdaptiveAlbertModel, checkpoint, depth.given())
-        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps)
+        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps, decay_share)
         self.halting_lr_factor = depth.halting_lr_factor
         self.checkpoint = checkpoint
         self.teacher = Teacher(teacher, model.config, SENTENCES if teaches is None else teaches)

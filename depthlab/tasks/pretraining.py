@@ -112,7 +112,7 @@ class PretrainingTask(MaskedLanguageModelling):
     Args:
         config: the model, as Hugging Face configures ALBERT, plus what decides its depth.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
         settings: as `MaskedLanguageModelling`.
 
     Raises:

@@ -29,7 +29,7 @@ class RetrofitTask(MaskedLanguageModelling):
         teaches: weights of what is learnt from it, see `depthlab.tasks.teaching.Teacher`: by default its layers' states
             while depth is fixed.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
-        warmup_steps: optimiser steps over which the learning rate rises; it falls linearly until the last step.
+        warmup_steps: optimiser steps over which the learning rate rises.
         settings: as `MaskedLanguageModelling`.
 
     Raises:

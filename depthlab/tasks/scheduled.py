@@ -24,6 +24,7 @@ class ScheduledDepth(Task):
         fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
             it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
             `halting_bias_init` the model's output does not jump.
+        decay_share: as `Task`.
 
     Raises:
         UserError: a number of steps is negative.
@@ -36,8 +37,9 @@ class ScheduledDepth(Task):
         warmup_steps: int,
         time_penalty_warmup_steps: int = 0,
         fixed_depth_steps: int = 0,
+        decay_share: float = 1.0,
     ) -> None:
-        super().__init__(model, optimizer, warmup_steps)
+        super().__init__(model, optimizer, warmup_steps, decay_share)
         if time_penalty_warmup_steps < 0:
             raise UserError(f"model.time_penalty_warmup_steps must not be negative, got {time_penalty_warmup_steps}")
         if fixed_depth_steps < 0:

@@ -141,12 +141,17 @@ def main(arguments: list[str] | None = None) -> None:
         "relation, planted": (relations(table), {"root": 0.1, "punct": 0.2, "amod": -0.1, "nsubj": 0.05}),
     }
     print(f"{args.copies} copies of {args.dump.stem}: {len(table):,} pieces, {table.document.nunique()} documents\n")
-    print("| labels | method | covered (%) | least | exclude 0 (%) | most | any label (%) |")
+    print("| words, labels | method | covered (%) | least | exclude 0 (%) | most | any (%) |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for number, (case, (labels, effects)) in enumerate(cases.items()):
         # other copies for each case: over the same ones what is planted does not change what is covered
         for method, found in rates(table, labels, effects, args.copies, number * args.copies).iterrows():
-            print("|", " | ".join([case, method, *(f"{100 * value:.1f}" for value in found)]), "|", flush=True)
+            print(
+                "|",
+                " | ".join([f"{args.dump.stem}, {case}", method, *(f"{100 * value:.1f}" for value in found)]),
+                "|",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

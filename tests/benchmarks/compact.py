@@ -82,9 +82,10 @@ def step(model: torch.nn.Module, inputs: dict[str, Tensor], backward: bool) -> N
         model.zero_grad()
 
 
-def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype) -> AdaptiveAlbertModel:
+def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype, rank: int = 0) -> AdaptiveAlbertModel:
     """An ALBERT of base size with imposed depths."""
-    model = AdaptiveAlbertModel(AdaptiveAlbertConfig(num_hidden_layers=cap, execution=execution))
+    config = AdaptiveAlbertConfig(num_hidden_layers=cap, execution=execution, relaxation_rank=rank)
+    model = AdaptiveAlbertModel(config)
     model.encoder.imposed = ImposedHalting(depths)
     return model.to(dtype).train()
 
@@ -189,8 +190,26 @@ def bench_linearity(dtype: torch.dtype, rounds: int) -> None:
     )
 
 
+def bench_relaxation(dtype: torch.dtype, rounds: int) -> None:
+    """Point 6: what the differences of relaxed tying cost, in time and in operations, tiny model."""
+    cap, mean = MODELS["tiny"]
+    lengths = full_lengths()
+    inputs, depths = inputs_of(lengths), draw_depths(lengths, cap, mean)
+    models = {rank: adaptive("compact", cap, depths, dtype, rank) for rank in (0, 16, 64)}
+    print("\n| relaxed tying, tiny, 16 x 128: ratio to rank 0 | operations | forward | forward + backward |")
+    print("|---|---:|---:|---:|")
+    operations = {rank: int(model.flops(depths).sum()) for rank, model in models.items()}
+    seconds = [
+        medians({str(rank): functools.partial(step, model, inputs, backward) for rank, model in models.items()}, rounds)
+        for backward in (False, True)
+    ]
+    for rank in models:
+        ratios = [operations[rank] / operations[0], *(times[str(rank)] / times["0"] for times in seconds)]
+        print(f"| rank {rank} | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} |", flush=True)
+
+
 def bench_memory() -> None:
-    """Point 6: peak resident memory of a training step, in processes of their own."""
+    """Point 7: peak resident memory of a training step, in processes of their own."""
     print("\n| peak memory of a step, over the loaded model's | dense MiB | compact MiB | ratio | mean / cap |")
     print("|---|---:|---:|---:|---:|")
     for name, (cap, mean) in MODELS.items():
@@ -242,6 +261,7 @@ def main() -> None:
             print("not measured: this processor has no arithmetic for it")
     bench_whole_step(usable, arguments.rounds)
     bench_linearity(torch.float32, arguments.rounds)
+    bench_relaxation(torch.float32, arguments.rounds)
     bench_memory()
 
 

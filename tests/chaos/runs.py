@@ -32,7 +32,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "trainer.limit_val_batches": 3,
         "checkpoint.every_n_steps": 3,
     },
-    "accumulated": {"trainer.accumulate_grad_batches": 2, "trainer.val_check_interval": 10, "data.num_workers": 1},
+    "accumulated": {"trainer.accumulate_grad_batches": 2, "data.num_workers": 1},
     "two ranks": {"trainer.devices": 2, "trainer.strategy": "ddp"},
     "glue": {
         "data.max_length": 32,

@@ -214,8 +214,7 @@ STOPS = {
 @pytest.mark.parametrize("name", STOPS)
 def test_whoever_stops_a_run_loses_nothing(corpus, tmp_path, name):
     steps, accumulate, *options = STOPS[name]
-    pieces = {"trainer__accumulate_grad_batches": accumulate, "trainer__val_check_interval": 4 * accumulate}
-    main([*pretraining(tmp_path / "run", corpus, **pieces), *options])
+    main([*pretraining(tmp_path / "run", corpus, trainer__accumulate_grad_batches=accumulate), *options])
     saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == steps
     assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == steps

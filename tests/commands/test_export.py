@@ -76,7 +76,8 @@ def test_card_and_settings_come_from_the_run(tmp_path, run_of):
     export(checkpoint=str(run_dir), to=str(tmp_path / "out"), dtype="bfloat16")
     card = (tmp_path / "out/README.md").read_text()
     phrases = ["7 steps", "`AdaptiveAlbertForPreTraining`", "bfloat16", "at most 5 iterations", "time penalty 0.25"]
-    phrases += ["novels", "24 documents", "9 documents of it held out", "1,234 tokens in 5,678 token-iterations", "9 s"]
+    phrases += ["novels", "24 documents", "15 training, 6 development, 3 test (split seed 0)"]
+    phrases += ["1,234 tokens in 5,678 token-iterations", "9 s"]
     phrases += [" 12.30 |", "depthlab fit --config training.yaml"]
     assert not [phrase for phrase in phrases if phrase not in card]
     assert str(tmp_path) not in card
@@ -95,8 +96,28 @@ def test_results_of_another_step_are_not_this_models(tmp_path, run_of):
     (run_dir / "results.json").write_text(json.dumps(results))
     write_card(run_dir, tmp_path / "out", 8)
     card = (tmp_path / "out/README.md").read_text()
-    for phrase in ("Started from `nano`. Task: mrpc.", "| score (%) | 50.00 |", "| mean depth, all tokens | 2.25 |"):
+    for phrase in (
+        "Started from `nano`. What that had seen is not known here",
+        "Task: mrpc.",
+        "| score (%) | 50.00 |",
+        "| mean depth, all tokens | 2.25 |",
+    ):
         assert phrase in card, phrase
+
+
+def test_the_card_says_what_the_parent_had_seen(tmp_path, run_of):
+    """By the parent's own card: of an exported model, and of a run."""
+    run_dir = run_of(build(AdaptiveAlbertForPreTraining)).parent.parent
+    for parent in (tmp_path / "parent", run_dir / "model"):
+        export(checkpoint=str(run_dir), to=str(parent))
+    for parent in (tmp_path / "parent", run_dir):
+        settings = {"data": {"corpus": "some/where/laws"}, "model": {"checkpoint": str(parent)}}
+        (run_dir / "config.yaml").write_text(yaml.safe_dump(settings))
+        export(checkpoint=str(run_dir), to=str(tmp_path / parent.name / "child"))
+        card = (tmp_path / parent.name / "child/README.md").read_text()
+        data = card.partition("## Data")[2].partition("## Results")[0]
+        assert f"Started from `{parent.name}`. Its card says of what it had seen: “Corpus: novels. 24 documents" in data
+        assert "Corpus: laws." in data.partition("”")[2]
 
 
 def test_work_that_is_the_whole_runs_is_said_to_be(tmp_path, run_of):

@@ -34,6 +34,8 @@ def write_run(run_dir: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     settings = {"base": "base.yaml", "run_dir": str(run_dir), "data": {"corpus": ["some/where/novels"], "seed": 3}}
     (run_dir / "config.yaml").write_text(yaml.safe_dump(settings))
     results = {"steps": STEPS, "tokens": 1234, "token_iterations": 5678, "seconds": 9.0, "val/accuracy/mlm": 0.123}
-    data = {"documents": 24, "tokens": 4504, "validation_documents": 9}
+    parts = {"training": 15, "development": 6, "test": 3, "left_out": 0}
+    sources = [{part: {"documents": count, "tokens": 100, "chunks": 5} for part, count in parts.items()}]
+    data = {"documents": 24, "tokens": 4504, "sources": sources}
     (run_dir / "results.json").write_text(json.dumps(results | {"data": data}))
     return last

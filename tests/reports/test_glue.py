@@ -13,6 +13,7 @@ from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from depthlab.reports.glue import AVERAGED, PAPER
 from tests.reports.pages import Page, rows
+from tests.reports.pages import cells as cells_of
 from tests.reports.synthetic import write_run
 from tests.support import error_of, printed_by
 
@@ -112,6 +113,7 @@ def test_the_highest_median_stands_out_among_several(tmp_path):
     cells = [rows[model, "score: median over seeds"]["rte"] for model in ("nano, adaptive", "nano, fixed depth")]
     assert cells == ["50.0", "**60.0**"]
     assert "<strong>60.0</strong>" in (tmp_path / "report/glue.html").read_text()
+    assert cells_of((tmp_path / "report/glue.md").read_text(), "RTE") == ["RTE", "nano, adaptive", "-10.0 (1)"]
 
 
 def test_what_a_reader_would_not_guess_is_said(tmp_path):

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from scipy.stats import ttest_rel
 
 from depthlab.commands.report import pareto
 from depthlab.render.figures import COLOURS
-from tests.reports.pages import Page
+from tests.reports.pages import Page, sections, split
 from tests.reports.synthetic import edit_results, write_run
 
 
@@ -139,3 +140,32 @@ def test_what_was_not_measured_is_said(tmp_path):
     assert "not measured" in (tmp_path / "report/pareto.html").read_text()
     table = [line for line in (tmp_path / "report/pareto.md").read_text().splitlines() if "70.0" in line]
     assert len(table) == 1 and table[0].count(" - ") == 3
+
+
+def test_differences_from_each_fixed_depth(runs, report):
+    """Against the runs' own files; a control has two of the seeds, so no interval."""
+    table = sections((report / "pareto.md").read_text())["Differences from fixed depth"].splitlines()
+    header, _, *lines = (split(line) for line in table if line.startswith("|"))
+    assert header[2:] == [f"nano, fixed depth, depth {depth}" for depth in (1, 2, 10)]
+    cells = {line[1]: line[2:] for line in lines[-7:]}
+    assert len(lines) == 6 + 7 and lines[6][0] == "RTE"
+
+    def chosen(control, **model):
+        """Scores by seed of the epoch that is best in the mean."""
+        found = []
+        for file in sorted(Path(runs).rglob("results.json")):
+            results = json.loads(file.read_text())
+            is_it = results["model"].items() >= model.items() and results.get("control") == control
+            if results["task"] == "rte" and is_it:
+                found.append((results["seed"], [100 * epoch["val/score"] for epoch in results["epochs"][1:]]))
+        scores = np.array([of_epochs for _, of_epochs in sorted(found)])
+        return scores[:, scores.mean(axis=0).argmax()]
+
+    for number, depth in enumerate((1, 2, 10)):
+        fixed = chosen(None, halting="fixed", num_hidden_layers=depth)
+        ours = chosen(None, halting="act", num_hidden_layers=6, time_penalty=0.004)
+        interval = ttest_rel(ours, fixed).confidence_interval()
+        expected = f"{(ours - fixed).mean():+.1f} [{interval.low:+.1f}, {interval.high:+.1f}] (3)"
+        assert cells["nano, adaptive, cap 6, tau 0.004"][number] == expected
+        expected = f"{(chosen('shuffled') - fixed[:2]).mean():+.1f} (2)"
+        assert cells["nano, control shuffled, adaptive, cap 12, tau 0.001"][number] == expected

@@ -40,7 +40,7 @@ class GlueDataModule(LabelledDataModule):
             raise UserError(f"data.task is {task}; it must be one of {', '.join(GLUE_TASKS)}")
         self.task: GlueTask = GLUE_TASKS[task]
         self.task_name, self.labels, self.metrics = self.task.name, self.task.labels, self.task.metrics
-        self.root = root
+        self.root, self.is_on_disk = root, root is not None
         self.title, self.place = self.task.folder, root or HUB
         tests = tuple(self.task.submissions)
         self.evaluated = {

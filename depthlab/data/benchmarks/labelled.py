@@ -1,6 +1,7 @@
 """What fine-tuning's data modules share: labelled texts, tokenized once, make batches for training and evaluation."""
 
 import hashlib
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -11,19 +12,22 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Features, List, Value
+from huggingface_hub import is_offline_mode
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
 from depthlab.data.cache import making
-from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, check_settings, loader
-from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
+from depthlab.data.tokenization import find_tokenizer_files, load_tokenizer
 from depthlab.errors import UserError
 
 FORMAT = 1
 """Part of every cache key: raise it when the code below changes what is stored."""
 SUBSET_STREAM = ORDER_STREAM + 1
+LOOKED_AT = 1000
+"""Examples by which their mean length is told before any is prepared."""
 
 
 class Examples(NamedTuple):
@@ -58,6 +62,8 @@ class LabelledDataModule(StepDataModule, ABC):
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
         max_length: Most tokens of an example, [CLS] and every [SEP] counted; the longer of two texts is cut first.
         batch_size: Examples of an optimiser step, over all ranks and all accumulated pieces.
+        device_batch_size: Most examples that a device computes at a time; a step is accumulated out of as many as
+            that takes, whatever devices there are. Null: a device's share of a step is one piece.
         train_examples: Train on that many examples at most, drawn by the seed; null for all.
         num_workers: Processes that make batches, on each rank.
         cache_dir: Folder for tokenized examples.
@@ -70,6 +76,7 @@ class LabelledDataModule(StepDataModule, ABC):
         task_name: The task's name in the settings.
         labels: Names of the classes; none for a regression.
         metrics: Names in `depthlab.metrics.glue`, the score first.
+        is_on_disk: Whether `read` needs no network.
         evaluated: The splits that there may be to "validate", "test" and "predict" on.
 
     Raises:
@@ -83,18 +90,20 @@ class LabelledDataModule(StepDataModule, ABC):
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     evaluated: Mapping[str, tuple[str, ...]]
+    is_on_disk: bool = True
 
     def __init__(
         self,
         tokenizer: str | None = None,
         max_length: int = 128,
         batch_size: int = 32,
+        device_batch_size: int | None = None,
         train_examples: int | None = None,
         num_workers: int = 2,
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, num_workers, seed, device_batch_size)
         check_settings(
             ("max_length", max_length, max_length >= 5, "5 or more"),
             ("train_examples", train_examples, train_examples is None or train_examples > 0, "above 0, or null"),
@@ -122,6 +131,20 @@ class LabelledDataModule(StepDataModule, ABC):
     def as_written(self, prediction: float) -> str:
         """A prediction, a label's number, as it stands in that file: its name. A regression's own module writes it."""
         return self.labels[int(prediction)]
+
+    def volume(self) -> Volume | None:
+        """Of the training split, its lengths by some examples of it."""
+        if self.tokenizer_path is None or not (self.is_on_disk or is_offline_mode()):
+            return None
+        if find_tokenizer_files(self.tokenizer_path) is None and not is_offline_mode():
+            return None
+        texts = self.read()["train"].texts
+        rows = np.linspace(0, len(texts[0]) - 1, min(len(texts[0]), LOOKED_AT)).astype(int)
+        columns = [[column[row] for row in rows] for column in texts]
+        tokenizer = load_tokenizer(self.tokenizer_path)
+        ids = tokenizer(*columns, truncation="longest_first", max_length=self.max_length)["input_ids"]
+        samples = min(self.train_examples or math.inf, len(texts[0]))
+        return Volume(samples, float(np.mean([len(one) for one in ids])), f"lengths by {len(rows)} examples")
 
     def prepare_data(self) -> None:
         """Read all splits that there are and tokenize them, unless the cache has them.

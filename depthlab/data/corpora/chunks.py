@@ -104,12 +104,7 @@ def write_chunks(
             "grams": List(Value("uint64")),
         }
     )
-    arguments = {
-        "tokenizer": _plain_text_tokenizer(tokenizer),
-        "special_ids": special_ids(tokenizer),
-        "unknown_id": tokenizer.unk_token_id,
-        "settings": settings,
-    }
+    arguments = _chunking(tokenizer, settings)
     pieces = documents.num_shards if isinstance(documents, IterableDataset) else len(documents)
     processes = min(workers, pieces)
     if isinstance(documents, IterableDataset):
@@ -146,6 +141,21 @@ def write_chunks(
     summary = _count(chunks, count)
     summary["seconds"] = time.perf_counter() - started
     (folder / SUMMARY).write_text(json.dumps(summary))
+
+
+def chunk_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings) -> dict[str, list[Any]]:
+    """The chunks of some documents in columns, as they are stored."""
+    return _chunk_documents({"text": texts}, [*range(len(texts))], **_chunking(tokenizer, settings))
+
+
+def _chunking(tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings) -> dict[str, Any]:
+    """What `_chunk_documents` takes beside documents."""
+    return {
+        "tokenizer": _plain_text_tokenizer(tokenizer),
+        "special_ids": special_ids(tokenizer),
+        "unknown_id": tokenizer.unk_token_id,
+        "settings": settings,
+    }
 
 
 def _chunk_stream(

@@ -114,14 +114,14 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset | IterableData
     if files is None:
         documents = _load_hub_dataset(source).select_columns([source.text_field])
         return documents if source.text_field == "text" else documents.rename_column(source.text_field, "text")
-    if next(_read_documents(source, files), None) is None:
+    if next(read_documents(source, files), None) is None:
         raise UserError(f"data.corpus: {source.path} holds no document; point data.corpus to some text")
     features, arguments = Features({"text": Value("large_string")}), {"source": source, "files": files}
     if source.streaming:
-        return IterableDataset.from_generator(_read_documents, features, gen_kwargs=arguments)
+        return IterableDataset.from_generator(read_documents, features, gen_kwargs=arguments)
     try:
         return Dataset.from_generator(
-            _read_documents,
+            read_documents,
             features=features,
             cache_dir=str(folder),
             gen_kwargs=arguments,
@@ -241,7 +241,12 @@ def _revision(source: CorpusSource) -> str:
         raise hub_failure(source, error) from error
 
 
-def _read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str, str]]:
+def read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str, str]]:
+    """The documents in some files of a source, each `{"text": ...}`.
+
+    Raises:
+        UserError: A file cannot be read, or is malformed; the message names the line.
+    """
     for file in files:
         if source.path == SAMPLE:
             documents = read_sample(file)

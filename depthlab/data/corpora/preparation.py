@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
+from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.cache import making
 from depthlab.data.corpora.chunks import (
@@ -73,27 +74,13 @@ def prepare(
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
     """
     digests = [content_digest(source) for source in sources]
-    given_parts = [source.part for source in sources]
-    if tokenizer_path is None:
-        given = None
-        key = _digest(*digests, given_parts, split_settings, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
-    else:
-        given = load_tokenizer(tokenizer_path)
+    given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    if given is not None:
         check_vocabulary(given, vocab_size)
-        key = _digest(given.backend_tokenizer.to_str())
-    tokenizer_folder = cache_dir / f"tokenizer-{key}"
-
-    def prepared() -> Prepared | None:
-        """What belongs together; None without a tokenizer, on which the chunks depend."""
-        if not tokenizer_folder.exists():
-            return None
-        backend = load_tokenizer(str(tokenizer_folder)).backend_tokenizer.to_str()
-        keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
-        parts = cache_dir / f"parts-{_digest(*keys, given_parts, split_settings)}"
-        return Prepared(tokenizer_folder, [cache_dir / f"chunks-{key}" for key in keys], parts)
-
-    found = prepared()
-    if found is not None and all(folder.exists() for folder in (*found.chunks, found.parts)):
+    given_parts = [source.part for source in sources]
+    tokenizer_folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
+    found = _find(digests, sources, tokenizer_folder, settings, split_settings, cache_dir)
+    if found is not None:
         return found
     try:
         with making(cache_dir) as scratch:
@@ -121,8 +108,8 @@ def prepare(
                 tokenizer.save_pretrained(scratch / "tokenizer")
                 os.rename(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))
-            found = prepared()
-            missing = {folder: number for number, folder in enumerate(found.chunks) if not folder.exists()}
+            chunk_folders, parts = _text_folders(digests, sources, tokenizer, settings, split_settings, cache_dir)
+            missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
             if missing:
                 _tell_of_old(cache_dir)
             for number in missing.values():
@@ -131,12 +118,12 @@ def prepare(
                 finished = scratch / folder.name
                 write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
                 os.rename(finished, folder)
-            if not found.parts.exists():
-                _write_parts(sources, found.chunks, split_settings, scratch / found.parts.name)
-                os.rename(scratch / found.parts.name, found.parts)
+            if not parts.exists():
+                _write_parts(sources, chunk_folders, split_settings, scratch / parts.name)
+                os.rename(scratch / parts.name, parts)
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
-    return found
+    return Prepared(tokenizer_folder, chunk_folders, parts)
 
 
 def _write_parts(
@@ -170,10 +157,76 @@ def _tell_of_old(cache_dir: Path) -> None:
     old = [chunks for chunks in cache_dir.glob("chunks-*") if "validation_documents" in (chunks / SUMMARY).read_text()]
     if old:
         print(
-            f"{cache_dir} holds text that an earlier depthlab prepared in two parts, not three ({len(old)} folders of "
-            "chunks): it is not used, but prepared anew; remove the folder if no earlier depthlab needs it",
+            f"{cache_dir} holds text that an earlier depthlab prepared in two parts, not three ({len(old)} of its "
+            "folders chunks-*): it is not used, but prepared anew; remove the folder if no earlier depthlab needs it",
             file=sys.stderr,
         )
+
+
+def find_prepared(
+    sources: Sequence[CorpusSource],
+    tokenizer_path: str | None,
+    vocab_size: int,
+    settings: ChunkSettings,
+    split_settings: SplitSettings,
+    cache_dir: Path,
+) -> Prepared | None:
+    """What `prepare` would take from the cache; None where something is missing there. The corpus is read.
+
+    Raises:
+        UserError: As `prepare`.
+    """
+    digests = [content_digest(source) for source in sources]
+    given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+    folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
+    return _find(digests, sources, folder, settings, split_settings, cache_dir)
+
+
+def _find(
+    digests: Sequence[str],
+    sources: Sequence[CorpusSource],
+    tokenizer_folder: Path,
+    settings: ChunkSettings,
+    split_settings: SplitSettings,
+    cache_dir: Path,
+) -> Prepared | None:
+    """What is in the cache, if all of it is."""
+    if not tokenizer_folder.exists():
+        return None
+    tokenizer = load_tokenizer(str(tokenizer_folder))
+    chunks, parts = _text_folders(digests, sources, tokenizer, settings, split_settings, cache_dir)
+    return Prepared(tokenizer_folder, chunks, parts) if all(place.exists() for place in (*chunks, parts)) else None
+
+
+def _tokenizer_folder(
+    digests: Sequence[str],
+    sources: Sequence[CorpusSource],
+    given: PreTrainedTokenizerBase | None,
+    vocab_size: int,
+    split_settings: SplitSettings,
+    cache_dir: Path,
+) -> Path:
+    """Where a given tokenizer is kept, or that which is trained on the sources of these digests."""
+    if given is not None:
+        return cache_dir / f"tokenizer-{_digest(given.backend_tokenizer.to_str())}"
+    parts = [source.part for source in sources]
+    key = _digest(*digests, parts, split_settings, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
+    return cache_dir / f"tokenizer-{key}"
+
+
+def _text_folders(
+    digests: Sequence[str],
+    sources: Sequence[CorpusSource],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: ChunkSettings,
+    split_settings: SplitSettings,
+    cache_dir: Path,
+) -> tuple[list[Path], Path]:
+    """Where the chunks of each source are kept, and where their parts are."""
+    backend = tokenizer.backend_tokenizer.to_str()
+    keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
+    parts = _digest(*keys, [source.part for source in sources], split_settings)
+    return [cache_dir / f"chunks-{key}" for key in keys], cache_dir / f"parts-{parts}"
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import concatenate_datasets, load_from_disk
+from huggingface_hub import is_offline_mode
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +17,8 @@ from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import MaskingRule
 from depthlab.data.corpora.parts import Part, SplitSettings
-from depthlab.data.corpora.preparation import Prepared, describe, prepare, summarise
+from depthlab.data.corpora.preparation import Prepared, describe, find_prepared, prepare, summarise
+from depthlab.data.corpora.volume import look_at
 from depthlab.data.corpora.windows import (
     TEST_STREAM,
     TRAIN_STREAM,
@@ -24,8 +27,8 @@ from depthlab.data.corpora.windows import (
     Window,
     WindowDataset,
 )
-from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, check_settings, loader
-from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
+from depthlab.data.tokenization import find_tokenizer_files, load_tokenizer
 from depthlab.errors import UserError
 
 
@@ -44,6 +47,8 @@ class PretrainingDataModule(StepDataModule):
         mask_ratio: Share of the tokens to predict.
         max_predictions: Most tokens to predict of a sequence; null for no cap.
         batch_size: Sequences of an optimiser step, over all ranks and all accumulated pieces.
+        device_batch_size: Most sequences that a device computes at a time; a step is accumulated out of as many as
+            that takes, whatever devices there are. Null: a device's share of a step is one piece.
         validation_fraction: Share of each source's documents that is held out for development: what `validate` reads.
         test_fraction: Share of each source's documents that is held out for the test: what `test` reads.
         split_seed: Another one holds out other documents.
@@ -64,6 +69,7 @@ class PretrainingDataModule(StepDataModule):
         mask_ratio: float = 0.2,
         max_predictions: int | None = 20,
         batch_size: int = 4096,
+        device_batch_size: int | None = None,
         validation_fraction: float = 0.01,
         test_fraction: float = 0.01,
         split_seed: int = 0,
@@ -72,7 +78,7 @@ class PretrainingDataModule(StepDataModule):
         cache_dir: str = "~/.cache/depthlab",
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, num_workers, seed, device_batch_size)
         short = short_sequence_probability
         check_settings(
             ("vocab_size", vocab_size, vocab_size > 5, "above 5"),
@@ -111,6 +117,37 @@ class PretrainingDataModule(StepDataModule):
         super().check()
         for source in self.sources:
             find_files(source)
+
+    def volume(self) -> Volume | None:
+        """Of the prepared text if the cache has it, else by a look at the first documents of each source."""
+        named = [self.tokenizer_path] if self.tokenizer_path is not None else []
+        on_hub = [name for name in named if find_tokenizer_files(name) is None]
+        on_hub += [source.path for source in self.sources if find_files(source) is None]
+        if on_hub and not is_offline_mode():
+            return None
+        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings, self.split_settings)
+        prepared = find_prepared(*text, self.cache_dir)
+        if prepared is not None:
+            whole, how = summarise(prepared), "prepared"
+            grams = (load_from_disk(str(folder)).data.column("grams") for folder in prepared.chunks)
+            whole["grams"] = sum(pc.sum(pc.list_value_length(column)).as_py() for column in grams)
+            chunks = [source["training"]["chunks"] for source in whole["sources"]]
+        elif self.tokenizer_path is None or on_hub:
+            return None
+        else:
+            tokenizer, how = load_tokenizer(self.tokenizer_path), "by its first documents"
+            looked_at = [look_at(source, tokenizer, self.chunk_settings) for source in self.sources]
+            if None in looked_at:
+                return None
+            whole = {name: sum(counts[name] for counts in looked_at) for name in looked_at[0]}
+            share = 1 - self.split_settings.development - self.split_settings.test
+            shares = [{None: share, "training": 1}.get(source.part, 0) for source in self.sources]
+            chunks = [counts["chunks"] * share for counts, share in zip(looked_at, shares, strict=True)]
+        samples = sum(number * source.weight for number, source in zip(chunks, self.sources, strict=True))
+        text = {name: whole[name] for name in ("tokens", "sentences", "chunks", "grams")} | {
+            "training_chunks": sum(chunks)
+        }
+        return Volume(samples, min(self.max_length, text["tokens"] / text["chunks"] + 3), how, text)
 
     def prepare_data(self) -> None:
         """Train the tokenizer and tokenize the corpus, unless the cache has them.

@@ -7,7 +7,7 @@ import numpy as np
 from depthlab.data.buckets import BucketSampler, LabelledDataset, sort_by_length
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.corpora.single import Sentences
-from depthlab.data.steps import MicroBatches, TrainingMicroBatches, loader
+from depthlab.data.steps import MicroBatches, TrainingMicroBatches, Volume, loader
 from depthlab.errors import UserError
 
 FEWEST = 6
@@ -23,6 +23,7 @@ class SentenceDataModule(PretrainingDataModule):
         vocab_size: Its pieces.
         max_length: Most tokens of a sentence, [CLS] and [SEP] counted; what is over it is cut off.
         batch_size: Sentences of an optimiser step, over all ranks and all accumulated pieces.
+        device_batch_size: Most sentences that a device computes at a time, as `PretrainingDataModule`.
         settings: As `PretrainingDataModule`.
     """
 
@@ -33,6 +34,7 @@ class SentenceDataModule(PretrainingDataModule):
         vocab_size: int = 30000,
         max_length: int = 64,
         batch_size: int = 48,
+        device_batch_size: int | None = None,
         validation_fraction: float = 0.01,
         test_fraction: float = 0.01,
         split_seed: int = 0,
@@ -48,6 +50,7 @@ class SentenceDataModule(PretrainingDataModule):
             max_length=max_length,
             short_sequence_probability=0.0,
             batch_size=batch_size,
+            device_batch_size=device_batch_size,
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
             split_seed=split_seed,
@@ -59,6 +62,15 @@ class SentenceDataModule(PretrainingDataModule):
         for source in self.sources:
             if source.weight != 1:
                 raise UserError(f"data.corpus: {source.path!r} has a `weight`; sentences are taken once an epoch each")
+
+    def volume(self) -> Volume | None:
+        """Sentences in place of chunks; those that are too short are counted, too."""
+        volume = super().volume()
+        if volume is None:
+            return None
+        each = volume.text["tokens"] / volume.text["sentences"] + 2
+        sentences = volume.text["sentences"] * volume.text["training_chunks"] / volume.text["chunks"]
+        return volume._replace(samples=sentences, length=min(self.max_length, each))
 
     def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.

@@ -26,6 +26,7 @@ class Batch(TypedDict):
     labels: Tensor  # [B, T], -100 = not predicted
     kinds: Tensor  # [B, T], TokenKind
     sentence_order_label: Tensor  # [B], 1 = swapped
+    index: Tensor  # [B], row of each in the prepared text
     document: Tensor  # [B], in evaluation only: number of the held-out document, from 0
     window_predicted: Tensor  # [], predicted tokens of this rank's share of the optimiser step
     window_sequences: Tensor  # [], its sequences
@@ -136,7 +137,7 @@ class WindowDataset(torch.utils.data.Dataset):
             )
             for index, number in enumerate(numbers)
         ]
-        batch = pad_samples(samples, self.pad_id)
+        batch = pad_samples(samples, self.pad_id) | {"index": rows}
         if self.documents is not None:
             batch["document"] = self.documents[numbers]
         return batch

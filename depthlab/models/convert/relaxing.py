@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from depthlab.models.convert.foreign import LAYER, Weights
 
@@ -47,7 +48,12 @@ def relax_layers(layers: list[Weights], shared: Weights, rank: int, notes: list[
 
 
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """B [out, r] and A [r, in], whose product is nearest to a matrix [out, in]; and its squared distance."""
+    """B [out, r] and A [r, in], whose product is nearest to a matrix [out, in]; and its squared distance.
+
+    Where the matrix itself has less than that rank, the rest of both is 0.
+    """
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     roots = values[:rank].sqrt()
-    return left[:, :rank] * roots, roots[:, None] * right[:rank], values[rank:].square().sum().item()
+    more = rank - len(roots)
+    up, down = left[:, :rank] * roots, roots[:, None] * right[:rank]
+    return F.pad(up, (0, more)), F.pad(down, (0, 0, 0, more)), values[rank:].square().sum().item()

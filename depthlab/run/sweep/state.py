@@ -18,11 +18,13 @@ from typing import IO, Any
 
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
-from depthlab.run.directory import RunDirectory
+from depthlab.run.directory import RunDirectory, is_locked
 from depthlab.run.sweep.grid import Cell
 
 FAILED, AGAIN = "depthlab sweep: failed: ", "depthlab sweep: again"
 """Lines of a worker in the log of a run."""
+CELLS = "cells.json"
+"""In a sweep's directory: names of its cells, of all workers."""
 
 
 class CellRun:
@@ -35,11 +37,8 @@ class CellRun:
 
     def outcome(self) -> float | str | None:
         """Its score (of an experiment without, minus its validation loss); why it failed; None if it has not ended."""
-        with suppress(FileNotFoundError), self.log.open("rb") as log:
-            log.seek(-min(log.seek(0, os.SEEK_END), 4096), os.SEEK_END)
-            last = log.read().decode(errors="replace").rstrip("\n").rpartition("\n")[2]
-            if last.startswith(FAILED):
-                return last.removeprefix(FAILED)
+        if reason := why_failed(self.log):
+            return reason
         try:
             results = json.loads(self.directory.results.read_text())
         except FileNotFoundError:
@@ -62,10 +61,7 @@ class CellRun:
 
     def is_running(self) -> bool:
         """Whether somebody is at it."""
-        if not self.log.exists():
-            return False
-        with self.claim() as log:
-            return log is None
+        return is_locked(self.log)
 
     def forget_failure(self) -> None:
         """Let it run again if it has failed: from where it was, or anew if it had ended with a score that is none."""
@@ -77,10 +73,27 @@ class CellRun:
                     shutil.rmtree(self.directory.path)
 
 
+def why_failed(log: Path) -> str | None:
+    """What a worker has written last into the log of a run, if that is why it failed."""
+    with suppress(FileNotFoundError), log.open("rb") as file:
+        file.seek(-min(file.seek(0, os.SEEK_END), 4096), os.SEEK_END)
+        last = file.read().decode(errors="replace").rstrip("\n").rpartition("\n")[2]
+        if last.startswith(FAILED):
+            return last.removeprefix(FAILED)
+    return None
+
+
+def planned(sweep: Path) -> list[str]:
+    """Names of all cells that workers have set out to run, and of those that have a log."""
+    cells = sweep / CELLS
+    names = json.loads(cells.read_text()) if cells.is_file() else []
+    return list(dict.fromkeys([*names, *sorted(log.stem for log in sweep.glob("*.log"))]))
+
+
 def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> None:
     """Begin a sweep in a directory, or go on with what was begun there.
 
-    `sweep.json` says with which settings, those that all cells share.
+    `sweep.json` says with which settings, those that all cells share; `cells.json` which cells there are.
 
     Raises:
         UserError: it was begun with other settings, or holds runs that are not a sweep's.
@@ -95,13 +108,16 @@ def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> 
                 )
             with all_or_nothing(plan) as unfinished:
                 unfinished.write_text(json.dumps(settings, indent=2) + "\n")
-    begun = json.loads(plan.read_text())
-    for setting in sorted(settings.keys() | begun.keys()):
-        if settings.get(setting) != begun.get(setting):
-            raise UserError(
-                f"this sweep was begun with {setting} {begun.get(setting)}, not {settings.get(setting)}: name another "
-                f"--run_dir for another sweep, or remove {sweep}"
-            )
+        begun = json.loads(plan.read_text())
+        for setting in sorted(settings.keys() | begun.keys()):
+            if settings.get(setting) != begun.get(setting):
+                raise UserError(
+                    f"this sweep was begun with {setting} {begun.get(setting)}, not {settings.get(setting)}: name "
+                    f"another --run_dir for another sweep, or remove {sweep}"
+                )
+        with all_or_nothing(sweep / CELLS) as unfinished:
+            names = dict.fromkeys([*planned(sweep), *(run.cell.name for run in runs)])
+            unfinished.write_text(json.dumps([*names], indent=1) + "\n")
 
 
 @contextmanager

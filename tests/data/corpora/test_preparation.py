@@ -11,7 +11,7 @@ from depthlab.data.corpora import preparation
 from depthlab.data.corpora.chunks import ChunkSettings, chunk_sentences
 from depthlab.data.corpora.corpus import as_sources
 from depthlab.data.corpora.parts import Part, SplitSettings
-from depthlab.data.corpora.preparation import prepare, summarise
+from depthlab.data.corpora.preparation import describe, prepare, summarise
 from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
@@ -150,6 +150,32 @@ def test_cache(corpus, cache, tmp_path, monkeypatch):
     folders |= set(other_vocabulary.chunks)
     assert len(folders) == 5
     assert not list(cache.glob("preparing-*"))
+
+
+def test_text_of_an_earlier_depthlab_is_made_anew_with_a_word(tokenizer, corpus, tmp_path, capsys):
+    (tmp_path / "chunks-old").mkdir()
+    (tmp_path / "chunks-old/summary.json").write_text('{"documents": 24, "validation_documents": 3}')
+    for said in (True, False):  # once, not whenever the new is taken
+        assert run(str(corpus), tmp_path, tokenizer=tokenizer).chunks != [tmp_path / "chunks-old"]
+        assert ("two parts, not three (1 of its folders" in capsys.readouterr().err) is said
+
+
+def test_near_duplicates_are_kept_together_across_sources(tokenizer, chapters, tmp_path):
+    """Whatever their digest: what is trained on in one source is held out of no other; an external set is told."""
+    for name, texts in (("plain", chapters), ("loud", [f"{text.upper()} Amen." for text in chapters])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    sources = [str(tmp_path / "plain.jsonl"), str(tmp_path / "loud.jsonl")]
+    prepared = run(sources, tmp_path / "cache", tokenizer=tokenizer)
+    one, other = (
+        dict(zip(load_from_disk(prepared.chunks[n])["document"], prepared.parts_of(n).tolist(), strict=True))
+        for n in range(2)
+    )
+    assert one == other and len(one) == 24
+    assert summarise(prepared)["moved"] > 0
+    external = [{"path": sources[0], "part": "training"}, {"path": sources[1], "part": "test"}]
+    summary = summarise(run(external, tmp_path / "cache", tokenizer=tokenizer))
+    assert summary["sources"][1]["left_out"]["documents"] == summary["moved"] == 24
+    assert "left out: documents" in describe(summary, ["plain", "loud"])
 
 
 def only_tokenizers(cache: Path) -> bool:

@@ -56,10 +56,10 @@ def test_differences_are_the_nearest_of_their_rank(bert, source, out, tie):
                 torch.testing.assert_close(both, theirs[f"{layers[n]}{name}.{leaf}"])
 
 
-@pytest.mark.parametrize("cap", [3, 5])
-def test_full_rank_is_bert_if_only_keys_and_values_are_alike(source, out, cap):
-    """Beyond BERT's layers, the last of them goes on."""
-    bert = save(BertModel(BertConfig(**BERT_SIZES, num_hidden_layers=3)), source)
+@pytest.mark.parametrize(("cap", "narrow"), [(3, {}), (5, {}), (3, {"intermediate_size": 8})])
+def test_full_rank_is_bert_if_only_keys_and_values_are_alike(source, out, cap, narrow):
+    """Beyond BERT's layers, the last of them goes on; a feed-forward network may be narrower than the rank."""
+    bert = save(BertModel(BertConfig(**BERT_SIZES | narrow, num_hidden_layers=3)), source)
     attention = [layer.attention.self for layer in bert.encoder.layer]
     for one in attention[1:]:
         for module in ("key", "value"):
