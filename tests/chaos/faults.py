@@ -158,6 +158,18 @@ def worker_killed(stage: Stage) -> Outcome:
     return stage.conclude("worker", run, wrong)
 
 
+def nan(stage: Stage) -> Outcome:
+    """A weight becomes NaN: status 1, one line that names the step; what was saved before is good, and goes on."""
+    run = stage.run(stage.draw.choice(("pretraining", "accumulated", "glue")))
+    step = stage.draw.randint(2, 10)
+    pieces = 2 if run.kind == "accumulated" else 1
+    process = run.start(stop_at=f"step {(step - 1) * pieces + 1} nan")
+    errors = process.errors() if process.wait() == 1 else []
+    told = len(errors) == 1 and f"step {step:,}: the loss is nan" in errors[0]
+    wrong = [] if told and not run.directory.model.exists() else [f"status {process.status}: {process.output[-500:]}"]
+    return stage.conclude("weight", run, wrong)
+
+
 def directory_removed(stage: Stage) -> Outcome:
     """The run directory vanishes: one line."""
     run = stage.run()
@@ -260,6 +272,7 @@ FAULTS: dict[str, Callable[[Stage], Outcome]] = {
     "a signal": signalled,
     "kill -9 of a worker": worker_killed,
     "full disk": full_disk,
+    "NaN": nan,
     "run directory gone": directory_removed,
     "damaged last.ckpt": damaged,
     "damaged best.ckpt": best_damaged,

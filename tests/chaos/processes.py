@@ -1,6 +1,7 @@
 """A `depthlab` command in a forked process of its own, to be killed where it is."""
 
 import contextlib
+import math
 import multiprocessing.util
 import os
 import signal
@@ -25,7 +26,8 @@ PATIENCE = 300
 class Witness(Callback):
     """Notes where a run is, and which samples each step took: one line a step, which a killed run leaves behind.
 
-    Rank 0 stops at the place that the file `stop_at` in the folder names, and how often it has come there.
+    Rank 0 stops at the place that the file `stop_at` in the folder names, and how often it has come there; where it says
+    `nan` beside that, a weight is NaN from there on.
     """
 
     def __init__(self, folder: str) -> None:
@@ -39,6 +41,9 @@ class Witness(Callback):
             self.place.write_text(place)
             if f"{place} {self.times[place]}" == self.stop_at:
                 os.kill(os.getpid(), signal.SIGSTOP)
+            elif f"{place} {self.times[place]} nan" == self.stop_at:
+                with torch.no_grad():
+                    next(trainer.lightning_module.parameters()).view(-1)[0] = math.nan
 
     def on_train_batch_start(self, trainer: Trainer, *hook: Any) -> None:
         self.at("step", trainer)
