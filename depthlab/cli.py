@@ -1,7 +1,9 @@
 """The `depthlab` command: names -> modules, imported when called."""
 
 import errno
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -33,7 +35,10 @@ FUNCTIONS = {
 }
 """Commands of which a function's signature is the interface, or several functions' by kind."""
 
-OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
+OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT),  # a disk that fails, or was there
+}
 
 HELP = """usage: depthlab COMMAND ...
 
@@ -53,6 +58,7 @@ and options, from its next start on, after
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: what follows `depthlab`, that of the process by default."""
+    threading.excepthook = _of_a_thread
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     try:
         if name in ("-h", "--help"):
@@ -76,13 +82,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1 if isinstance(error, BadNumbers) else 2)
 
 
+def _of_a_thread(failed: Any) -> None:
+    """Say what ends a thread; TensorBoard's, which can't write, is heard of when it is given the next."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
+
+
 def _told(error: BaseException | None) -> str | None:
     """What the user hears of an error: what is the user's to mend, and what a disk had no room for or would not do."""
     if isinstance(error, UserError | BadNumbers):
         return str(error)
-    while error is not None:
+    seen: list[BaseException] = []  # one that is raised again, in a thread's stead, may lead back to itself
+    while error is not None and error not in seen:
+        seen.append(error)
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-            return f"{error.filename or 'a file cannot be written'}: {error.strerror}"
+            return f"{os.fsdecode(error.filename or 'a file cannot be written')}: {error.strerror}"
         error = error.__cause__ or error.__context__
     return None
 

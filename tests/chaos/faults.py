@@ -136,11 +136,11 @@ def _told(process: Process, *words: str) -> list[str]:
 
 
 def full_disk(stage: Stage) -> Outcome:
-    """From a random moment on files can't grow: one line, and what was saved before stands."""
+    """From a random moment on files can't grow beyond what the messages need: one line, and what was saved stands."""
     run = stage.run()
     process, place = stage.hit(run, stage.draw.choice(PLACES[1:]))
     if not process.ended():
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (stage.draw.randint(0, 50_000), resource.RLIM_INFINITY))
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (stage.draw.randint(10_000, 60_000), resource.RLIM_INFINITY))
     process.wait()
     wrong = [] if process.status == 0 else _told(process, "File too large")
     return stage.conclude(place, run, wrong)
