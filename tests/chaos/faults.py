@@ -140,7 +140,8 @@ def full_disk(stage: Stage) -> Outcome:
     run = stage.run()
     process, place = stage.hit(run, stage.draw.choice(PLACES[1:]))
     if not process.ended():
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (stage.draw.randint(10_000, 60_000), resource.RLIM_INFINITY))
+        size = stage.draw.randint(10_000, 60_000)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     process.wait()
     wrong = [] if process.status == 0 else _told(process, "File too large")
     return stage.conclude(place, run, wrong)
@@ -165,7 +166,7 @@ def nan(stage: Stage) -> Outcome:
     pieces = 2 if run.kind == "accumulated" else 1
     process = run.start(stop_at=f"step {(step - 1) * pieces + 1} nan")
     errors = process.errors() if process.wait() == 1 else []
-    told = len(errors) == 1 and f"step {step:,}: the loss is nan" in errors[0]
+    told = len(errors) == 1 and f"error: step {step:,}: " in errors[0]
     wrong = [] if told and not run.directory.model.exists() else [f"status {process.status}: {process.output[-500:]}"]
     return stage.conclude("weight", run, wrong)
 
@@ -216,6 +217,14 @@ def best_damaged(stage: Stage) -> Outcome:
     return Outcome("best.ckpt", [] if told else [process.output[-500:]])
 
 
+def lives(pid: int) -> bool:
+    """Whether a process is at work, and no mere entry that its new parent has not read."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def _prepared(cache: Path) -> dict[str, str]:
     """What a cache holds, by name: digests of files; those that only say when and how long are left out."""
     return {
@@ -242,7 +251,7 @@ def prepare_killed(stage: Stage) -> Outcome:
     process.kill(signal.SIGKILL)
     process.wait()
     time.sleep(0.2)
-    wrong = [f"orphan {pid}" for pid in helpers if Path(f"/proc/{pid}").exists()]
+    wrong = [f"orphan {pid}" for pid in helpers if lives(pid)]
     process = _prepare(stage, folder)
     wrong += [] if process.wait() == 0 else [process.output[-500:]]
     wrong += [f"left {path.name}" for path in (folder / "cache").glob("preparing-*")]

@@ -26,7 +26,7 @@ PATIENCE = 300
 class Witness(Callback):
     """Notes where a run is, and which samples each step took: one line a step, which a killed run leaves behind.
 
-    Rank 0 stops at the place that the file `stop_at` in the folder names, and how often it has come there; where the file
+    Rank 0 stops at the place that the file `stop_at` in the folder names, and how often it has come there; where that
     says `nan`, too, a weight is NaN from there on.
     """
 

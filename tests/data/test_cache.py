@@ -7,6 +7,7 @@ import sys
 import time
 
 from depthlab.data.cache import making
+from tests.chaos.faults import lives
 from tests.support import REPOSITORY
 
 PREPARES = """
@@ -20,14 +21,6 @@ with making(Path(sys.argv[1])) as scratch:
         print(manager._process.pid, *(worker.pid for worker in pool._pool), flush=True)
         time.sleep(60)
 """
-
-
-def lives(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as status:
-            return status.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def start(folder):
