@@ -250,7 +250,8 @@ def prepare_killed(stage: Stage) -> Outcome:
     helpers = process.children()
     process.kill(signal.SIGKILL)
     process.wait()
-    time.sleep(0.2)
+    for _ in range(100):  # the system takes its time over so much memory
+        time.sleep(0.1 * any(map(lives, helpers)))
     wrong = [f"orphan {pid}" for pid in helpers if lives(pid)]
     process = _prepare(stage, folder)
     wrong += [] if process.wait() == 0 else [process.output[-500:]]
