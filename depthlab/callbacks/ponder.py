@@ -81,7 +81,8 @@ class PonderMonitor(Callback):
         stage = _stage(trainer)
         self._log(stage, trainer, pl_module)
         if self.by_document is not None:
-            for name, (low, high) in depth_intervals(*self.by_document.compute()).items():
+            sources = trainer.datamodule.documents[stage]
+            for name, (low, high) in depth_intervals(*self.by_document.compute(), sources).items():
                 pl_module.log_dict({f"{stage}/depth_low/{name}": low, f"{stage}/depth_high/{name}": high})
 
     on_test_epoch_end = on_validation_epoch_end

@@ -31,6 +31,10 @@ class Reporter(Callback):
         self.file = file
         self.prints = prints and file.writes
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The checkpoint to go on from is loaded, and the settings fit."""
+        self.file.begin()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         steps = trainer.estimated_stepping_batches

@@ -205,7 +205,8 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
         self.resumable, self.throughput = self.options.checkpoint, ThroughputMonitor()
-        callbacks: list[Callback] = [DataCheck(), self.throughput]
+        self.finite = FiniteSteps(self.run, self.options.on_bad_step)
+        callbacks: list[Callback] = [DataCheck(), self.throughput, self.finite]
         self.trainer_defaults["callbacks"] = callbacks
         if self.model.cap is not None:
             callbacks.insert(0, PonderMonitor())
@@ -220,9 +221,8 @@ class ExperimentCLI(LightningCLI):
             self.writer = self.make_writer()
             callbacks.append(self.writer)
         if self.command == "fit":
-            self.finite = FiniteSteps(self.run, self.options.on_bad_step)
             self.progress = ProgressFile(self.run.progress, writes=rank_zero_only.rank == 0)
-            callbacks += [self.finite, Reporter(self.progress, prints=not has_bar)]
+            callbacks.append(Reporter(self.progress, prints=not has_bar))
             self.exporter = ExportAtEnd(self.run.path, write_card, None if self.best is None else self.best.path)
             if self.model.cap is not None:  # they know models of ours only
                 callbacks += [DepthCollapse(), self.exporter]

@@ -82,21 +82,22 @@ class DocumentMetric(Metric):
         return DocumentCounts(*(getattr(self, name) for name in DocumentCounts._fields))
 
 
-def means_over_documents(counts: DocumentCounts, documents: np.ndarray | None = None) -> dict[str, float]:
+def means_over_documents(counts: DocumentCounts, sources: np.ndarray, source: int | None = None) -> dict[str, float]:
     """Means over tokens and sequences of some documents, and their 95 % intervals from the bootstrap over documents.
 
     Args:
         counts: As :class:`DocumentMetric` computes them.
-        documents: Which; all by default. Those that were not seen do not count.
+        sources: [D], the number of each document's source. Resamples have as many documents of each.
+        source: The one to take; all by default. Documents that were not seen do not count.
 
     Returns:
         ``accuracy/mlm`` and its parts ``accuracy/mlm_mask_mask``, ``..._mask_random`` and ``..._mask_original``,
-        ``loss/mlm`` and ``accuracy/sop``; the bounds of each as ``accuracy_low/...``, ``accuracy_high/...``, as far as
-        there are enough documents; ``documents/seen``; and ``documents/effective``: as many documents of equal length
-        would have the same share of chance, (sum n)^2 / sum n^2 over their predicted tokens n (Kish 1965, 11.7). A mean
-        over no token is left out.
+        ``loss/mlm`` and ``accuracy/sop``; the bounds of each as ``accuracy_low/...``, ``accuracy_high/...``, where
+        there are enough documents of each source; ``documents/seen``; and ``documents/effective``: as many documents of
+        equal length would leave as much to chance, (sum n)^2 / sum n^2 over their predicted tokens n (Kish 1965, 11.7).
+        A mean over no token is left out.
     """
-    chosen = slice(None) if documents is None else documents
+    chosen = np.arange(len(sources)) if source is None else np.flatnonzero(sources == source)
     predicted, correct, losses, sequences, in_order = (
         np.atleast_1d(values.cpu().double().numpy())[chosen]  # torchmetrics makes a scalar of one document's
         for values in counts
@@ -114,7 +115,8 @@ def means_over_documents(counts: DocumentCounts, documents: np.ndarray | None = 
         for tag, total, count in zip(pairs, sums.sum(axis=0).tolist(), totals.sum(axis=0).tolist(), strict=True)
         if count
     }
-    for tag, (low, high) in zip(pairs, bootstrap_intervals(sums, totals).tolist(), strict=True):
+    intervals = bootstrap_intervals(sums, totals, sources[chosen][seen])
+    for tag, (low, high) in zip(pairs, intervals.tolist(), strict=True):
         if low == low:
             found |= {bound_of(tag, "low"): low, bound_of(tag, "high"): high}
     squares = np.square(tokens).sum()

@@ -14,53 +14,64 @@ BLOCK = 100
 """Resamples that are computed at once: all of them would need much memory where there are many clusters."""
 
 
-def depth_intervals(iterations: Tensor, tokens: Tensor) -> dict[str, tuple[float, float]]:
+def depth_intervals(
+    iterations: Tensor, tokens: Tensor, strata: np.ndarray | None = None
+) -> dict[str, tuple[float, float]]:
     """The 95 % interval of the mean depth of every pool of kinds, from the bootstrap over documents.
 
     Args:
         iterations: [D, kinds] integer, as :class:`depthlab.metrics.GroupDepthMetric` computes them.
         tokens: [D, kinds] integer.
+        strata: [D], the source of each document, as :func:`bootstrap_intervals` takes it.
 
     Returns:
         Lower and upper bound by the names in :data:`depthlab.kinds.POOLS`; pools that occur in fewer than
-        FEWEST_CLUSTERS documents are left out.
+        FEWEST_CLUSTERS documents of a source are left out.
     """
     sums, counts = (
         np.stack([values.cpu().numpy()[:, list(pool)].sum(axis=1) for pool in POOLS.values()], axis=1)
         for values in (iterations, tokens)
     )
-    bounds = zip(POOLS, bootstrap_intervals(sums, counts).tolist(), strict=True)
+    seen = counts.sum(axis=1) > 0
+    strata = None if strata is None else strata[seen]
+    bounds = zip(POOLS, bootstrap_intervals(sums[seen], counts[seen], strata).tolist(), strict=True)
     return {name: (low, high) for name, (low, high) in bounds if low == low}
 
 
-def bootstrap_intervals(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def bootstrap_intervals(sums: np.ndarray, counts: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
     """The 95 % intervals of means over tokens: percentiles of the bootstrap over clusters of tokens.
 
     A resample has as many clusters as there are, drawn with replacement (Efron and Tibshirani 1993, chapters 8 and 13);
     those in which a group does not occur are left out for it. Since the percentiles of few clusters are too narrow,
     those are taken that make up for it: normal quantiles become those of t, and the variance that of a sample
-    (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.1.2, "expanded percentiles").
+    (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.1.2, "expanded percentiles"), with as
+    many clusters as there are in the stratum that has the fewest.
 
     Args:
         sums: [C, G], of the values of each group in each cluster: a document or a sentence.
         counts: [C, G], how many they are.
+        strata: [C], the number of each cluster's stratum, a source of documents: a resample has as many of each. A few
+            long documents of one among many short ones of another would be drawn by chance, or not at all.
 
     Returns:
-        [G, 2], lower and upper bound of each group's mean; nan for a group in fewer than FEWEST_CLUSTERS.
+        [G, 2], lower and upper bound of each group's mean; nan for a group in fewer than FEWEST_CLUSTERS of a stratum.
     """
-    clusters = len(sums)
     sums, counts = sums.astype(float), counts.astype(float)  # for a fast product
+    strata = np.zeros(len(sums), int) if strata is None else strata
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     rng = np.random.default_rng(0)
-    totals, seen = np.empty((2, RESAMPLES, sums.shape[1]))
+    totals, seen = np.zeros((2, RESAMPLES, sums.shape[1]))
     for first in range(0, RESAMPLES, BLOCK):
         block = slice(first, first + BLOCK)
-        drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=BLOCK).astype(float)
-        totals[block], seen[block] = drawn @ sums, drawn @ counts
+        for rows in members:
+            drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=BLOCK).astype(float)
+            totals[block] += drawn @ sums[rows]
+            seen[block] += drawn @ counts[rows]
     intervals = np.full((sums.shape[1], 2), np.nan)
-    occurs = np.count_nonzero(counts, axis=0)
-    for group in np.flatnonzero(occurs >= FEWEST_CLUSTERS):
+    fewest = np.array([np.count_nonzero(counts[rows], axis=0) for rows in members]).min(axis=0, initial=len(sums))
+    for group in np.flatnonzero(fewest >= FEWEST_CLUSTERS):
         drawn = seen[:, group] > 0
-        reach = np.sqrt(occurs[group] / (occurs[group] - 1)) * t_quantile(occurs[group] - 1)
+        reach = np.sqrt(fewest[group] / (fewest[group] - 1)) * t_quantile(fewest[group] - 1)
         tail = NormalDist().cdf(-reach)
         intervals[group] = np.quantile(totals[drawn, group] / seen[drawn, group], [tail, 1 - tail])
     return intervals

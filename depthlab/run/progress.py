@@ -41,7 +41,8 @@ class Progress:
 class ProgressFile:
     """Keeps `progress.json` of a run up to date, from a thread of its own: it also tells of a run that hangs.
 
-    A context: what ends it is the run's end. That the file can't be written is no reason to stop a run.
+    A context: what ends it is the run's end. A run that goes on leaves what it has said before until it `begins`: it
+    may still be refused. That the file can't be written is no reason to stop a run.
 
     Args:
         path: where it goes.
@@ -62,17 +63,22 @@ class ProgressFile:
         if doing is not None and doing != self.progress.doing:
             self.progress.doing, self.progress.since = doing, time.time()
 
-    def __enter__(self) -> Self:
-        if self.writes:
+    def begin(self) -> None:
+        """Write from here on, if it has not begun yet."""
+        if self.writes and self._thread.ident is None:
             self._write()
             self._thread.start()
+
+    def __enter__(self) -> Self:
+        if not self.path.exists():
+            self.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Finished, stopped by a signal (which ends in one of these two exceptions), or failed."""
-        if not self.writes:
+        if self._thread.ident is None:
             return
         self._ended.set()
         self._thread.join()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from transformers.utils import ModelOutput
@@ -98,11 +97,11 @@ class MaskedLanguageModelling(ScheduledDepth):
             self._log_documents(stage, self.by_document.compute())
 
     def _log_documents(self, stage: str, counts: DocumentCounts) -> None:
-        means = means_over_documents(counts)
+        names, sources = self.data_module.source_names, self.data_module.documents[stage]
+        means = means_over_documents(counts, sources)
         self.log_dict({f"{stage}/{tag}": value for tag, value in means.items() if tag not in LOGGED})
-        names, source_of = self.data_module.source_names, self.data_module.documents[stage]
         for number, name in enumerate(names) if len(names) > 1 else ():
-            means = means_over_documents(counts, np.flatnonzero(source_of == number))
+            means = means_over_documents(counts, sources, number)
             self.log_dict({f"{stage}/source/{name}/{tag}": value for tag, value in means.items()}, logger=False)
 
 

@@ -66,6 +66,7 @@ def test_every_experiment_can_be_planned(path, capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     axes = {"glue": ["--data.task=mrpc"], "probing": ["--data.task=tense", "--model.depth.halting=act"]}
     axes["pareto"] = ["--data.task=mrpc", "--model.depth.num_hidden_layers=3"]
+    cells = {"glue": "30", "pareto": "18", "comparison": "not all can be planned"}  # it has a checkpoint to be made
     missing = path.stem in ("probing", "treebank")  # their data must be named
     untrained = path.stem in ("treebank", "similarity")
     given = ["--flops=4e14", "--memory=80e9", "--devices=8"]
@@ -77,9 +78,9 @@ def test_every_experiment_can_be_planned(path, capsys, monkeypatch):
         assert found["training"].startswith("none")
     elif not missing:
         assert number(found["parameters"]) > 1e5 and "80 GB" in found["memory of a device"]
-        assert (number(found["hours"]) >= 0) if path.stem not in ("glue", "pareto") else found["steps"] == "not known"
-    if path.stem in ("glue", "pareto"):
-        assert number(found["sweep: cells"]) == {"glue": 30, "pareto": 18}[path.stem]
+        assert (number(found["hours"]) >= 0) if path.stem not in cells else found["steps"] == "not known"
+    if path.stem in cells:
+        assert found["sweep: cells"].startswith(cells[path.stem])
 
 
 def test_the_papers_base_model(capsys, monkeypatch):

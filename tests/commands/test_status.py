@@ -73,6 +73,7 @@ def test_how_a_run_has_ended(run):
     seen = status(run.path)
     assert f"{run.path}  stopped\n" in seen and "step 7 of 10 (70%)\n" in seen
     assert "last.ckpt of 0 s ago" in seen and "--ckpt_path last" in seen
+    run.progress.unlink()
     ended_by(run, ValueError)
     assert f"{run.path}  failed: out of luck\n" in status(run.path)
     run.write_results({})
@@ -102,6 +103,10 @@ def test_it_is_written_while_the_run_hangs(run, monkeypatch):
         while written == first:  # fails by the time limit of the suite
             time.sleep(0.01)
             written = read_progress(run.progress).written
+    said = run.progress.read_text()
+    with pytest.raises(ValueError), ProgressFile(run.progress):
+        raise ValueError("these settings are not the run's")
+    assert run.progress.read_text() == said  # it has gone on with nothing
     elsewhere = run.progress.with_name("gone") / "progress.json"
     with ProgressFile(elsewhere):
         pass  # what can't be written stops nothing

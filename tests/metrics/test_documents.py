@@ -11,6 +11,7 @@ from depthlab.metrics import DocumentMetric, bootstrap_intervals, means_over_doc
 from depthlab.metrics.documents import PREDICTED_KINDS, DocumentCounts
 
 VOCABULARY, LENGTH, DOCUMENTS, SEQUENCES = 5, 7, 13, 40
+ONE_SOURCE = np.zeros(DOCUMENTS)
 
 
 def sequences(seed):
@@ -61,8 +62,9 @@ def one_by_one(batch, documents):
 def test_means_are_those_of_counting(seed, cuts):
     batch = sequences(seed)
     counts = measure(batch, cuts)
-    for documents in (range(DOCUMENTS), range(0, DOCUMENTS, 3)):
-        means = means_over_documents(counts, np.array(documents))
+    sources = np.arange(DOCUMENTS) % 3
+    for source, documents in ((None, range(DOCUMENTS)), (1, range(1, DOCUMENTS, 3))):
+        means = means_over_documents(counts, sources, source)
         expected = one_by_one(batch, documents)
         assert means.keys() >= expected.keys() and len(expected) == 6
         for tag, values in expected.items():
@@ -74,7 +76,7 @@ def test_means_are_those_of_counting(seed, cuts):
 
 def test_intervals_are_over_documents():
     batch = sequences(1)
-    means = means_over_documents(measure(batch))
+    means = means_over_documents(measure(batch), ONE_SOURCE)
     for tag, values in one_by_one(batch, range(DOCUMENTS)).items():
         documents, numbers = np.unique([document for document, _ in values], return_inverse=True)
         sums = np.bincount(numbers, [value for _, value in values])[:, None]
@@ -86,8 +88,11 @@ def test_intervals_are_over_documents():
 
 
 def test_few_documents_have_no_interval():
-    means = means_over_documents(measure(sequences(1)), np.arange(1, 10))
-    assert "accuracy/mlm" in means and not [tag for tag in means if "low" in tag or "high" in tag]
+    """Nor has a total of which a source has but few."""
+    counts = measure(sequences(1))
+    for sources, source in ((np.arange(DOCUMENTS) // 10, 0), (np.arange(DOCUMENTS) // 12, None)):
+        means = means_over_documents(counts, sources, source)
+        assert "accuracy/mlm" in means and not [tag for tag in means if "low" in tag or "high" in tag]
 
 
 def test_one_document():
@@ -95,7 +100,7 @@ def test_one_document():
     metric = DocumentMetric(1)
     logits = batch.pop("logits")[batch["labels"] != -100]
     metric.update(prediction_logits=logits, **batch | {"document": torch.zeros_like(batch["document"])})
-    assert means_over_documents(metric.compute())["documents/effective"] == 1.0
+    assert means_over_documents(metric.compute(), np.zeros(1))["documents/effective"] == 1.0
 
 
 def nothing(documents):
@@ -105,7 +110,7 @@ def nothing(documents):
 
 
 def test_nothing_seen_has_no_mean():
-    assert means_over_documents(nothing(3)) == {"documents/seen": 0.0}
+    assert means_over_documents(nothing(3), np.zeros(3)) == {"documents/seen": 0.0}
 
 
 def test_two_novels_among_many_articles_count_for_two():
@@ -115,4 +120,4 @@ def test_two_novels_among_many_articles_count_for_two():
     for tokens, effective in ((torch.full((20,), 7), 20.0), (torch.tensor([1000, 1000, *[1] * 18]), 2.036)):
         predicted[:, PREDICTED_KINDS[0]] = tokens
         seen = counts._replace(predicted=predicted, sequences=torch.ones(20, dtype=torch.int64))
-        assert means_over_documents(seen)["documents/effective"] == pytest.approx(effective, abs=1e-3)
+        assert means_over_documents(seen, np.zeros(20))["documents/effective"] == pytest.approx(effective, abs=1e-3)

@@ -88,3 +88,14 @@ def test_a_group_of_few_clusters_has_no_interval():
 def test_quantiles_of_t():
     degrees = np.array([8, 9, 20, 318])
     np.testing.assert_allclose(t_quantile(degrees), [np.nan, *t.ppf(0.975, degrees[1:])], atol=3e-4)
+
+
+def test_sources_are_resampled_apart():
+    """Two sources that differ, within which documents do not: their shares of the tokens are no chance."""
+    tokens = torch.randint(1, 50, (24, len(TokenKind)))
+    depths = torch.tensor([2] * 12 + [5] * 12)[:, None]
+    sources = np.repeat([0, 1], 12)
+    equal = torch.full_like(tokens, 7)
+    assert all(bounds == (3.5, 3.5) for bounds in depth_intervals(depths * equal, equal, sources).values())
+    assert all(low < 3.4 and high > 3.6 for low, high in depth_intervals(depths * equal, equal).values())
+    assert not depth_intervals(depths * tokens, tokens, np.arange(24) // 15)  # nine of the second are too few
