@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full lint bench pretrain glue glue-submission results tensorboard
+.PHONY: help setup test test-full lint chaos bench pretrain glue glue-submission results tensorboard
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,9 @@ lint: setup ## ruff: lint and format; codespell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
+
+chaos: setup ## kill small runs, fill their disk, flip their bits, and see what goes on (20 minutes; ARGS="--seed 1 --share 0.5")
+	$(BIN)/python -W ignore -m tests.chaos $(ARGS)
 
 bench: setup ## how fast the compact execution is
 	$(BIN)/python -m tests.benchmarks.compact $(ARGS)

@@ -1,6 +1,9 @@
 """The `depthlab` command: names -> modules, imported when called."""
 
+import errno
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -32,6 +35,11 @@ FUNCTIONS = {
 }
 """Commands of which a function's signature is the interface, or several functions' by kind."""
 
+OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT),  # a disk that fails, or was there
+}
+
 HELP = """usage: depthlab COMMAND ...
 
 Adaptive depth for ALBERT: pre-train, start from what others trained, fine-tune, evaluate.
@@ -50,6 +58,7 @@ and options, from its next start on, after
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: what follows `depthlab`, that of the process by default."""
+    threading.excepthook = _of_a_thread
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     try:
         if name in ("-h", "--help"):
@@ -64,9 +73,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(name, rest)
         else:
             raise UserError(_unknown(name))
-    except (UserError, BadNumbers) as error:
-        print("depthlab: error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if (told := _told(error)) is None:
+            raise
+        print("depthlab: error:", " ".join(told.split()), file=sys.stderr)
+        sys.exit(1 if isinstance(error, BadNumbers) else 2)
+
+
+def _of_a_thread(failed: Any) -> None:
+    """Say what ends a thread; TensorBoard's, which can't write, is heard of when it is given the next."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
+
+
+def _told(error: BaseException | None) -> str | None:
+    """What the user hears of an error: what is the user's to mend, and what a disk had no room for or would not do."""
+    if isinstance(error, UserError | BadNumbers):
+        return str(error)
+    seen: list[BaseException] = []  # one that is raised again, in a thread's stead, may lead back to itself
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            return f"{os.fsdecode(error.filename or 'a file cannot be written')}: {error.strerror}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def find(name: str) -> Any:

@@ -1,4 +1,7 @@
-"""The exceptions that end a command with one line."""
+"""The exceptions that end a command with one line, and what is said in a line where nothing ends."""
+
+import os
+import sys
 
 
 class UserError(ValueError):
@@ -13,3 +16,9 @@ class BadNumbers(FloatingPointError):
 
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+def notice(text: str) -> None:
+    """Say a line on the standard error, in the first of several processes alone."""
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        print(text, file=sys.stderr, flush=True)

@@ -2,13 +2,17 @@
 
 import errno
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthlab.errors import UserError
+
+UNFINISHED, REPLACED = "unfinished", "old"
 
 
 @contextmanager
@@ -16,7 +20,8 @@ def all_or_nothing(target: Path, replaces_folder: bool = False) -> Iterator[Path
     """Gives a path beside `target` to write a file or make a folder at, which takes `target`'s name in the end.
 
     It is on the disk before it has the name, so that a power cut leaves the old or the new, too. After an exception
-    nothing is left of it, and what was at `target` is untouched. A file is replaced, an empty folder as well.
+    nothing is left of it, and what was at `target` is untouched. What a killed process has left in the folder, the next
+    one takes away. A file is replaced, an empty folder as well.
 
     Args:
         target: the name.
@@ -25,9 +30,8 @@ def all_or_nothing(target: Path, replaces_folder: bool = False) -> Iterator[Path
     Raises:
         OSError: what is at `target` can't be replaced.
     """
-    unfinished, replaced = (
-        target.with_name(f".{target.name}.{state}-{os.getpid()}") for state in ("unfinished", "old")
-    )
+    unfinished, replaced = (beside(target, state) for state in (UNFINISHED, REPLACED))
+    _remove_leftovers(target.parent)
     try:
         yield unfinished
         for path in (unfinished, *unfinished.rglob("*")):
@@ -116,6 +120,36 @@ def make_writable(what: str, folder: Path) -> None:
     with cannot_write(f"{what} {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+
+
+def beside(target: Path, state: str) -> Path:
+    """The hidden name of something in the making at a place, or of what it replaces: it says whose it is."""
+    return target.with_name(f".{target.name}.{state}-{platform.node()}-{os.getpid()}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Take away what processes of this machine that are no more were making; what they were replacing comes back."""
+    name = re.compile(rf"\.(.+)\.({UNFINISHED}|{REPLACED})-{re.escape(platform.node())}-(\d+)")
+    for path in folder.iterdir():
+        if not (match := name.fullmatch(path.name)) or _lives(int(match[3])):
+            continue
+        with suppress(FileNotFoundError):  # another process does the same
+            if match[2] == REPLACED and not path.with_name(match[1]).exists():
+                path.rename(path.with_name(match[1]))
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def _to_disk(path: Path) -> None:

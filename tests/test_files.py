@@ -1,9 +1,12 @@
 """What is written all or not at all."""
 
+import os
+import signal
+
 import pytest
 
 from depthlab.errors import UserError
-from depthlab.files import all_or_nothing, check_new, check_own, make_writable, writing
+from depthlab.files import all_or_nothing, beside, check_new, check_own, make_writable, writing
 
 
 def found(folder):
@@ -93,3 +96,30 @@ def test_a_file_of_its_own_may_be_replaced(tmp_path):
     for name, message in {"notes": "is no page of ours", ".": "is no page of ours", "no/page": "no folder"}.items():
         with pytest.raises(UserError, match=rf"^--to {tmp_path}.*{message}"):
             check_own("--to", tmp_path / name, b"MARK", "page of ours")
+
+
+def test_what_a_killed_process_left_is_cleared_up(tmp_path):
+    """Names say whose they are: a child that is killed in the midst of it leaves them."""
+
+    def die_in_the_midst(target, replaces):
+        child = os.fork()
+        if child == 0:
+            with all_or_nothing(target, replaces) as unfinished:
+                unfinished.mkdir()
+                (unfinished / "weights").write_text("half of them")
+                if replaces:
+                    target.rename(beside(target, "old"))
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").write_text("old")
+    die_in_the_midst(tmp_path / "other", replaces=False)
+    die_in_the_midst(tmp_path / "model", replaces=True)
+    assert len(found(tmp_path)) == 2, "the first was cleared up by the second"
+    with all_or_nothing(tmp_path / "report") as unfinished:
+        unfinished.write_text("new")
+        with all_or_nothing(tmp_path / "second") as another:
+            another.write_text("of a process that lives")
+    assert found(tmp_path) == {"model/weights": "old", "report": "new", "second": "of a process that lives"}
+    assert len(list(tmp_path.iterdir())) == 3

@@ -75,6 +75,13 @@ class Dashboard(TensorBoardLogger):
         self.experiment.add_hparams(dict(_flat(parts)), scores, run_name=FINAL, global_step=results["steps"])
 
     @rank_zero_only
+    def save(self) -> None:
+        """Put what was logged on the disk, that of the lines, too."""
+        for writer in self._lines.values():
+            writer.flush()
+        super().save()
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         for writer in self._lines.values():
             writer.close()

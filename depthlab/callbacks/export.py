@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from depthlab.callbacks.resumable import Resumable
 from depthlab.models.export import Exported, WriteCard, write_export
+from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import RunDirectory
 
 
@@ -31,7 +32,7 @@ class ExportAtEnd(Callback):
         for saved in checkpoints:
             if trainer.is_global_zero and not saved.interrupted and saved.path.exists():
                 path = self.best if self.best is not None and self.best.exists() else saved.path
-                self.exported = write_export(path, self.directory, self.write_card)
+                self.exported = write_export(whole_checkpoint(path), self.directory, self.write_card)
 
     def update_card(self) -> None:
         """Fill the model card from the results, which come after the fit."""

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from depthlab.callbacks.watched import adaptive_model
+from depthlab.files import cannot_write
 from depthlab.kinds import TokenKind
 from depthlab.metrics import FixedPointMetric
 from depthlab.models.encoder import Iteration
@@ -100,7 +101,8 @@ class FixedPointMonitor(Callback):
             logger.log_metrics(scalars, step)
             if isinstance(logger, TensorBoardLogger):
                 file = RunDirectory(Path(logger.log_dir)).fixed_point
-                readings.to_csv(file, mode="a", header=not file.exists(), index=False)
+                with cannot_write(f"to {file}"):
+                    readings.to_csv(file, mode="a", header=not file.exists(), index=False)
             if draws and isinstance(logger, TensorBoardLogger):
                 self._since_figures = 0.0
                 for reading in READINGS:

@@ -36,7 +36,9 @@ from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_ov
 from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
 from depthlab.data.steps import StepDataModule
-from depthlab.errors import BadNumbers, UserError
+from depthlab.data.workers import named_when_killed
+from depthlab.errors import BadNumbers, UserError, notice
+from depthlab.files import writing
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
@@ -93,9 +95,16 @@ class SaveConfigAndTokenizer(SaveConfigCallback):
         super().setup(trainer, pl_module, stage="fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the tokenizer; the configuration is saved by Lightning. A run that goes on has no results any more."""
+        """Save both. A run that goes on has no results any more.
+
+        Raises:
+            UserError: they can't be written.
+        """
         run = RunDirectory(Path(trainer.logger.save_dir))
-        trainer.datamodule.tokenizer.save_pretrained(run.tokenizer)
+        with writing("the settings to", run.config) as unfinished:
+            self.parser.save(self.config, unfinished, skip_none=False, multifile=False)
+        with writing("the tokenizer to", run.tokenizer, replaces_folder=True) as unfinished:
+            trainer.datamodule.tokenizer.save_pretrained(unfinished)
         run.results.unlink(missing_ok=True)
 
 
@@ -118,7 +127,7 @@ class ExperimentCLI(LightningCLI):
             save_config_callback=SaveConfigAndTokenizer if command == "fit" else None,
             trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
             seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"prog": "depthlab", "parser_mode": mode, command: {"parser_mode": mode}},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -189,12 +198,15 @@ class ExperimentCLI(LightningCLI):
         """The run's directory."""
         return RunDirectory(Path(self.options.run_dir))
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        with named_when_killed():
+            super()._run_subcommand(subcommand)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the callbacks of every run, and its logger."""
         self.resumable, self.throughput = self.options.checkpoint, ThroughputMonitor()
         self.finite = FiniteSteps(self.run, self.options.on_bad_step)
-        callbacks: list[Callback] = [DataCheck(), self.throughput, LearningRateMonitor(logging_interval="step")]
-        callbacks.append(self.finite)
+        callbacks: list[Callback] = [DataCheck(), self.throughput, self.finite]
         self.trainer_defaults["callbacks"] = callbacks
         if self.model.cap is not None:
             callbacks.insert(0, PonderMonitor())
@@ -220,6 +232,8 @@ class ExperimentCLI(LightningCLI):
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
         trainer = super().instantiate_trainer(**kwargs)
         trainer.count_steps(self.datamodule)
+        if trainer.loggers:  # after `Resumable`: what it logs as a step begins is not of the step that is being saved
+            trainer.callbacks.append(LearningRateMonitor(logging_interval="step"))
         return trainer
 
     def make_loggers(self) -> list[Logger]:
@@ -237,9 +251,13 @@ class ExperimentCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, or to resume what is not there."""
+        self.resumable.old_logs = self.run.log_files() if self.run.was_begun() else []
+        if self.options.ckpt_path == "last" and self.run.was_begun() and not self.run.holds_work():
+            notice(f"{self.run.path} holds a run that ended before its first save: starting it anew")
+            self.options.ckpt_path = None
         checkpoint = self._find_checkpoint()
-        goes_on = checkpoint is not None and checkpoint.resolve() == self.resumable.path.resolve()
-        refuse_to_overwrite(self.run, goes_on)
+        ours = {self.run.last.resolve(), self.run.previous.resolve()}
+        refuse_to_overwrite(self.run, goes_on=checkpoint is not None and checkpoint.resolve() in ours)
 
     def fit(self, **arguments: Any) -> None:
         """Train, as the only one in this run directory; then evaluate what has not been, and say what became of it."""

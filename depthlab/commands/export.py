@@ -5,7 +5,7 @@ from pathlib import Path
 from depthlab.files import check_new
 from depthlab.models.export import Dtype, write_export
 from depthlab.reports.card import write_card
-from depthlab.run.directory import find_checkpoint
+from depthlab.run.checkpoints import whole_checkpoint
 
 
 def export(*, checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
@@ -21,5 +21,5 @@ def export(*, checkpoint: str, to: str, dtype: Dtype = "float32") -> None:
     """
     target = Path(to).absolute()
     check_new("--to", target)
-    exported = write_export(find_checkpoint(checkpoint) or Path(checkpoint), target, write_card, dtype)
+    exported = write_export(whole_checkpoint(Path(checkpoint)) or Path(checkpoint), target, write_card, dtype)
     print(f"written to   {exported}\nfiles        {exported.files()}")

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from depthlab.errors import UserError
 from depthlab.files import make_writable
+from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import RunDirectory
 
 
@@ -16,9 +17,9 @@ def refuse_to_overwrite(run: RunDirectory, goes_on: bool) -> None:
     """Make the directory of a run that begins, or goes on from its own last state.
 
     Raises:
-        UserError: another run is there; or the directory can't be written.
+        UserError: another run is there, and has left something; or the directory can't be written.
     """
-    if not goes_on and run.has_begun():
+    if not goes_on and run.holds_work():
         raise UserError(
             f"{run.path} holds a run: go on with --ckpt_path last, start another with --run_dir DIR, or remove it"
         )
@@ -45,9 +46,14 @@ def only_one(run: RunDirectory, is_global_zero: bool) -> Iterator[None]:
 
 
 def existing_checkpoint(path: Path) -> Path:
-    """The path, unless there is nothing, or something else."""
-    if not path.exists():
+    """The checkpoint at a path, or what stands in for it where it is damaged.
+
+    Raises:
+        UserError: there is nothing, or something else.
+    """
+    found = whole_checkpoint(path)
+    if found is None:
         raise UserError(f"nothing to go on from: {path} does not exist; name another --ckpt_path or --run_dir")
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(found):
         raise UserError(f"--ckpt_path {path} is not a checkpoint")
-    return path
+    return found

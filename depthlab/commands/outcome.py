@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.errors import UserError
+from depthlab.run.checkpoints import damage
 from depthlab.run.config import read_yaml
 
 if TYPE_CHECKING:
@@ -53,20 +54,29 @@ def finish(fit: "ExperimentCLI") -> None:
 
 def _validate(fit: "ExperimentCLI") -> dict[str, Any]:
     """What the run has measured: its best state, where there is one. The last is validated first, if need be."""
-    if fit.best is None or not fit.best.validated(fit.trainer.global_step):
-        fit.trainer.validate(fit.model, fit.datamodule, verbose=False)
-        if fit.best is not None and fit.model.cap is not None:
-            fit.exporter.on_fit_end(fit.trainer, fit.model)  # the best may be another now
+    trainer, best = fit.trainer, fit.best
+    validated = best is not None and best.validated(trainer.global_step)
+    if fit.resumable.validation_due:  # the run was left with nothing but that to come
+        trainer.validate(fit.model, fit.datamodule, verbose=False)
+    loop = trainer.fit_loop
+    if loop.epoch_loop._batches_that_stepped < trainer.global_step:  # it went on where no step was left to take
+        loop.epoch_loop._batches_that_stepped += 1  # what follows is logged as after the last step, and its epoch
+        loop.epoch_progress.increment_processed()
+        loop.epoch_progress.increment_completed()
+    if best is None or not best.validated(trainer.global_step):
+        trainer.validate(fit.model, fit.datamodule, verbose=False)
+    if best is not None and not validated and fit.model.cap is not None:
+        fit.exporter.on_fit_end(trainer, fit.model)  # the best may be another now
     return {
-        "steps": fit.trainer.global_step,
+        "steps": trainer.global_step,
         **fit.throughput.state_dict(),
         **fit.finite.results(),
         "data": fit.datamodule.summary,
         "seed": fit.options.seed_everything,
         "batch_size": fit.datamodule.batch_size,
         **fit.model.facts(),
-        **_measured(fit.trainer, "val/"),
-        **({} if fit.best is None else fit.best.results()),
+        **_measured(trainer, "val/"),
+        **({} if best is None else best.results()),
     }
 
 
@@ -75,8 +85,8 @@ def _test(fit: "ExperimentCLI") -> dict[str, float]:
     is_validated = fit.best is not None and fit.best.epochs
     if not (is_validated and fit.datamodule.tested_after_fit and fit.datamodule.test_splits):
         return {}
-    if not fit.best.path.exists():
-        raise UserError(f"{fit.best.path} is gone, so the best state can't be tested: start anew")
+    if not fit.best.path.exists() or damage(fit.best.path):
+        raise UserError(f"{fit.best.path} is gone or damaged, so the best state can't be tested: start anew")
     fit.trainer.test(fit.model, fit.datamodule, ckpt_path=fit.best.path, verbose=False)
     return _measured(fit.trainer, "test/")
 

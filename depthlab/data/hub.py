@@ -1,8 +1,8 @@
 """Which names to ask the Hugging Face hub for."""
 
-import os
 import re
-import sys
+
+from depthlab.errors import notice
 
 FILE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".model", ".vocab"),
@@ -16,6 +16,5 @@ def may_be_on_hub(name: str) -> bool:
 
 
 def announce(name: str) -> None:
-    """Say what the user waits for, in the first process alone."""
-    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
-        print(f"{name} is no file or folder here; trying the Hugging Face hub", file=sys.stderr)
+    """Say what the user waits for."""
+    notice(f"{name} is no file or folder here; trying the Hugging Face hub")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from depthlab.data.tokenization import find_tokenizer_files
+from depthlab.data.workers import heed_the_parent_only
 from depthlab.errors import UserError
 
 
@@ -77,6 +78,8 @@ def loader(dataset: Dataset, windows: Iterable[Any], num_workers: int) -> DataLo
         collate_fn=_unchanged,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
+        worker_init_fn=heed_the_parent_only,
+        generator=torch.Generator(),  # else it draws a seed from what dropout draws from, at every start
     )
 
 

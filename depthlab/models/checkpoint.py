@@ -24,6 +24,7 @@ from depthlab.models.heads import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.untied import AdaptiveBertConfig
+from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
@@ -198,7 +199,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
             or the checkpoint's iterations differ already, by another rank.
     """
     settings = settings or {}
-    found = find_checkpoint(checkpoint)
+    found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
         source, weights, config = None, run.weights, run.config
@@ -232,7 +233,7 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
-    found = find_checkpoint(checkpoint)
+    found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found)).eval()
     architectures = _read_config(checkpoint).architectures or ["AlbertModel"]

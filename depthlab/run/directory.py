@@ -29,6 +29,7 @@ class RunDirectory:
         self.results = path / "results.json"  # what a run that has ended measured; written last
         self.checkpoints = path / "checkpoints"  # the states that training goes on from
         self.last = self.checkpoints / "last.ckpt"
+        self.previous = self.checkpoints / "previous.ckpt"  # the last one before that
         self.best = self.checkpoints / "best.ckpt"  # of the highest score, where the task has one
         self.tokenizer = path / "tokenizer"  # in Hugging Face's form, as is
         self.model = path / "model"  # the exported model
@@ -38,9 +39,23 @@ class RunDirectory:
         self.progress = path / "progress.json"  # how far the run is, as it says itself
         self.lock = path / ".lock"  # of the process that trains here
 
-    def has_begun(self) -> bool:
-        """Whether there is a run, finished or not."""
-        return any(path.exists() for path in (self.config, self.last, self.model))
+    def holds_work(self) -> bool:
+        """Whether there is something that another run would lose: a state to go on from, or what has come of it."""
+        return any(self.checkpoints.glob("*.ckpt")) or self.model.exists() or self.results.exists()
+
+    def can_go_on(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.last.exists() or self.previous.exists()
+
+    def was_begun(self) -> bool:
+        """Whether a run has begun here, even if it was killed before it had anything to keep."""
+        return self.lock.exists() or self.config.exists()
+
+    def log_files(self) -> list[Path]:
+        """What is only ever appended to: TensorBoard's files, those of its `Dashboard`'s lines, and a table."""
+        folders = ("", "depth/*/", "loss/*/", "final/")
+        events = [file for folder in folders for file in self.path.glob(f"{folder}events.out.tfevents.*")]
+        return sorted(events) + ([self.fixed_point] if self.fixed_point.exists() else [])
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Say that the run has ended, and what it measured.
@@ -126,9 +141,13 @@ def run_of(checkpoint: Path) -> RunDirectory:
 
 
 def find_checkpoint(path: str) -> Path | None:
-    """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run."""
+    """The checkpoint that a path names: itself, or a run directory's best, or last; None where it names no run.
+
+    `depthlab.run.checkpoints.whole_checkpoint` looks into it, too.
+    """
     run = RunDirectory(Path(path))
-    return next((candidate for candidate in (run.path, run.best, run.last) if candidate.is_file()), None)
+    candidates = (run.path, run.best, run.last, run.previous)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def best_epoch(epochs: Sequence[dict[str, float]], monitor: str) -> dict[str, float]:

@@ -48,7 +48,7 @@ def test_nothing_goes_through_tmpdir(tmp_path, monkeypatch):
         trainer(tmp_path, WholeCheckpoints()).fit(Scored())
         assert names(Path(elsewhere)) == [] and not any(path.startswith(elsewhere) for path in opened)
     checkpoints = tmp_path / "checkpoints"
-    assert names(checkpoints) == ["best.ckpt", "last.ckpt"]
+    assert names(checkpoints) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     assert any(path.startswith(f"{checkpoints}/.best.ckpt.unfinished") for path in opened)
     for name in names(checkpoints):
         assert torch.load(checkpoints / name, weights_only=True)["global_step"] == 4
@@ -101,4 +101,4 @@ def test_of_two_processes_one_saves(tmp_path, monkeypatch):
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
     fork_ranks(run_rank, tmp_path)
-    assert names(tmp_path / "checkpoints") == ["best.ckpt", "last.ckpt"]
+    assert names(tmp_path / "checkpoints") == ["best.ckpt", "last.ckpt", "previous.ckpt"]

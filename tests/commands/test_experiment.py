@@ -188,7 +188,7 @@ def test_a_run_that_goes_on_is_what_it_is(capsys, corpus, tmp_path):
 def test_another_runs_checkpoint_does_not_overwrite_this_run(capsys, corpus, tmp_path):
     (tmp_path / "other.ckpt").touch()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.yaml").touch()
+    (tmp_path / "run/results.json").touch()
     assert "not a checkpoint" in error_of(
         capsys, [*pretraining(tmp_path / "run", corpus), f"--ckpt_path={tmp_path}/other.ckpt"]
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
+from depthlab.data.cache import making
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
 from depthlab.data.tokenization import find_tokenizer_files, load_tokenizer
 from depthlab.errors import UserError
@@ -273,16 +275,17 @@ class LabelledDataModule(StepDataModule, ABC):
             )
 
         try:
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-            Dataset.from_dict(columns).map(
-                tokenize,
-                batched=True,
-                remove_columns=["text", "text_pair"][: len(examples.texts)],
-                features=Features(features),
-                cache_file_name=str(file),
-                new_fingerprint=digest,
-                desc=f"Tokenizing {name}",
-            )
+            with making(self.cache_dir) as scratch:
+                Dataset.from_dict(columns).map(
+                    tokenize,
+                    batched=True,
+                    remove_columns=["text", "text_pair"][: len(examples.texts)],
+                    features=Features(features),
+                    cache_file_name=str(scratch / file.name),
+                    new_fingerprint=digest,
+                    desc=f"Tokenizing {name}",
+                )
+                os.replace(scratch / file.name, file)
         except OSError as error:
             raise UserError(
                 f"{self.cache_dir}: cannot write tokenized examples ({error.strerror or error}); free some space there "

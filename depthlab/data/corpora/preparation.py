@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from datasets import Dataset, IterableDataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
+from depthlab.data.cache import making
 from depthlab.data.corpora.chunks import (
     SUMMARY,
     ChunkSettings,
@@ -67,7 +67,8 @@ def prepare(
 ) -> Prepared:
     """Tokenizer, chunks and parts of every source, taken from the cache or made.
 
-    A folder appears under its final name only when it is complete. What is held out trains no tokenizer.
+    A folder appears under its final name only when it is complete. Where all are there nothing is written. What is held
+    out trains no tokenizer.
 
     Raises:
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
@@ -78,10 +79,11 @@ def prepare(
         check_vocabulary(given, vocab_size)
     given_parts = [source.part for source in sources]
     tokenizer_folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
+    found = _find(digests, sources, tokenizer_folder, settings, split_settings, cache_dir)
+    if found is not None:
+        return found
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache_dir) as scratch_name:
-            scratch = Path(scratch_name)
+        with making(cache_dir) as scratch:
 
             @functools.cache
             def documents(number: int) -> Dataset | IterableDataset:
@@ -104,9 +106,8 @@ def prepare(
                     tokenizer = train_tokenizer(_training_lines([*corpora.values()], split), vocab_size)
                     check_vocabulary(tokenizer, vocab_size)
                 tokenizer.save_pretrained(scratch / "tokenizer")
-                _publish(scratch / "tokenizer", tokenizer_folder)
+                os.rename(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))
-
             chunk_folders, parts = _text_folders(digests, sources, tokenizer, settings, split_settings, cache_dir)
             missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
             if missing:
@@ -116,10 +117,10 @@ def prepare(
             for folder, number in missing.items():
                 finished = scratch / folder.name
                 write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
-                _publish(finished, folder)
+                os.rename(finished, folder)
             if not parts.exists():
                 _write_parts(sources, chunk_folders, split_settings, scratch / parts.name)
-                _publish(scratch / parts.name, parts)
+                os.rename(scratch / parts.name, parts)
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
     return Prepared(tokenizer_folder, chunk_folders, parts)
@@ -178,11 +179,23 @@ def find_prepared(
     digests = [content_digest(source) for source in sources]
     given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
     folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
-    if not folder.exists():
+    return _find(digests, sources, folder, settings, split_settings, cache_dir)
+
+
+def _find(
+    digests: Sequence[str],
+    sources: Sequence[CorpusSource],
+    tokenizer_folder: Path,
+    settings: ChunkSettings,
+    split_settings: SplitSettings,
+    cache_dir: Path,
+) -> Prepared | None:
+    """What is in the cache, if all of it is."""
+    if not tokenizer_folder.exists():
         return None
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = load_tokenizer(str(tokenizer_folder))
     chunks, parts = _text_folders(digests, sources, tokenizer, settings, split_settings, cache_dir)
-    return Prepared(folder, chunks, parts) if all(place.exists() for place in (*chunks, parts)) else None
+    return Prepared(tokenizer_folder, chunks, parts) if all(place.exists() for place in (*chunks, parts)) else None
 
 
 def _tokenizer_folder(
@@ -304,15 +317,6 @@ def _training_lines(corpora: Sequence[Dataset], splits: Sequence[SplitSettings |
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
-
-
-def _publish(finished: Path, folder: Path) -> None:
-    """Give a finished folder its final name; another process may have been quicker with the same."""
-    try:
-        os.rename(finished, folder)
-    except OSError:  # which one, depends on the file system
-        if not folder.exists():
-            raise
 
 
 def _user_error(error: BaseException, cache_dir: Path) -> Exception:

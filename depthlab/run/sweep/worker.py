@@ -50,7 +50,7 @@ def work(runs: Sequence[CellRun], command: FitCommand) -> None:
 def _run(run: CellRun, log: IO[bytes], command: FitCommand, durations: list[float]) -> str:
     """Run a cell that is claimed, or go on with what is left of it, and say how it ended."""
     name, run_dir = run.cell.name, run.directory
-    resumes = run_dir.last.exists()
+    resumes = run_dir.can_go_on()
     if not resumes:  # it was stopped before it had anything to keep
         shutil.rmtree(run_dir.path, ignore_errors=True)
     _say(f"{'Going on with' if resumes else 'Running'} {name}")

@@ -180,7 +180,18 @@ def test_near_duplicates_are_kept_together_across_sources(tokenizer, chapters, t
 
 def only_tokenizers(cache: Path) -> bool:
     """Whether neither chunks nor scratch folders are left; a finished tokenizer may be."""
-    return all(path.name.startswith("tokenizer-") for path in cache.iterdir())
+    return all(path.name.startswith(("tokenizer-", ".lock")) for path in cache.iterdir())
+
+
+def test_a_complete_cache_is_only_read(corpus, cache):
+    """So that it may lie on a disk that can't be written."""
+    first = run(str(corpus), cache)
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (cache, *cache.rglob("*"))}
+
+    before = times()
+    assert run(str(corpus), cache) == first and times() == before
 
 
 def test_full_disk(corpus, tmp_path, monkeypatch):
@@ -215,16 +226,6 @@ def test_unreadable_corpus_is_not_a_full_cache(tokenizer, corpus, tmp_path, monk
     monkeypatch.setattr(preparation, "content_digest", lambda source: "digest")
     with pytest.raises(UserError, match=r"chapters\.txt: cannot be read \(Input/output error\)"):
         run(str(corpus), tmp_path / "cache", tokenizer=tokenizer)
-
-
-def test_another_process_was_quicker(tmp_path):
-    for name in ("mine", "final"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "data").write_text(name)
-    preparation._publish(tmp_path / "mine", tmp_path / "final")
-    assert (tmp_path / "final" / "data").read_text() == "final"
-    with pytest.raises(FileNotFoundError):
-        preparation._publish(tmp_path / "none", tmp_path / "other")
 
 
 def test_cache_that_cannot_be_written(corpus, tmp_path):
@@ -290,7 +291,7 @@ def test_streaming_gives_the_same_chunks(tokenizer, chapters, tmp_path):
         source = {"path": str(tmp_path / "text"), "streaming": streaming}
         folder = tmp_path / f"{streaming}-{workers}"
         prepared = run([source], folder, tokenizer=tokenizer, workers=workers)
-        assert {*folder.iterdir()} == {prepared.tokenizer, prepared.chunks[0], prepared.parts}
+        assert {*folder.glob("[!.]*")} == {prepared.tokenizer, prepared.chunks[0], prepared.parts}
         table = load_from_disk(prepared.chunks[0]).to_dict()
         table["document"] = np.unique(table["document"], return_inverse=True)[1].tolist()
         table["part"] = prepared.parts_of(0).tolist()
