@@ -14,6 +14,7 @@ from depthlab.commands.experiment import run_experiment
 from depthlab.commands.experiment_cli import ExperimentCLI
 from depthlab.commands.outcome import say
 from depthlab.errors import UserError
+from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import RunDirectory
 
 
@@ -106,9 +107,10 @@ class BadStepState(Callback):
         self._checkpoint = None
         self.origin = f"before step {self.first['step']:,}"
         """Of which state the weights are."""
-        if self.first["weights"] is None and run.last.exists():
-            self._checkpoint = torch.load(run.last, map_location="cpu", weights_only=True)
-            self.origin = f"after step {self._checkpoint['global_step']:,}, of {run.last}"
+        last = whole_checkpoint(run.last) if self.first["weights"] is None else None
+        if last is not None:
+            self._checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+            self.origin = f"after step {self._checkpoint['global_step']:,}, of {last}"
         elif self.first["weights"] is None:
             self.origin = "that the run began with, as it has saved no others"
 

@@ -140,8 +140,9 @@ def work_out(
     )
 
 
-CHECKPOINTS = 1
-"""Of its states a run keeps so many: the last; the best comes on top where the task has one, and the exported model."""
+CHECKPOINTS = 2
+"""Of its states a run keeps so many: the last and the one before; on top come the best where the task has one, and the
+exported model."""
 
 
 def lines(
