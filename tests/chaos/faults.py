@@ -241,6 +241,7 @@ def _prepare(stage: Stage, folder: Path) -> Process:
 
 def prepare_killed(stage: Stage) -> Outcome:
     """`kill -9` of `prepare` alone: its helpers die with it, and the next one clears up and makes the same."""
+    stage.reference("pretraining")  # which has prepared the same
     stage.tries += 1
     folder = stage.folder / f"{stage.tries}-prepare"
     process = _prepare(stage, folder)
