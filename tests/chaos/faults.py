@@ -279,7 +279,7 @@ def prepared_by_two(stage: Stage) -> Outcome:
 FAULTS: dict[str, Callable[[Stage], Outcome]] = {
     "kill -9": killed,
     "kill -9, twice": killed_twice,
-    "kill -9, $TMPDIR elsewhere": killed_with_tmpdir_elsewhere,
+    "kill -9, TMPDIR elsewhere": killed_with_tmpdir_elsewhere,
     "a signal": signalled,
     "kill -9 of a worker": worker_killed,
     "full disk": full_disk,
