@@ -241,6 +241,7 @@ def _prepare(stage: Stage, folder: Path) -> Process:
 
 def prepare_killed(stage: Stage) -> Outcome:
     """`kill -9` of `prepare` alone: its helpers die with it, and the next one clears up and makes the same."""
+    stage.reference("pretraining")  # which has prepared the same
     stage.tries += 1
     folder = stage.folder / f"{stage.tries}-prepare"
     process = _prepare(stage, folder)
@@ -278,7 +279,7 @@ def prepared_by_two(stage: Stage) -> Outcome:
 FAULTS: dict[str, Callable[[Stage], Outcome]] = {
     "kill -9": killed,
     "kill -9, twice": killed_twice,
-    "kill -9, $TMPDIR elsewhere": killed_with_tmpdir_elsewhere,
+    "kill -9, TMPDIR elsewhere": killed_with_tmpdir_elsewhere,
     "a signal": signalled,
     "kill -9 of a worker": worker_killed,
     "full disk": full_disk,
