@@ -198,7 +198,7 @@ def _check_place(found: Found, devices: int) -> None:
     wrong = f"{WRONG}data.batch_size {size} cannot be cut into the shares of {devices} devices"
     found.note("batch", wrong if size % devices else None, f"{size}, cut evenly")
     there = next(path for path in (run.path.absolute(), *run.path.absolute().parents) if path.exists())
-    begun = "holds a run, which --ckpt_path last goes on with" if run.has_begun() else "is free"
+    begun = "holds a run, which --ckpt_path last goes on with" if run.holds_work() else "is free"
     free = shutil.disk_usage(there).free / 1e9
     found.note("run directory", None, f"{run.path} {begun}; room for {free:,.1f} GB")
 

@@ -63,16 +63,19 @@ def test_counts_are_printed(make, own_root, caplog):
 def test_tokenized_once_for_the_same_content_and_settings(make, own_root, tmp_path, monkeypatch):
     settings = {"root": str(own_root), "cache_dir": str(tmp_path / "cache")}
     make("rte", **settings)
-    files = sorted((tmp_path / "cache").iterdir())
-    assert len(files) == 3
+
+    def files():
+        return list((tmp_path / "cache").glob("*.arrow"))
+
+    assert len(files()) == 3
     with monkeypatch.context() as patch:
         patch.setattr(GlueDataModule, "_tokenize", None)
         make("rte", **settings, batch_size=4, seed=5)
     make("rte", **settings, max_length=9)
-    assert len(list((tmp_path / "cache").iterdir())) == 6
+    assert len(files()) == 6
     write_tsv(own_root / "RTE/dev.tsv", [GLUE_TASKS["rte"].columns, [0, "a", "b", "entailment"]])
     make("rte", **settings)
-    assert len(list((tmp_path / "cache").iterdir())) == 7
+    assert len(files()) == 7
 
 
 def test_truncation_takes_from_the_longer(make, own_root):
