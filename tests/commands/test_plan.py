@@ -105,7 +105,7 @@ SIZES = {"model__config__hidden_size": 64, "model__config__intermediate_size": 2
 
 
 def test_a_run_is_as_it_was_planned(corpus, capsys):
-    command = pretraining(corpus.parent / "run", corpus, trainer__max_steps=12, **SIZES)
+    command = pretraining(corpus.parent / "run", corpus, trainer__max_steps=12, checkpoint__every_n_steps=6, **SIZES)
     before = planned(capsys, *command[1:])
     assert before["samples an epoch"] == "not known" and "the cap" in before["mean depth"]
     assert before["run directory"] and "not known" in before["hours"]
