@@ -21,10 +21,10 @@ def reference(stage):
     return stage.reference("glue")
 
 
-def hit(stage, place, times, number, group=False, workers=0):
+def hit(stage, place, times, number, group=False, workers=0, kind="glue"):
     """A run that got a signal at a place."""
     stage.tries += 1
-    run = Run("glue", stage.data, stage.folder / f"{stage.tries}-{place}", workers)
+    run = Run(kind, stage.data, stage.folder / f"{stage.tries}-{place}", workers)
     process = run.start(stop_at=f"{place} {times}")
     assert process.has_stopped(), process.output
     process.kill(number, group)
@@ -40,6 +40,14 @@ def test_what_was_killed_goes_on_as_if_it_had_not_been(stage, reference, place, 
     assert process.status == 0, process.output
     comparison = compare(run, reference)
     assert (comparison.lost, comparison.repeated, comparison.differences) == (0, 0, [])
+
+
+def test_a_signal_in_the_last_step_leaves_a_validation_to_be_made_up(stage):
+    run, process, status = hit(stage, "step", 16, signal.SIGTERM, kind="pretraining")
+    assert status == 130 and not process.errors(), process.output
+    process = run.finish()
+    assert process.status == 0, process.output
+    assert compare(run, stage.reference("pretraining")).differences == []
 
 
 def test_a_signal_to_all_processes_saves_and_a_damaged_save_is_told(stage, reference):

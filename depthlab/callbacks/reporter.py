@@ -32,14 +32,14 @@ class Reporter(Callback):
         self.prints = prints and file.writes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The checkpoint to go on from is loaded, and the settings fit."""
+        """The checkpoint to go on from is loaded, and the settings fit. Begin to count; perhaps no step is left."""
         self.file.begin()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
-        steps = trainer.estimated_stepping_batches
         self._began, self._first = time.monotonic(), trainer.global_step
         self._read = self._printed = self._began
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how much there is to do."""
+        steps = trainer.estimated_stepping_batches
         self.file.say("waiting for a batch", step=self._first, steps=None if math.isinf(steps) else int(steps))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
