@@ -52,7 +52,7 @@ def settings(bert, run_dir, **changes):
 @pytest.mark.full
 def test_bert_becomes_adaptive(bert, converted, tmp_path):
     """Distilled at fixed depth, which teaches; then adaptive, without a teacher; what leaves loads as a checkpoint."""
-    run(settings(bert, tmp_path / "run"))
+    run(settings(bert, tmp_path / "run", model__optimizer__init_args__lr=5e-3))
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 8 for step in range(6))
     assert any(depth[step] < 8 for step in range(6, 12))
