@@ -46,6 +46,14 @@ def test_every_experiment_parses(capsys, path):
     assert config["run_dir"].startswith("checkpoints/runs/")
 
 
+@pytest.mark.parametrize(
+    "path", sorted(REPOSITORY.glob("checkpoints/*/training.yaml")), ids=lambda path: path.parent.name
+)
+def test_what_trained_a_shipped_model_parses(capsys, path):
+    """Its card gives the command; the settings are those of today."""
+    parsed(capsys, "--config", str(path), "--run_dir", "checkpoints/runs/again")
+
+
 def test_a_run_directory_may_follow_from_other_settings():
     """Its checkpoints are linked to it before interpolations are resolved."""
     arguments_ = ["--config", str(REPOSITORY / "experiments/glue.yaml"), "--data.task", "rte", "--seed_everything=3"]
