@@ -70,6 +70,10 @@ class ExperimentTrainer(Trainer):
 
         So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
         """
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"trainer.{name} is {value}; it must be 1 or more")
         if self.accumulate_grad_batches == 1:
             self.accumulate_grad_batches = datamodule.pieces(self.world_size)
         if isinstance(self.val_check_interval, int):
@@ -82,6 +86,12 @@ class ExperimentTrainer(Trainer):
 
 class ExperimentParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser, with errors of one line."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As jsonargparse's; a seed is a number: of `true` Lightning would draw one that nobody chose."""
+        if names == ("--seed_everything",):
+            settings["type"] = int
+        return super().add_argument(*names, **settings)
 
 
 class SaveConfigAndTokenizer(SaveConfigCallback):
@@ -229,6 +239,10 @@ class ExperimentCLI(LightningCLI):
             kwargs.setdefault("logger", self.make_loggers())
         else:
             kwargs.setdefault("logger", False)
+        if self.options.trainer.enable_checkpointing is False:
+            raise UserError(
+                "trainer.enable_checkpointing false: a run keeps its state; checkpoint.every_n_steps is how often"
+            )
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
         trainer = super().instantiate_trainer(**kwargs)
         trainer.count_steps(self.datamodule)

@@ -77,7 +77,7 @@ def sweep(arguments: Sequence[str]) -> None:
             EXPERIMENTS[of_cell["task"]].data(**of_cell["data"]).check()
         except UserError as error:
             raise UserError(f"the grid's cell {cell.name}: {error}") from error
-    directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}")
+    directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}").expanduser()
     runs = [CellRun(cell, directory) for cell in expand(grids, axes_of(all_grids))]
     try:
         with _terminable():

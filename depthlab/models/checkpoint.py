@@ -148,9 +148,30 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
             model = model_class(run.config)
-            model.load_state_dict(run.weights)
+            model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
             return model
     raise UserError("the checkpoint has no model of depthlab's")
+
+
+def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedModel, what: str) -> dict[str, Tensor]:
+    """The weights that a model takes which goes to other depths than those it is of: fixed ones need no halting unit.
+
+    Raises:
+        UserError: it has a halting unit, or layers, that they know nothing of.
+    """
+    wanted = model.state_dict()
+    spare = [name for name in weights if ".halting." in name and name not in wanted]
+    if missing := sorted(name for name in wanted if ".halting." in name and name not in weights):
+        raise UserError(f"{what} has no {missing[0]}: its depth is fixed, so leave model.depth.halting out")
+    weights = {name: weight for name, weight in weights.items() if name not in spare}
+    differing = wanted.keys() ^ weights.keys() | {
+        n for n in wanted.keys() & weights.keys() if wanted[n].shape != weights[n].shape
+    }
+    if layers := sorted(name for name in differing if "encoder." in name):
+        raise UserError(
+            f"{what} has layers of its own for each iteration ({layers[0]}): leave num_hidden_layers as it is"
+        )
+    return weights
 
 
 def find_tokenizer(checkpoint: str) -> str:
@@ -223,23 +244,28 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
 
 
-def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
+def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> AdaptiveAlbertPreTrainedModel:
     """A model as its checkpoint has it, head included, in fp32 and in evaluation mode.
 
     Args:
         checkpoint: as in `load_checkpoint`. Where Hugging Face's directory has a head that depthlab does not know, or
             none, it is the base model.
+        settings: fields of the configuration that differ from the checkpoint's, such as how deep it goes.
 
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
-        return model_of(read_run(found)).eval()
-    architectures = _read_config(checkpoint).architectures or ["AlbertModel"]
+        return model_of(read_run(found, settings)).eval()
+    config = _read_config(checkpoint)
+    fixed = getattr(config, "halting", "fixed") == "fixed"
+    if fixed and (settings or {}).get("halting", "fixed") != "fixed":
+        raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
+    architectures = config.architectures or ["AlbertModel"]
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
-    return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()
+    return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings).eval()
 
 
 def save_model(model: PreTrainedModel, directory: Path) -> None:

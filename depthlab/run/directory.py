@@ -89,10 +89,10 @@ def read_run(path: Path) -> FinishedRun:
         raise UserError(f"unfinished or failed: it has no {run.results.name}{seen}")
     if not run.config.is_file():
         raise UserError(f"it has no {run.config.name}, so its settings are not known")
-    config = hold(_read(run.config), CONFIG, run.config.name)
-    results = hold(_read(run.results), RESULTS, run.results.name)
+    config = hold(read_file(run.config), CONFIG, run.config.name)
+    results = hold(read_file(run.results), RESULTS, run.results.name)
     exported = run.model / "config.json"
-    model = hold(_read(exported), MODEL, "model/config.json") if exported.is_file() else {}
+    model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
     return FinishedRun(run, config, results, model)
 
 
@@ -113,7 +113,12 @@ def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
     return content
 
 
-def _read(file: Path) -> Any:
+def read_file(file: Path) -> Any:
+    """What a file of a run's says, in JSON or YAML.
+
+    Raises:
+        UserError: it can't be read; the message does not name the directory.
+    """
     try:
         text = file.read_text()
         return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
@@ -145,7 +150,7 @@ def find_checkpoint(path: str) -> Path | None:
 
     `depthlab.run.checkpoints.whole_checkpoint` looks into it, too.
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(Path(path).expanduser())
     candidates = (run.path, run.best, run.last, run.previous)
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -180,6 +180,7 @@ class LabelledDataModule(StepDataModule, ABC):
             tokenized = self.trainer.strategy.broadcast(tokenized)
         if tokenized is None:
             raise RuntimeError(f"{type(self).__name__}.setup() comes after prepare_data()")
+        self._tokenized = tokenized
         self.summary = dict(tokenized.summary)
         if self.train_examples is not None and "train" in self.summary:
             self.summary["train_drawn"] = min(self.train_examples, self.summary["train"])
@@ -210,6 +211,12 @@ class LabelledDataModule(StepDataModule, ABC):
     def predict_splits(self) -> list[str]:
         """The split of each prediction dataloader."""
         return self._present(self.evaluated["predict"])
+
+    def identity(self) -> dict[str, Any]:
+        """The training split, too: its file in the cache is called by what it holds."""
+        file = self._tokenized.files.get("train")
+        own = {"train_examples": self.train_examples, "max_length": self.max_length}
+        return super().identity() | own | {"task": self.task_name, "train": file and file.name}
 
     def piece_counts(self, vocab_size: int) -> Tensor:
         """How often each piece occurs in the training split, [V] int64.
