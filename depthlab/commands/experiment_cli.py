@@ -33,7 +33,7 @@ from depthlab.callbacks import (
 from depthlab.callbacks.finite import OnBadStep
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
-from depthlab.commands.outcome import finish, say
+from depthlab.commands.outcome import batches_taken, finish, say
 from depthlab.commands.parser import OneLineErrors
 from depthlab.data.steps import StepDataModule
 from depthlab.data.workers import named_when_killed
@@ -181,7 +181,8 @@ class ExperimentCLI(LightningCLI):
         if "checkpoint" in parameters:
             parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
         if "labels" in parameters:
-            for source, target in (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics")):
+            links = (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics"), ("unit", "unit"))
+            for source, target in (link for link in links if link[1] in parameters):
                 parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
@@ -313,8 +314,10 @@ class ExperimentCLI(LightningCLI):
     after_test = after_validate
 
     def print_table(self, stage: str, measured: Mapping[str, Any]) -> None:
-        """Print what was measured in a stage, in the task's own form."""
-        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage))
+        """Print what was measured in a stage, in the task's own form, and of how much where that is not all."""
+        limited = batches_taken(self.trainer).get(stage)
+        of = "" if limited is None else f"\n\nOf {limited} batches alone (trainer.limit_{stage}_batches)."
+        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage) + of)
 
     def after_predict(self) -> None:
         """Say what was found, and what was written."""
@@ -324,7 +327,8 @@ class ExperimentCLI(LightningCLI):
             say(self.writer.report())
         else:
             written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
-            say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
+            counts = self.datamodule.counts(self.writer.table["sentence"].unique())
+            say(predicted_document(self.writer.table, counts).to_markdown() + written)
 
 
 class SettingsOnly(ExperimentCLI):

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import get_loader
 
+from depthlab.analysis.records import SUITES
 from depthlab.errors import UserError
 from depthlab.run.config import flatten
 from depthlab.run.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
@@ -206,6 +207,6 @@ def _summary(runs: Sequence[CellRun], directory: Path, task: str) -> str:
     lines = [f"\n{_counts(runs)}", *(f"failed    {run.cell.name}: {error} ({run.log})" for run, error in failed)]
     if failed:
         lines.append("again     the same command with --retry_failed")
-    if task == "glue":
-        lines.append(f"next      depthlab report glue {directory}")
+    if task in SUITES:
+        lines.append(f"next      depthlab report {task} {directory}")
     return "\n".join(lines)

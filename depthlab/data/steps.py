@@ -129,7 +129,7 @@ class StepSampler:
 
 
 def spread(count: int) -> np.ndarray:
-    """The numbers below `count` in an order of which every beginning is spread evenly: multiples of the golden ratio."""
+    """The numbers below `count`, in an order whose every beginning is spread evenly: multiples of the golden ratio."""
     return (np.arange(1, count + 1) * GOLDEN % 1).argsort().argsort()
 
 
