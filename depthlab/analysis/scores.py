@@ -9,5 +9,5 @@ SCORES = {  # tag: what it is called
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
     "span_f1": "F1 of spans",
-    "glue_score": "GLUE's own score",
+    "glue_score": "mean of the metrics (GLUE's own score)",
 }

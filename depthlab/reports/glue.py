@@ -152,6 +152,8 @@ def _scores_table(summary: pd.DataFrame, paper: Paper | None) -> Table:
         spreads = {task: spread(row.score_min, row.score_max) for task, row in several.iterrows()}
         for name, (column, factor) in ROWS.items():
             cells = {task: dashed(value * factor) for task, value in by_task[column].items()}
+            if paper is None and column.startswith("glue_score"):
+                continue
             is_first = column == "score_median"
             if is_first:
                 best = [task for task in cells if by_task.score_median[task] == highest.get(task)]
@@ -174,7 +176,8 @@ def _scores_table(summary: pd.DataFrame, paper: Paper | None) -> Table:
     of_glue = (
         " MNLI is the mean of matched and mismatched. The average weighs eight tasks alike and leaves out WNLI; where "
         "tasks are missing it says of how many it is, and can't be compared with others. GLUE's own score takes the "
-        "mean of two metrics in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). The paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
+        "mean of two metrics in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). The "
+        "paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
         "the first author's thesis, which do not reproduce these averages exactly (MNLI: matched/mismatched)."
     )
     header = ["model", "", *map(called, tasks), "average"]
