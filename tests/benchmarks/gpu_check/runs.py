@@ -61,7 +61,7 @@ def fit(bench: Bench) -> None:
     missing = sorted({*range(steps)} - losses.keys())
     bench.say(
         f"small.yaml, {steps} steps of {settings['data.batch_size']} sequences of generated text, DDP on one device, "
-        " interrupted and resumed once:",
+        "interrupted and resumed once:",
         "",
         f"- took {first:.0f} s until it was interrupted and {second:.0f} s from there, both with their start;",
         f"- MLM loss {', '.join(f'{losses[n]:.3f} (step {n + 1})' for n in _some(losses))};",

@@ -20,8 +20,8 @@ def check(bench: Bench) -> None:
     depths = bench.depths(batch)
     inputs = bench.inputs(depths)
     bench.say(
-        f"{batch} x {bench.length} tokens, bf16-mixed; everything is of one pass. Busy: time in kernels over that of the",
-        "pass without a profiler.",
+        f"{batch} x {bench.length} tokens, bf16-mixed; everything is of one pass. Busy: time in kernels over that of",
+        "the pass without a profiler.",
         "",
         "| execution | pass | iterations | waits an iteration | launches an iteration | ms | busy |",
         "|---|---|---:|---:|---:|---:|---:|",
