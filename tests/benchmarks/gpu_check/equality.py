@@ -62,7 +62,7 @@ def check(bench: Bench) -> None:
 
 def _own_unit(bench: Bench, inputs: dict[str, Tensor]) -> None:
     """Depths by a halting unit of its own: those near the threshold hang on rounding."""
-    model = bench.ours(halting_bias_init=-2.0, initializer_range=0.05)
+    model = bench.ours(halting_bias_init=-1.0, initializer_range=0.05)
     bench.say("")
     for precision, dtype in PRECISIONS.items():
         depths = []

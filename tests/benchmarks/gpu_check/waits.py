@@ -62,9 +62,8 @@ def check(bench: Bench) -> None:
                 places = _places(step)
     (bench.out / "profile.txt").write_text("\n\n".join(tables))
     bench.say("", "The profiles are in profile.txt. Where the compact forward pass waits, and how often:", "")
-    bench.say(*(f"- {place}: {count}" for place, count in places.most_common()))
-    if not places:
-        bench.say("- not to be seen on a CPU")
+    there = [f"- {place}: {count}" for place, count in places.most_common()]
+    bench.say(*there or ["- not to be seen on a CPU"])
 
 
 def _places(step) -> Counter:
