@@ -135,7 +135,7 @@ def test_words_are_tagged(inputs, tmp_path, suffix, score, capsys):
     gold = (inputs / f"test{suffix}").read_text()
     if suffix == ".bio":
         assert predicted.rstrip() == gold.rstrip(), "all is right"
-    assert predicted.count("\n\n") == 19
+    assert predicted.count("\n\n") == 20
     capsys.readouterr()
     main(["inspect", "tarn heard", "--checkpoint", str(run_dir)])
     assert any(name in capsys.readouterr().out for name in names)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import loaded, reason, retried
+from depthlab.hub_errors import first_line, loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -148,7 +148,10 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
             model = model_class(run.config)
-            model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
+            try:
+                model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
+            except RuntimeError as error:
+                raise UserError(f"the checkpoint's weights are not those of its model ({first_line(error)})") from error
             return model
     raise UserError("the checkpoint has no model of depthlab's")
 
@@ -164,9 +167,8 @@ def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedMode
     if missing := sorted(name for name in wanted if ".halting." in name and name not in weights):
         raise UserError(f"{what} has no {missing[0]}: its depth is fixed, so leave model.depth.halting out")
     weights = {name: weight for name, weight in weights.items() if name not in spare}
-    differing = wanted.keys() ^ weights.keys() | {
-        n for n in wanted.keys() & weights.keys() if wanted[n].shape != weights[n].shape
-    }
+    both = wanted.keys() & weights.keys()
+    differing = wanted.keys() ^ weights.keys() | {name for name in both if wanted[name].shape != weights[name].shape}
     if layers := sorted(name for name in differing if "encoder." in name):
         raise UserError(
             f"{what} has layers of its own for each iteration ({layers[0]}): leave num_hidden_layers as it is"
@@ -259,13 +261,13 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     if found is not None:
         return model_of(read_run(found, settings)).eval()
     config = _read_config(checkpoint)
-    fixed = getattr(config, "halting", "fixed") == "fixed"
-    if fixed and (settings or {}).get("halting", "fixed") != "fixed":
-        raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
     architectures = config.architectures or ["AlbertModel"]
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
-    return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings).eval()
+    model = load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings).eval()
+    if getattr(config, "halting", "fixed") == "fixed" and model.base_model.encoder.halting is not None:
+        raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
+    return model
 
 
 def save_model(model: PreTrainedModel, directory: Path) -> None:

@@ -53,19 +53,21 @@ def without_empty_sections(arguments: Sequence[str]) -> list[str]:
             kept.append(argument)
             continue
         value = next(given)
-        if not (empty := _empty_sections(Path(value))):
+        text = rest = Path(value).read_text()
+        while empty := _empty_sections(rest):  # a section that held nothing else is empty then, too
+            lines = rest.splitlines(keepends=True)
+            rest = "".join(line for number, line in enumerate(lines) if number not in empty)
+        if rest == text:
             kept += ["--config", value]
-            continue
-        lines = Path(value).read_text().splitlines(keepends=True)
-        if rest := "".join(line for number, line in enumerate(lines) if number not in empty):
-            kept += ["--config", rest] if yaml.safe_load(rest) else []
+        elif yaml.safe_load(rest):
+            kept += ["--config", rest]
     return kept
 
 
-def _empty_sections(path: Path) -> set[int]:
+def _empty_sections(text: str) -> set[int]:
     """The lines, from 0, that only begin a section."""
-    tree = yaml.compose(path.read_text())
-    pairs = [] if tree is None else [(key.value, key, value) for key, value in tree.value]
+    tree = yaml.compose(text)
+    pairs = [(key.value, key, value) for key, value in tree.value] if isinstance(tree, yaml.MappingNode) else []
     for name, _, section in list(pairs):
         if name == "model" and isinstance(section, yaml.MappingNode):
             pairs += [(f"model.{key.value}", key, value) for key, value in section.value]

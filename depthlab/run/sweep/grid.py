@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ NOT_AXES = ("run_dir", "ckpt_path", "config", "sweep", "base", "task")
 """What is the sweep's own to set, or decides what settings there are."""
 
 
+CUT_LETTER = re.compile("(%[0-9A-F]{0,2})+$")
+"""Escapes of a letter, or a part of them, at the end of what is cut off."""
 LONGEST_VALUE, LONGEST_NAME = 60, 180
 """Characters in the name of a cell; a file's name has 255 at most, its suffix and what is unfinished included."""
 
@@ -111,7 +114,7 @@ def _in_name(value: Any) -> str:
 def _shortened(text: str, longest: int) -> str:
     """A text's beginning and a digest of all of it, where it is too long."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return text if len(text) <= longest else f"{text[: longest - 10].rstrip('%')}..{digest}"
+    return text if len(text) <= longest else f"{CUT_LETTER.sub('', text[: longest - 10])}..{digest}"
 
 
 def _as_text(value: Any) -> str:

@@ -6,7 +6,10 @@ import random
 from pathlib import Path
 
 NAMES = ("sports", "weather", "über, all")
-WORDS = "the a crow tower river baker lake under old green sold crosses heard never amber".split()
+WORDS = (
+    *("the", "a", "crow", "tower", "river", "baker", "lake", "under"),
+    *("old", "green", "sold", "crosses", "heard", "never", "amber"),
+)
 CLUES = ("ball", "rain", "sea")
 
 
