@@ -110,7 +110,7 @@ def as_record(run: FinishedRun) -> RunRecord:
         raise UserError(f"its task is {results.get('task', suite)}, none of GLUE's or of probing, or of your own")
     hold(results, FINE_TUNING, name)
     metrics = results.get("metrics") or [score_of(suite, task)]
-    if not isinstance(metrics, list) or metrics[0] not in SCORES:
+    if not isinstance(metrics, list) or not isinstance(metrics[0], str) or metrics[0] not in SCORES:
         raise UserError(f"{name} is not what a run writes (metrics is {str(metrics)[:40]!r})")
     if not results["epochs"]:
         raise UserError(f"{name} has no validated epoch")

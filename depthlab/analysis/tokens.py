@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_float_dtype, is_integer_dtype, is_string_dtype
+from pandas.api.types import infer_dtype, is_float_dtype, is_integer_dtype, is_string_dtype
 
 from depthlab.errors import UserError
 from depthlab.files import writing
@@ -47,6 +47,7 @@ KEY = ["model", "treebank", "sentence", "position"]
 """What no two rows share."""
 
 _HOLDS = {"texts": is_string_dtype, "integers": is_integer_dtype, "numbers": is_float_dtype}
+_KINDS = {"texts": ("string",), "integers": ("integer",), "numbers": ("floating",)}
 
 
 def read_tokens(files: Sequence[Path]) -> pd.DataFrame:
@@ -131,8 +132,11 @@ def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
         values = tokens[name]
         if column.presence == "everywhere" and values.isna().any():
             raise UserError(f"{source}, row {values.isna().argmax()}: there is no {name} ({column.meaning})")
-        if not _HOLDS[column.holds](values.dtype) and values.notna().any():
-            raise UserError(f"{source}: column {name} holds {values.dtype}, not {column.holds} ({column.meaning})")
+        holds = infer_dtype(values, skipna=True)  # of each value: a column of objects may hold anything
+        if not _HOLDS[column.holds](values.dtype):
+            holds = values.dtype
+        if holds not in _KINDS[column.holds] and values.notna().any():
+            raise UserError(f"{source}: column {name} holds {holds}, not {column.holds} ({column.meaning})")
     if tokens.duplicated(KEY).any():
         row = tokens[tokens.duplicated(KEY)].iloc[0]
         raise UserError(f"{source}: sentence {row.sentence} of {row.model} has two pieces at position {row.position}")

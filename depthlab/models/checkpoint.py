@@ -125,12 +125,20 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         raise UserError(f"checkpoint {path} does not exist")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else {}
-    except (pickle.UnpicklingError, RuntimeError):
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError):
         content = {}
-    if "model_config" not in content:
+    kinds = {"model_config": dict, "state_dict": dict, "global_step": int}
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
-    rests = bool(content.get("hold_depth"))
-    config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+    if not all(isinstance(weight, Tensor) for weight in content["state_dict"].values()):
+        raise UserError(f"{path} is not a checkpoint of a depthlab run: it has weights that are none")
+    rests = content.get("hold_depth") is True
+    try:
+        config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+    except UserError:
+        raise
+    except Exception as error:  # transformers raises anything over fields that are not what they were
+        raise UserError(f"{path}: its configuration is of no model ({' '.join(str(error).split())})") from error
     weights = {
         name.removeprefix("model."): weight
         for name, weight in content["state_dict"].items()
@@ -147,7 +155,10 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     """
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
-            model = model_class(run.config)
+            try:
+                model = model_class(run.config)
+            except Exception as error:  # modules raise anything over sizes that are none
+                raise UserError(f"the checkpoint's configuration is of no model ({first_line(error)})") from error
             try:
                 model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
             except RuntimeError as error:

@@ -18,6 +18,11 @@ Shape = Mapping[str, type]
 CONFIG: Shape = {"task": str, "model": dict, "data": dict, "trainer": dict}
 RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict}
 MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
+RESULTS_MAYBE: Shape = {"token_iterations": int, "epochs": list, "task": str, "model": dict, "metrics": list}
+MODEL_MAYBE: Shape = {"halting_settings": dict, "num_hidden_groups": int, "act_epsilon": float}
+"""What need not be there, but is of a kind, too."""
+EPOCH: Shape = {"epoch": float, "step": int}
+"""Of each validation, beside what it measured."""
 
 
 class RunDirectory:
@@ -90,21 +95,30 @@ def read_run(path: Path) -> FinishedRun:
     if not run.config.is_file():
         raise UserError(f"it has no {run.config.name}, so its settings are not known")
     config = hold(read_file(run.config), CONFIG, run.config.name)
-    results = hold(read_file(run.results), RESULTS, run.results.name)
+    hold(config["model"], {}, run.config.name, {"checkpoint": str, "depth": dict})
+    hold(config["trainer"], {}, run.config.name, {"log_every_n_steps": int})
+    results = hold(read_file(run.results), RESULTS, run.results.name, RESULTS_MAYBE)
+    for measured in (results, *(hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or ())):
+        hold(measured, {tag: float for tag in measured if "/" in tag}, run.results.name)
+    counts = {name: int for name, value in results["data"].items() if not isinstance(value, list)}
+    hold(results["data"], counts, run.results.name)
     exported = run.model / "config.json"
-    model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
+    model = hold(read_file(exported), MODEL, "model/config.json", MODEL_MAYBE) if exported.is_file() else {}
     return FinishedRun(run, config, results, model)
 
 
-def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
+def hold(content: Any, shape: Shape, name: str, maybe: Shape | None = None) -> dict[str, Any]:
     """Hold what a file, or a part of it, says against what it must say; messages name the file.
+
+    What it may say, or not, is in `maybe`; null is nothing.
 
     Raises:
         UserError: something is not there, or of another kind.
     """
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{name} is not what a run writes (it holds no names)")
-    for key, kind in shape.items():
+    given = {key: kind for key, kind in (maybe or {}).items() if content.get(key) is not None}
+    for key, kind in {**shape, **given}.items():
         if key not in content:
             raise UserError(f"{name} has no {key!r}: it is not a run of this version")
         value = content[key]

@@ -41,7 +41,8 @@ if kind == "broken":
     with open(run_dir + "/results.json", "w") as file:
         file.write('{"val/score": 0.')
     sys.exit(0)
-scores = {"odd": {"val/score": [1]}, "list": [1], "diverges": {"val/score": float("nan")}, "pretrains": {"val/loss/total": 3.5}}
+scores = {"odd": {"val/score": [1]}, "list": [1]}
+scores |= {"diverges": {"val/score": float("nan")}, "pretrains": {"val/loss/total": 3.5}}
 if kind != "forgets":
     with open(run_dir + "/unfinished", "w") as file:
         json.dump(scores.get(kind, {"val/score": 0.5}), file)
