@@ -35,6 +35,7 @@ from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
 from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
+from depthlab.commands.vocabulary import follow_tokenizer
 from depthlab.data.steps import StepDataModule
 from depthlab.data.workers import named_when_killed
 from depthlab.errors import BadNumbers, UserError, notice
@@ -184,6 +185,11 @@ class ExperimentCLI(LightningCLI):
         options.base = None
         if not self.experiment.is_trained and options.ckpt_path is not None:
             _take_as_model(options)
+
+    def instantiate_classes(self) -> None:
+        """The settings' classes."""
+        follow_tokenizer(self.config[self.command])
+        super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""

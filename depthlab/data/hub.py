@@ -1,5 +1,6 @@
 """Which names to ask the Hugging Face hub for."""
 
+import functools
 import re
 
 from depthlab.errors import notice
@@ -12,9 +13,12 @@ FILE_SUFFIXES = (
 
 def may_be_on_hub(name: str) -> bool:
     """Whether `name` or `org/name`, and not what can only be a mistyped path: the hub is tried for half a minute."""
-    return not name.endswith(FILE_SUFFIXES) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) is not None
+    return (
+        not name.lower().endswith(FILE_SUFFIXES) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) is not None
+    )
 
 
+@functools.cache
 def announce(name: str) -> None:
-    """Say what the user waits for."""
+    """Say, once, what the user waits for."""
     notice(f"{name} is no file or folder here; trying the Hugging Face hub")

@@ -9,6 +9,7 @@ import pandas as pd
 from conllu import Token
 from transformers import PreTrainedTokenizerBase
 
+from depthlab.data.tokenization import TextEncoder
 from depthlab.data.treebanks.conllu import Block, read_blocks
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
@@ -115,7 +116,7 @@ def read_aligned(files: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_
         UserError: as `read_treebank` and `align`; or a file has no parts of speech or no relations; or no sentence is
             left.
     """
-    aligned = AlignedTreebank([], [], [], [])
+    aligned, encode = AlignedTreebank([], [], [], []), TextEncoder(tokenizer)
     for file in files:
         treebank = read_treebank(file)
         words = [word for sentence in treebank.sentences for word in sentence.words]
@@ -124,7 +125,7 @@ def read_aligned(files: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_
                 raise UserError(f"{file}: no word in it has a {column}; take an annotated treebank")
         aligned.unaligned.extend(treebank.unaligned)
         for sentence in treebank.sentences:
-            pieces = align(sentence, tokenizer)
+            pieces = align(sentence, encode)
             if len(pieces.input_ids) > max_length:
                 aligned.too_long.append(sentence.id)
             else:
@@ -173,29 +174,20 @@ def piece_rows(treebank: AlignedTreebank, tokenizer: PreTrainedTokenizerBase) ->
     return pd.DataFrame(rows)
 
 
-def align(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> Pieces:
+def align(sentence: Sentence, encode: TextEncoder) -> Pieces:
     """Cut a sentence into pieces and find the word of each, by the characters that the piece covers.
 
     A piece over several words is that one's of which it covers most characters, the first of equals. A piece that
     covers whitespace only belongs to the word that follows. What is too long for a model is not cut off here.
 
-    Raises:
-        UserError: the tokenizer can't tell what characters a piece covers.
     """
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"{type(tokenizer).__name__} does not tell which characters a piece covers: take a tokenizer with a "
-            "tokenizer.json"
-        )
     owners = _owners(sentence)
-    encoded = tokenizer(
-        sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, verbose=False
-    )
+    (encoding,) = encode([sentence.text])
     words = [
         None if special else _word_of(owners, start, end)
-        for (start, end), special in zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+        for (start, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
     ]
-    return Pieces(encoded["input_ids"], words)
+    return Pieces(encode.ids(encoding), words)
 
 
 def _in_order(file: Path, block: Block) -> list[Token]:

@@ -11,14 +11,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AlbertConfig,
-    AutoTokenizer,
     BertConfig,
     BertForPreTraining,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
@@ -100,27 +98,6 @@ def read_source(source: str) -> Source:
     if kind == "albert" and HALTING not in absent and f"{HALTING}weight" in weights:
         kind = "albert-act"
     return Source(kind, config, {n: w for n, w in weights.items() if not n.startswith(absent)})
-
-
-def read_tokenizer(source: str, vocab_size: int) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies beside a model.
-
-    Raises:
-        UserError: there is none, or it has more pieces than the model has embeddings.
-    """
-    # Where there is none of these files, AutoTokenizer makes up a tokenizer of five tokens.
-    files = ("tokenizer.json", "spiece.model", "vocab.txt")
-    if not any(cached_file(source, file, _raise_exceptions_for_missing_entries=False) for file in files):
-        raise UserError(f"SOURCE {source} holds no tokenizer ({', '.join(files)})")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read the tokenizer of {source}: {reason(error)}") from None
-    if len(tokenizer) > vocab_size:
-        raise UserError(
-            f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for {vocab_size}"
-        )
-    return tokenizer
 
 
 def albert_sizes(config: PreTrainedConfig) -> dict[str, Any]:

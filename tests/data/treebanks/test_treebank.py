@@ -4,9 +4,8 @@ import gzip
 from collections import Counter
 
 import pytest
-from transformers import AlbertTokenizer
 
-from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.tokenization import TextEncoder, load_tokenizer
 from depthlab.data.treebanks.alignment import align, piece_rows, read_aligned, read_treebank
 from depthlab.errors import UserError
 from tests.support import NANO, SHARED, write_bert
@@ -87,7 +86,7 @@ def test_words_stand_in_their_text(tmp_path):
 
 def test_pieces_belong_to_their_words(tmp_path, nano):
     first, french, _ = read_treebank(write(tmp_path, *MADE)).sentences
-    pieces = align(first, nano)
+    pieces = align(first, TextEncoder(nano))
     forms = nano.convert_ids_to_tokens(pieces.input_ids)
     spelled = {}
     for form, word in zip(forms[1:-1], pieces.words[1:-1], strict=True):
@@ -97,7 +96,7 @@ def test_pieces_belong_to_their_words(tmp_path, nano):
     assert [spelled[index] for index in range(14)] == expected
     assert pieces.words[0] is None and pieces.words[-1] is None
     assert "".join(spelled[index] for index in (14, 15, 16)) == "cant!"
-    pieces = align(french, nano)
+    pieces = align(french, TextEncoder(nano))
     forms = [form.lstrip("▁") for form in nano.convert_ids_to_tokens(pieces.input_ids)]
     assert "".join(form for form, word in zip(forms, pieces.words, strict=True) if word == 3) == "pain"
     assert "".join(form for form, word in zip(forms, pieces.words, strict=True) if word == 2) == "du"
@@ -109,7 +108,7 @@ def test_pieces_of_a_wordpiece_vocabulary(tmp_path, letters):
     sentence = [row(1, "Ca\u0301n", misc="SpaceAfter=No"), row(2, "n't", misc="SpaceAfter=No"), row(3, "\u200b")]
     sentence += [row(4, "ÀÉ-x", misc="SpaceAfter=No"), row(5, "."), row(6, "x7"), row(7, "b")]
     (read,) = read_treebank(write(tmp_path, sentence)).sentences
-    pieces = align(read, letters)
+    pieces = align(read, TextEncoder(letters))
     tokens = letters.convert_ids_to_tokens(pieces.input_ids)
     expected = "0c 0##a 0##n 1##n 1[UNK] 1t 3a 3##e 3[UNK] 3x 4. 5[UNK] 6b"
     assert " ".join(f"{word}{token}" for word, token in zip(pieces.words[1:-1], tokens[1:-1], strict=True)) == expected
@@ -161,13 +160,6 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "broken.conllu.gz").write_bytes(gzip.compress(b"1\ta\n" * 99)[:20])
     with pytest.raises(UserError, match="broken gzip"):
         read_treebank(tmp_path / "broken.conllu.gz")
-
-
-def test_a_tokenizer_without_offsets_is_refused(tmp_path, nano, monkeypatch):
-    (sentence,) = read_treebank(write(tmp_path, MADE[0])).sentences
-    monkeypatch.setattr(AlbertTokenizer, "is_fast", False)
-    with pytest.raises(UserError, match="AlbertTokenizer"):
-        align(sentence, nano)
 
 
 def check_by_offsets(sentence, words, encoded):
@@ -250,11 +242,12 @@ def test_every_piece_of_real_treebanks(treebank, tokenizer, letters):
     is_wordpiece = tokenizer == "wordpiece"
     tokenizer = letters if is_wordpiece else load_tokenizer(str(TOKENIZERS[tokenizer]))
     normalize = tokenizer.backend_tokenizer.normalizer.normalize_str
+    encode = TextEncoder(tokenizer)
     sentences, unaligned = read_treebank(SHARED / treebank)
     assert not unaligned and len(sentences) in (2001, 1575)
     checked = total = 0
     for sentence in sentences:
-        ids, words = align(sentence, tokenizer)
+        ids, words = align(sentence, encode)
         encoded = tokenizer(sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
         assert encoded["input_ids"] == ids
         check_by_offsets(sentence, words, encoded)
@@ -270,4 +263,4 @@ def test_every_piece_of_the_made_sentences(tmp_path, nano):
     """What the test of real treebanks checks, on the first of the sentences here."""
     (sentence,) = read_treebank(write(tmp_path, MADE[0])).sentences
     encoded = nano(sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True)
-    check_by_offsets(sentence, align(sentence, nano).words, encoded)
+    check_by_offsets(sentence, align(sentence, TextEncoder(nano)).words, encoded)
