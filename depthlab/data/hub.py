@@ -1,9 +1,8 @@
 """Which names to ask the Hugging Face hub for."""
 
-import functools
 import re
 
-from depthlab.errors import notice
+from depthlab.errors import notice_once
 
 FILE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".model", ".vocab"),
@@ -18,7 +17,6 @@ def may_be_on_hub(name: str) -> bool:
     )
 
 
-@functools.cache
 def announce(name: str) -> None:
     """Say, once, what the user waits for."""
-    notice(f"{name} is no file or folder here; trying the Hugging Face hub")
+    notice_once(f"{name} is no file or folder here; trying the Hugging Face hub")

@@ -236,8 +236,8 @@ def _from_folder(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of the library's and of its parsers in Rust
         raise UserError(
-            f"{folder}: no tokenizer can be loaded from it ({first_line(error)}); add its {SETTINGS[0]}, which says its "
-            "class, or its tokenizer.json"
+            f"{folder}: no tokenizer can be loaded from it ({first_line(error)}); add its {SETTINGS[0]}, which says "
+            "its class, or its tokenizer.json"
         ) from error
     if not tokenizer.is_fast:
         raise UserError(

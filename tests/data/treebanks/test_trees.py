@@ -20,7 +20,7 @@ def written(tmp_path, text, name="tree.conllu"):
 @pytest.mark.parametrize("name", ["tree.conllu", "tree.conllu.gz"])
 def test_sentences_of_conllu(tmp_path, name):
     text = conllu(BARK, "newdoc id = first", "sent_id = f-7") + conllu(BARK) + conllu(BARK, "newdoc id = second")
-    found = list(read_conllu(written(tmp_path, text, name)))
+    found = list(read_conllu(written(tmp_path, text, name), []))
     assert [(s.id, s.document) for s in found] == [("f-7", "first"), ("first-2", "first"), ("second-1", "second")]
     assert all(s.words == ["Dogs", "bark"] and [w["head"] for w in s.tree] == [2, 0] for s in found)
     assert found[0].tree[1]["feats"] == {"Mood": "Ind", "Tense": "Pres", "VerbForm": "Fin"}
@@ -28,7 +28,7 @@ def test_sentences_of_conllu(tmp_path, name):
 
 def test_documents_without_a_name(tmp_path):
     text = conllu(BARK) + conllu(BARK, "newdoc") + conllu(BARK, "newdoc").rstrip("\n")
-    found = list(read_conllu(written(tmp_path, text)))
+    found = list(read_conllu(written(tmp_path, text), []))
     assert [s.id for s in found] == ["tree-1", "tree-1-1", "tree-2-1"]
     assert [s.document for s in found] == ["tree", "tree-1", "tree-2"]
 
@@ -41,7 +41,7 @@ def test_multiword_tokens_and_empty_nodes_are_no_words(tmp_path):
         "3\trun\trun\tVERB\t_\t_\t0\troot\t_\t_\n"
         "3.1\trun\trun\tVERB\t_\t_\t_\t_\t0:root\t_\n\n"
     )
-    (sentence,) = read_conllu(written(tmp_path, text))
+    (sentence,) = read_conllu(written(tmp_path, text), [])
     assert sentence.words == ["Do", "n't", "run"] and [word["id"] for word in sentence.tree] == [1, 2, 3]
 
 
@@ -61,7 +61,7 @@ BAD_CONLLU = {  # beside what test_treebank.py has of the same lines
 def test_bad_conllu(tmp_path, name):
     text, message = BAD_CONLLU[name]
     with pytest.raises(UserError, match=rf"tree\.conllu, {message}"):
-        list(read_conllu(written(tmp_path, text)))
+        list(read_conllu(written(tmp_path, text), []))
 
 
 def test_sentences_in_brackets(tmp_path):
