@@ -2,10 +2,11 @@
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from depthlab.errors import UserError
 
@@ -38,10 +39,10 @@ def lines_of(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     """
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=None)
     try:
-        for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE), ""), 1):
+        for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE + 1), ""), 1):
             if not is_unicode(line):
                 raise UserError(f"{name}, line {number}: not valid UTF-8; convert it (iconv -t utf-8) or mend it")
-            if len(line) == LONGEST_LINE:
+            if len(line) > LONGEST_LINE:
                 raise UserError(f"{name}, line {number}: of more than {LONGEST_LINE:,} characters; part it into lines")
             yield number, line
     finally:
@@ -69,6 +70,26 @@ def read_rows(file: Path, setting: str) -> Iterator[tuple[int, str]]:
         if line.strip():
             yield from blank
             blank.clear()
+
+
+def read_objects(file: Path, setting: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Numbered lines of JSON, an object each; blank lines are nothing.
+
+    Raises:
+        UserError: As `read_lines`; or a line holds something else.
+    """
+    for number, line in read_lines(file, setting):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:  # numbers and nesting beyond what Python reads, too
+            raise UserError(f"{file}, line {number}: not JSON ({error}); a line must hold one JSON object") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file}, line {number}: {line[:40].strip()!r} is no JSON object; mend the line")
+        if "\\u" in line and not is_unicode(json.dumps(content, ensure_ascii=False)):
+            raise UserError(f"{file}, line {number}: half of a surrogate pair (\\ud800 to \\udfff); mend the line")
+        yield number, content
 
 
 def unreadable(path: Path, error: OSError, setting: str = "data.corpus") -> UserError:

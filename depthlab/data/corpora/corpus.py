@@ -17,9 +17,9 @@ from depthlab.data.corpora.parts import Part
 from depthlab.data.corpora.sample import read_sample, sample_files
 from depthlab.data.folders import files_at, is_of
 from depthlab.data.hub import announce, may_be_on_hub
-from depthlab.data.lines import is_unicode, read_lines, unreadable
+from depthlab.data.lines import read_lines, read_objects, unreadable
 from depthlab.errors import UserError
-from depthlab.hub_errors import first_line, reason, retried
+from depthlab.hub_errors import reason, retried
 
 SAMPLE = "sample"
 PART_NAMES = [part.name.lower() for part in Part if part != Part.LEFT_OUT]
@@ -263,20 +263,11 @@ def _read_text(file: Path, whole: bool = False) -> Iterator[str]:
 
 
 def _read_jsonl(file: Path, text_field: str) -> Iterator[str]:
-    for number, line in read_lines(file):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # numbers and nesting beyond what Python reads, too
-            raise UserError(
-                f"{file}, line {number}: not JSON ({first_line(error)}); a line must hold one JSON object"
-            ) from error
-        if not isinstance(record, dict) or not isinstance(text := record.get(text_field, 0), str | None):
+    for number, record in read_objects(file, "data.corpus"):
+        text = record.get(text_field, 0)
+        if not isinstance(text, str | None):
             raise UserError(
                 f"{file}, line {number}: no text in field {text_field!r}; set text_field in data.corpus or mend "
                 "the line"
             )
-        if text is not None and not is_unicode(text):
-            raise UserError(f"{file}, line {number}: half a surrogate pair in field {text_field!r}; mend the line")
-        yield text or ""
+        yield text or ""  # as the hub's rows, one may have none

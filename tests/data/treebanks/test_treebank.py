@@ -126,6 +126,67 @@ def test_a_sentence_that_is_not_its_words_is_left_out_and_counted(tmp_path):
     assert "line 31" in treebank.unaligned[1] and "'three'" in treebank.unaligned[1]
 
 
+def test_columns_part_at_tabs_alone(tmp_path):
+    words = [row(1, "of  course", "ADV", "advmod"), row(2, "y\u2028\x0be\x85s", "INTJ", "root")]
+    (found,) = read_treebank(write(tmp_path, ["# text = of  course y\u2028\x0be\x85s", *words])).sentences
+    assert [word[:3] for word in found.words] == [
+        ("of  course", "ADV", "advmod"),
+        ("y\u2028\x0be\x85s", "INTJ", "root"),
+    ]
+
+
+def test_all_that_the_format_allows(tmp_path):
+    """Empty nodes before the first word and in a row, one within a range, comments of any kind, columns left blank."""
+    bare = "\t".join(["2", "b", *"______", "_", "_"])
+    file = write(
+        tmp_path,
+        [
+            "# newpar",
+            "#",
+            "# text_en = a = b",
+            "# s\ttab",
+            "0.1\tx" + "\t_" * 8,
+            row(1, "a"),
+            bare,
+            "2.1\t_" + "\t_" * 8,
+        ]
+        + [
+            "2.2\t_" + "\t_" * 8,
+            "3-4\tcd" + "\t_" * 8,
+            row(3, "c"),
+            "3.1\t_" + "\t_" * 8,
+            row(4, "d"),
+            "5-5\te" + "\t_" * 8,
+        ]
+        + [row(5, "e", misc="SpaceAfter=No|Gloss=a=b|X")],
+    )
+    (found,) = read_treebank(file).sentences
+    assert found.text == "a b cd e" and [found.text[slice(*word.span)] for word in found.words] == [*"abcde"]
+    assert found.words[1][1:3] == (None, None)
+
+
+def test_a_form_that_is_withheld_is_no_word(tmp_path):
+    all_ = ["# sent_id = all", "# text = _ _", row(1, "_", "NOUN"), row(2, "_", "PUNCT")]
+    some = ["# text = He _ it.", row(1, "He"), row(2, "_", "VERB"), row(3, "it", misc="SpaceAfter=No"), row(4, ".")]
+    without = [row(1, "He"), row(2, "_", "VERB"), row(3, "it")]
+    ranged = ["# text = _ x", "1-2\t_" + "\t_" * 8, row(1, "_"), row(2, "_"), row(3, "x")]
+    literal = ["# text = snake _ case", row(1, "snake"), row(2, "_", "PUNCT"), row(3, "case")]
+    treebank = read_treebank(write(tmp_path, all_, some, without, ranged, literal))
+    forms = [[word.form for word in sentence.words] for sentence in treebank.sentences]
+    assert forms == [["He", "it", "."], ["He", "it"], ["x"], ["snake", "_", "case"]]
+    assert treebank.sentences[1].text == "He it"
+    (left_out,) = treebank.unaligned
+    assert left_out.startswith("all (") and left_out.endswith("the forms of its words are withheld")
+
+
+def test_a_long_sentence_takes_time_by_its_length(tmp_path, nano):
+    """40,000 words and a form of a million characters: with a look at the whole text for each word, it takes minutes."""
+    words = [row(number, "word") for number in range(1, 40_001)]
+    treebank = read_treebank(write(tmp_path, words, [row(1, "x" * 1_000_000)]))
+    assert [len(sentence.words) for sentence in treebank.sentences] == [40_000, 1]
+    assert len({*align(treebank.sentences[0], TextEncoder(nano)).words}) == 40_001
+
+
 def test_gzip_holds_the_same(tmp_path):
     file = write(tmp_path, *MADE)
     zipped = tmp_path / "made.conllu.gz"
@@ -138,6 +199,8 @@ BAD = {
     "spaces for tabs": ([row(1, "a").replace("\t", "  ")], "line 1: 1 columns, not 10"),
     "no number": ([row("x", "a")], "line 1: .*'x' is not a valid ID"),
     "head that is none": ([row(1, "a").replace("\t0\t", "\tzero\t")], "line 1: .*zero"),
+    "an endless number": ([row("9" * 10_000, "a")], "line 1: '9+' is not a valid ID"),
+    "an endless head": ([row(1, "a", head="9" * 10_000)], "line 1: '9+' is not a valid HEAD"),
     "number left out": ([row(1, "a"), row(3, "b")], "line 2: 3 can't follow word 1"),
     "no blank line": ([row(1, "a"), row(1, "b")], "line 2: 1 can't follow word 1; .*part sentences"),
     "multiword token too late": ([row(1, "a"), row("1-2", "b")], "line 2: 1-2 can't follow word 1"),

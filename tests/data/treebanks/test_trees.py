@@ -46,14 +46,7 @@ def test_multiword_tokens_and_empty_nodes_are_no_words(tmp_path):
 
 
 BAD_CONLLU = {  # beside what test_treebank.py has of the same lines
-    "a head that is no number": (WORD.replace("\t0\t", "\ttwo\t"), "line 1: .*head"),
-    "no head": (WORD.replace("\t0\t", "\t_\t"), "line 1: the word has no head"),
-    "two roots": (
-        "# a comment\n" + WORD + WORD.replace("1\t", "2\t", 1),
-        "line 2: .*no tree of its words, with 2 roots",
-    ),
-    "a head beyond the end": (WORD + WORD.replace("1\t", "2\t", 1).replace("\t0\t", "\t3\t"), "line 1: .*no tree"),
-    "a word left out": (WORD + WORD.replace("1\t", "3\t", 1).replace("\t0\t", "\t1\t"), "line 1: .*no tree"),
+    "a head that is no number": (WORD.replace("\t0\t", "\ttwo\t"), "line 1: 'two' is not a valid HEAD"),
 }
 
 
@@ -62,6 +55,26 @@ def test_bad_conllu(tmp_path, name):
     text, message = BAD_CONLLU[name]
     with pytest.raises(UserError, match=rf"tree\.conllu, {message}"):
         list(read_conllu(written(tmp_path, text), []))
+
+
+def test_a_sentence_that_is_no_tree_is_left_out_and_named(tmp_path):
+    second = WORD.replace("1\t", "2\t", 1)
+    broken = [
+        WORD.replace("\t0\t", "\t_\t"),  # no head
+        "# a comment\n" + WORD + second,  # two roots
+        WORD + second.replace("\t0\t", "\t3\t"),  # a head beyond the end
+        WORD + WORD.replace("1\t", "3\t", 1).replace("\t0\t", "\t1\t"),  # a word missing
+        WORD.replace("\tDogs\t", "\t_\t"),  # its form withheld
+    ]
+    file, left_out = written(tmp_path, "\n".join([*broken, WORD])), []
+    assert [sentence.words for sentence in read_conllu(file, left_out)] == [["Dogs"]]
+    assert left_out == [f"{file}, line {line}" for line in (1, 3, 7, 10, 13)]
+
+
+def test_brackets_without_end(tmp_path):
+    file = written(tmp_path, "(S (NN fine))\n" + "(S " * 200_000 + "(NN x)" + ")" * 200_000, "tree.ptb")
+    with pytest.raises(UserError, match=r"tree\.ptb, line 2: brackets in more than 200 others"):
+        list(read_brackets(file))
 
 
 def test_sentences_in_brackets(tmp_path):
@@ -103,7 +116,7 @@ def test_files_of_treebanks(tmp_path):
         (tmp_path / name).touch()
     found = [str(file.relative_to(tmp_path)) for file in treebank_files([str(tmp_path / "b.mrg"), str(tmp_path)])]
     assert found == ["b.mrg", "a.conllu.gz", "deep/c.ptb"]
-    for bad, message in (("README", "no treebank"), ("no/such", "no such file"), ("empty", "no treebank")):
+    for bad, message in (("README", "this kind of file"), ("no/such", "no such file"), ("empty", "no file ends")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=message):
             treebank_files([str(tmp_path / bad)])
