@@ -38,7 +38,7 @@ def test_every_text_comes_back(texts, end):
 
 @pytest.mark.parametrize("bad", [b"na\xefve", b"half \xed\xa0\x80", b"cut \xe2\x80"])
 def test_what_is_not_utf_8_is_named(bad):
-    with pytest.raises(UserError, match="^it, line 3: not valid UTF-8"):
+    with pytest.raises(UserError, match=r"^it, line 3: not valid UTF-8"):
         read(b"fine\n\n" + bad + b"\nfine")
 
 

@@ -137,29 +137,13 @@ def test_columns_part_at_tabs_alone(tmp_path):
 
 def test_all_that_the_format_allows(tmp_path):
     """Empty nodes before the first word and in a row, one within a range, comments of any kind, columns left blank."""
-    bare = "\t".join(["2", "b", *"______", "_", "_"])
-    file = write(
-        tmp_path,
-        [
-            "# newpar",
-            "#",
-            "# text_en = a = b",
-            "# s\ttab",
-            "0.1\tx" + "\t_" * 8,
-            row(1, "a"),
-            bare,
-            "2.1\t_" + "\t_" * 8,
-        ]
-        + [
-            "2.2\t_" + "\t_" * 8,
-            "3-4\tcd" + "\t_" * 8,
-            row(3, "c"),
-            "3.1\t_" + "\t_" * 8,
-            row(4, "d"),
-            "5-5\te" + "\t_" * 8,
-        ]
-        + [row(5, "e", misc="SpaceAfter=No|Gloss=a=b|X")],
-    )
+    bare, blank = row(2, "b", upos="_", deprel="_", head="_"), "\t_" * 8
+    sentence = [
+        *("# newpar", "#", "# text_en = a = b", "# s\ttab", f"0.1\tx{blank}", row(1, "a"), bare, f"2.1\t_{blank}"),
+        *(f"2.2\t_{blank}", f"3-4\tcd{blank}", row(3, "c"), f"3.1\t_{blank}", row(4, "d"), f"5-5\te{blank}"),
+        row(5, "e", misc="SpaceAfter=No|Gloss=a=b|X"),
+    ]
+    file = write(tmp_path, sentence)
     (found,) = read_treebank(file).sentences
     assert found.text == "a b cd e" and [found.text[slice(*word.span)] for word in found.words] == [*"abcde"]
     assert found.words[1][1:3] == (None, None)
@@ -180,7 +164,7 @@ def test_a_form_that_is_withheld_is_no_word(tmp_path):
 
 
 def test_a_long_sentence_takes_time_by_its_length(tmp_path, nano):
-    """40,000 words and a form of a million characters: with a look at the whole text for each word, it takes minutes."""
+    """40,000 words and a form of a million characters: with a look at the text for each word, it takes minutes."""
     words = [row(number, "word") for number in range(1, 40_001)]
     treebank = read_treebank(write(tmp_path, words, [row(1, "x" * 1_000_000)]))
     assert [len(sentence.words) for sentence in treebank.sentences] == [40_000, 1]
