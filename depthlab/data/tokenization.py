@@ -103,6 +103,12 @@ def load_tokenizer(path: str, setting: str = "data.tokenizer") -> PreTrainedToke
     for name in ("cls_token", "sep_token", "mask_token", "pad_token", "unk_token"):
         if getattr(tokenizer, f"{name}_id") is None:
             raise UserError(f"{place}: the tokenizer has no {name}, which the models here need")
+    if sorted(tokenizer.get_vocab().values()) != [*range(len(tokenizer))]:
+        raise UserError(f"{place}: the ids of the tokenizer's pieces do not run from 0, each once; fetch it again")
+    try:
+        tokenizer.backend_tokenizer.encode("of all characters, \U0010fffd is in no vocabulary")
+    except Exception as error:  # of a model in Rust
+        raise UserError(f"{place}: the tokenizer can't cut a text ({first_line(error)}); fetch it again") from error
     return tokenizer
 
 

@@ -13,11 +13,22 @@ import yaml
 from depthlab.errors import UserError
 from depthlab.files import writing
 
-Shape = Mapping[str, type]
-"""Names of what a file must hold, and of which kind each is; float stands for any number, object for anything."""
+Shape = Mapping[str, type | tuple[type, None]]
+"""Names of what a file must hold, and of which kind each is; with None beside it, it may be missing or null. float
+stands for any number, object for anything."""
 CONFIG: Shape = {"task": str, "model": dict, "data": dict, "trainer": dict}
-RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict}
+CONFIG_OF_EPOCH: Shape = {"epoch": float, "step": int}
+"""Of each validation; what has a tag (`val/score`) is a number."""
+MODEL: Shape = {"checkpoint": (str, None), "depth": (dict, None)}
+RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict, "task": (str, None)}
+RESULTS |= {"token_iterations": (int, None), "epochs": (list, None)}
+EPOCH: Shape = {"epoch": float, "step": int}
+"""Of each validation; what has a tag (`val/score`) is a number."""
 MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
+
+
+LARGEST = 2**63
+"""Of whole numbers: what is beyond is no count."""
 
 
 class RunDirectory:
@@ -90,7 +101,11 @@ def read_run(path: Path) -> FinishedRun:
     if not run.config.is_file():
         raise UserError(f"it has no {run.config.name}, so its settings are not known")
     config = hold(_read(run.config), CONFIG, run.config.name)
+    hold(config["model"], CONFIG_OF_MODEL, run.config.name)
     results = hold(_read(run.results), RESULTS, run.results.name)
+    validations = [hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or []]
+    for values in (results, *validations):
+        hold(values, {name: (float, None) for name in values if "/" in name}, run.results.name)
     exported = run.model / "config.json"
     model = hold(_read(exported), MODEL, "model/config.json") if exported.is_file() else {}
     return FinishedRun(run, config, results, model)
@@ -104,12 +119,16 @@ def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         raise UserError(f"{name} is not what a run writes (it holds no names)")
-    for key, kind in shape.items():
+    for key, given in shape.items():
+        kind = given[0] if isinstance(given, tuple) else given
+        value = content.get(key)
+        if value is None and isinstance(given, tuple):
+            continue
         if key not in content:
             raise UserError(f"{name} has no {key!r}: it is not a run of this version")
-        value = content[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-            raise UserError(f"{name} is not what a run writes ({key} is {str(value)[:40]!r})")
+        is_kind = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not is_kind or (isinstance(value, int) and abs(value) > LARGEST):
+            raise UserError(f"{name} is not what a run writes ({key} is {repr(value)[:40]})")
     return content
 
 
