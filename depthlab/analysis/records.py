@@ -19,8 +19,8 @@ KNOWN = {"glue": GLUE_TASKS, "probing": PROBING_TASKS}
 """The tasks of a suite; of your own there is any."""
 
 FINE_TUNING: Shape = {"model": dict, "learning_rate": float, "batch_size": int, "seed": int, "epochs": list}
-EPOCH: Shape = {"epoch": float, "step": int, "val/score": float}
-"""What `results.json` has of fine-tuning, and of each validation."""
+EPOCH: Shape = {"val/score": float}
+"""What `results.json` has of fine-tuning, and of each validation beside its step."""
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
@@ -117,7 +117,7 @@ def as_record(run: FinishedRun) -> RunRecord:
     for epoch in results["epochs"]:
         hold(epoch, EPOCH, name)
     hold(results["model"], {"checkpoint": str, "num_hidden_layers": int}, name)
-    hold(results["data"], {"train": int}, name)
+    hold(results["data"], {"train": int} | dict.fromkeys(results["data"], int), name)
     model, data = dict(results["model"]), results["data"]
     if "control" in results:
         model["control"] = results["control"]
@@ -170,4 +170,6 @@ def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(name), _frozen(one)) for name, one in value.items()))
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

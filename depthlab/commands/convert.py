@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_new, writing
@@ -27,8 +28,10 @@ def convert(source: str, out: str, **settings: Any) -> None:
     """
     target = Path(out).absolute()
     check_new("OUT", target)
+    if not Path(source).exists() and may_be_on_hub(source):
+        announce(source)
     model, notes = conversion.convert(source, **settings)
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, "SOURCE")
     if len(tokenizer) > model.config.vocab_size:
         raise UserError(
             f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for "

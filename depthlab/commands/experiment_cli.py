@@ -36,6 +36,7 @@ from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_ov
 from depthlab.commands.outcome import batches_taken, finish, say
 from depthlab.commands.parser import OneLineErrors
 from depthlab.commands.trainer import ExperimentTrainer
+from depthlab.commands.vocabulary import follow_tokenizer
 from depthlab.data.workers import named_when_killed
 from depthlab.errors import BadNumbers, UserError, notice
 from depthlab.files import writing
@@ -173,6 +174,11 @@ class ExperimentCLI(LightningCLI):
         options.base = None
         if not self.experiment.is_trained and options.ckpt_path is not None:
             _take_as_model(options)
+
+    def instantiate_classes(self) -> None:
+        """The settings' classes."""
+        follow_tokenizer(self.config[self.command])
+        super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""

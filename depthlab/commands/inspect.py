@@ -12,6 +12,7 @@ from transformers.utils import logging
 from depthlab.analysis.depth_table import check_table, write_depths
 from depthlab.analysis.inspection import Inspector
 from depthlab.data.hub import may_be_on_hub
+from depthlab.data.lines import lines_of, read_lines
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_own, writing
@@ -52,6 +53,7 @@ def inspect(
 
     Args:
         texts: Texts; without any, the lines of --file or of what is piped in. A tab parts the two texts of a pair.
+            [MASK] is a masked token; what else spells a special token is text.
         checkpoint: A run, a directory that `depthlab export` or `convert` wrote, or an ALBERT of Hugging Face's.
         file: A file with a text a line, UTF-8.
         html: A page to write as well, with the halting probabilities of every iteration on hover.
@@ -105,14 +107,13 @@ def _read(texts: list[str] | None, file: str | None) -> list[str]:
     try:
         if texts:
             return [os.fsencode(text).decode() for text in texts]
-        if file is not None:
-            return Path(file).read_text(encoding="utf-8").splitlines()
-        return [] if sys.stdin.isatty() else sys.stdin.buffer.read().decode().splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read --file {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        source = "the text" if texts else "what is piped in" if file is None else f"--file {file}"
-        raise UserError(f"{source} is not UTF-8 text (byte {error.start})") from None
+        raise UserError(f"the text is not UTF-8 (byte {error.start})") from None
+    if file is not None:
+        lines = read_lines(Path(file), "--file")
+    else:
+        lines = iter(()) if sys.stdin.isatty() else lines_of(sys.stdin.buffer, "what is piped in")
+    return [line.removesuffix("\n") for _, line in lines]
 
 
 def _tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:

@@ -206,6 +206,17 @@ def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> 
         )
 
 
+def most_tokens(model: PreTrainedModel) -> int | None:
+    """The longest input that a model has positions for; None where it has no such bound.
+
+    RoBERTa and its kin count positions from the one after their padding's.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
+    return positions if None in (positions, padding) else positions - padding - 1
+
+
 def is_ours(checkpoint: str) -> bool:
     """Whether `load_checkpoint` takes it: a run of ours, or a directory or hub name of an ALBERT.
 

@@ -13,16 +13,19 @@ import yaml
 from depthlab.errors import UserError
 from depthlab.files import writing
 
-Shape = Mapping[str, type]
-"""Names of what a file must hold, and of which kind each is; float stands for any number, object for anything."""
+Shape = Mapping[str, type | tuple[type, None]]
+"""Names of what a file must hold, and of which kind each is; with None beside it, it may be missing or null. float
+stands for any number, object for anything."""
 CONFIG: Shape = {"task": str, "model": dict, "data": dict, "trainer": dict}
-RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict}
-MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
-RESULTS_MAYBE: Shape = {"token_iterations": int, "epochs": list, "task": str, "model": dict, "metrics": list}
-MODEL_MAYBE: Shape = {"halting_settings": dict, "num_hidden_groups": int, "act_epsilon": float}
-"""What need not be there, but is of a kind, too."""
+CONFIG_OF_MODEL: Shape = {"checkpoint": (str, None), "depth": (dict, None)}
+RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict, "task": (str, None)}
+RESULTS |= {"token_iterations": (int, None), "epochs": (list, None), "model": (dict, None), "metrics": (list, None)}
 EPOCH: Shape = {"epoch": float, "step": int}
-"""Of each validation, beside what it measured."""
+"""Of each validation; what has a tag (`val/score`) is a number."""
+MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
+MODEL |= {"halting_settings": (dict, None), "num_hidden_groups": (int, None), "act_epsilon": (float, None)}
+LARGEST = 2**63
+"""Of whole numbers: what is beyond is no count."""
 
 
 class RunDirectory:
@@ -95,35 +98,37 @@ def read_run(path: Path) -> FinishedRun:
     if not run.config.is_file():
         raise UserError(f"it has no {run.config.name}, so its settings are not known")
     config = hold(read_file(run.config), CONFIG, run.config.name)
-    hold(config["model"], {}, run.config.name, {"checkpoint": str, "depth": dict})
-    hold(config["trainer"], {}, run.config.name, {"log_every_n_steps": int})
-    results = hold(read_file(run.results), RESULTS, run.results.name, RESULTS_MAYBE)
-    for measured in (results, *(hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or ())):
-        hold(measured, {tag: float for tag in measured if "/" in tag}, run.results.name)
+    hold(config["model"], CONFIG_OF_MODEL, run.config.name)
+    hold(config["trainer"], {"log_every_n_steps": (int, None)}, run.config.name)
+    results = hold(read_file(run.results), RESULTS, run.results.name)
+    validations = [hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or []]
+    for values in (results, *validations):
+        hold(values, {name: (float, None) for name in values if "/" in name}, run.results.name)
     counts = {name: int for name, value in results["data"].items() if not isinstance(value, list)}
     hold(results["data"], counts, run.results.name)
     exported = run.model / "config.json"
-    model = hold(read_file(exported), MODEL, "model/config.json", MODEL_MAYBE) if exported.is_file() else {}
+    model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
     return FinishedRun(run, config, results, model)
 
 
-def hold(content: Any, shape: Shape, name: str, maybe: Shape | None = None) -> dict[str, Any]:
+def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
     """Hold what a file, or a part of it, says against what it must say; messages name the file.
-
-    What it may say, or not, is in `maybe`; null is nothing.
 
     Raises:
         UserError: something is not there, or of another kind.
     """
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{name} is not what a run writes (it holds no names)")
-    given = {key: kind for key, kind in (maybe or {}).items() if content.get(key) is not None}
-    for key, kind in {**shape, **given}.items():
+    for key, given in shape.items():
+        kind = given[0] if isinstance(given, tuple) else given
+        value = content.get(key)
+        if value is None and isinstance(given, tuple):
+            continue
         if key not in content:
             raise UserError(f"{name} has no {key!r}: it is not a run of this version")
-        value = content[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-            raise UserError(f"{name} is not what a run writes ({key} is {str(value)[:40]!r})")
+        is_kind = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not is_kind or (isinstance(value, int) and abs(value) > LARGEST):
+            raise UserError(f"{name} is not what a run writes ({key} is {repr(value)[:40]})")
     return content
 
 

@@ -8,12 +8,12 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import check_vocabulary, fit_to_depth
+from depthlab.models.checkpoint import check_vocabulary, fit_to_depth, most_tokens
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
 
@@ -26,17 +26,17 @@ DEPTH = {"act_epsilon", "act_cap", "act_update", "halting", "halting_settings", 
 """Those in which an evaluation may differ, too: how deep the same weights go."""
 
 
-def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
+def check_data(checkpoint: str, model: PreTrainedModel, pieces: int, max_length: int) -> None:
     """Hold the data against the model of a checkpoint.
 
     Raises:
         UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
     """
-    check_vocabulary(checkpoint, config, pieces)
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
+    check_vocabulary(checkpoint, model.config, pieces)
+    most = most_tokens(model)
+    if most is not None and max_length > most:
         raise UserError(
-            f"data.max_length {max_length} is over the {positions} position embeddings of {checkpoint}: lower it"
+            f"data.max_length {max_length} is over the {most} position embeddings of {checkpoint}: lower it"
         )
 
 

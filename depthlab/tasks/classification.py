@@ -100,7 +100,7 @@ class ClassificationTask(Task):
         }
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        check_data(self.checkpoint, self.model.config, pieces, max_length)
+        check_data(self.checkpoint, self.model, pieces, max_length)
 
     def setup(self, stage: str) -> None:
         """As for every task, and see which words are frequent, where depths follow it.

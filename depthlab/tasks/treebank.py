@@ -47,7 +47,7 @@ class TreebankTask(LightningModule):
         return self.model.config.num_hidden_layers
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        check_data(self.checkpoint, self.model.config, pieces, max_length)
+        check_data(self.checkpoint, self.model, pieces, max_length)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns index, [B]: of which sentences; depths and remainders, [B, T]; losses, [B, T], where asked for."""

@@ -98,5 +98,8 @@ def _load_hub_split(task: GlueTask, split: str) -> Examples:
     name, hub_split = ("ax", "test") if split == "ax" else (task.name, split.replace("dev", "validation"))
     rows = load_hub_split(HUB, name, hub_split, "set data.root to a folder with GLUE's files")
     columns = [column for column in rows.column_names if column not in ("label", "idx")]
+    for column in (*columns, "label"):
+        if None in (values := list(rows[column])):
+            raise UserError(f"{HUB}: row {values.index(None)} of {name}, {hub_split}, has no {column}; set data.root")
     texts, labels = [[text.strip() for text in rows[column]] for column in columns], list(rows["label"])
     return Examples(texts, None if -1 in labels else labels, skipped=0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from depthlab.data.benchmarks.labelled import Examples
 from depthlab.data.benchmarks.text_tasks import Row, TextTask
-from depthlab.data.lines import read_lines
+from depthlab.data.lines import read_rows
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]
@@ -223,8 +223,8 @@ def _read_rows(task: GlueTask, split: str, file: Path) -> Iterator[tuple[int, di
     may_lack_fields = task.name == "qqp" and split not in task.submissions
     has_header = task.name != "cola" or split in task.submissions
     columns: list[str] = []
-    for number, line in read_lines(file, "data.root"):
-        fields = line.rstrip("\r\n").split("\t")
+    for number, line in read_rows(file, "data.root"):
+        fields = line.split("\t")
         if number == 1:
             columns = _columns(task, split, file, fields, has_header)
             if has_header:

@@ -15,16 +15,16 @@ from datasets import Dataset, Features, List, Value
 from huggingface_hub import is_offline_mode
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.benchmarks.tagged import TaggedExamples
 from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
 from depthlab.data.cache import making
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
-from depthlab.data.tokenization import find_tokenizer_files, load_tokenizer
+from depthlab.data.tokenization import TextEncoder, find_tokenizer_files, load_tokenizer
 from depthlab.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cache key: raise it when the code below changes what is stored."""
 SUBSET_STREAM = ORDER_STREAM + 1
 LOOKED_AT = 1000
@@ -155,10 +155,10 @@ class LabelledDataModule(StepDataModule, ABC):
         texts = self.read()["train"].texts
         rows = np.linspace(0, len(texts[0]) - 1, min(len(texts[0]), LOOKED_AT)).astype(int)
         columns = [[column[row] for row in rows] for column in texts]
-        tokenizer = load_tokenizer(self.tokenizer_path)
-        ids = tokenizer(*columns, truncation="longest_first", max_length=self.max_length)["input_ids"]
+        encode = TextEncoder(load_tokenizer(self.tokenizer_path), self.max_length)
         samples = min(self.train_examples or math.inf, len(texts[0]))
-        return Volume(samples, float(np.mean([len(one) for one in ids])), f"lengths by {len(rows)} examples")
+        lengths = [len(encoding.ids) for encoding in encode(_inputs(columns))]
+        return Volume(samples, float(np.mean(lengths)), f"lengths by {len(rows)} examples")
 
     def prepare_data(self) -> None:
         """Read all splits that there are and tokenize them, unless the cache has them.
@@ -280,31 +280,28 @@ class LabelledDataModule(StepDataModule, ABC):
         """Tokenize a split into an Arrow file, which appears only when it is complete."""
         name, _, digest = file.stem.rpartition("-")
         columns = dict(zip(("text", "text_pair"), examples.texts, strict=False))
+        names, encode = [*columns], TextEncoder(tokenizer, self.max_length)
         features = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
         if examples.labels is not None:
             columns["label"] = examples.labels
             features["label"] = Value("int64" if self.labels else "float32")
 
-        def tokenize(rows: dict[str, list[str]]) -> BatchEncoding:
-            return tokenizer(
-                rows["text"],
-                rows.get("text_pair"),
-                truncation="longest_first",
-                max_length=self.max_length,
-                return_token_type_ids=True,
-                return_attention_mask=False,
-            )
+        def tokenize(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+            encodings = encode(_inputs([rows[name] for name in names]))
+            return {
+                "input_ids": [encode.ids(encoding) for encoding in encodings],
+                "token_type_ids": [encoding.type_ids for encoding in encodings],
+            }
 
-        texts: list[str] = [name for name in columns if name != "label"]
         if isinstance(examples, TaggedExamples):
-            columns, texts, tokenize = examples.pieces(tokenizer, self.max_length), [], None
+            columns, names, tokenize = examples.pieces(tokenizer, self.max_length), [], None
             features = {name: List(Value("int32")) for name in columns}
         try:
             with making(self.cache_dir) as scratch:
                 Dataset.from_dict(columns).map(
                     tokenize,
                     batched=True,
-                    remove_columns=texts,
+                    remove_columns=names,
                     features=Features(features),
                     cache_file_name=str(scratch / file.name),
                     new_fingerprint=digest,
@@ -316,3 +313,8 @@ class LabelledDataModule(StepDataModule, ABC):
                 f"{self.cache_dir}: cannot write tokenized examples ({error.strerror or error}); free some space there "
                 "or set data.cache_dir to another folder"
             ) from error
+
+
+def _inputs(columns: list[list[str]]) -> list[str] | list[tuple[str, str]]:
+    """Texts, or pairs of such, of the one column or two."""
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))

@@ -188,8 +188,10 @@ class OwnDataModule(LabelledDataModule):
             raise UserError(
                 f"{place}: there is no column {self.label!r} in {', '.join(row)}; say which with data.label"
             )
-        elif not row[self.label]:
+        elif not (label := " ".join((row[self.label] or "").split())):
             raise UserError(f"{place}: the column {self.label!r} is empty; fill it or remove the row")
+        else:
+            row = row | {self.label: label}
         return {name: "" if value is None else value for name, value in row.items()}
 
     def _text_columns(self, rows: Mapping[str, Sequence[tuple[str, Mapping[str, str]]]]) -> tuple[str, ...]:

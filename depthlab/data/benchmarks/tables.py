@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, load_dataset
 
-from depthlab.data.lines import read_lines
+from depthlab.data.lines import read_lines, read_objects, read_rows
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
 
@@ -43,17 +43,8 @@ def read_table(file: Path, setting: str) -> Iterator[tuple[str, Fields]]:
 
 
 def _json_lines(file: Path, setting: str) -> Iterator[tuple[int, Fields]]:
-    for number, line in read_lines(file, setting):
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line)
-            if not isinstance(content, dict):
-                raise ValueError("it is no object")
-            yield number, {name: _as_text(value) for name, value in content.items()}
-        except (ValueError, RecursionError) as error:
-            why = str(error) or "it is nested too deeply"
-            raise UserError(f"{file}, line {number}: not an object in JSON ({why}); mend the line") from None
+    for number, content in read_objects(file, setting):
+        yield number, {name: _as_text(value) for name, value in content.items()}
 
 
 def _as_text(value: Any) -> str | None:
@@ -69,8 +60,7 @@ def _comma_separated(file: Path, setting: str) -> Iterator[tuple[int, Fields]]:
 
 
 def _tab_separated(file: Path, setting: str) -> Iterator[tuple[int, Fields]]:
-    rows = ((number, line.rstrip("\r\n").split("\t")) for number, line in read_lines(file, setting))
-    yield from _with_header(file, rows)
+    yield from _with_header(file, ((number, line.split("\t")) for number, line in read_rows(file, setting)))
 
 
 def _with_header(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Fields]]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.lines import read_lines
+from depthlab.data.tokenization import TextEncoder
 from depthlab.data.treebanks.alignment import Sentence, Word, align, read_treebank
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED
@@ -39,8 +40,9 @@ class TaggedExamples(NamedTuple):
         columns: dict[str, list[list[int]]] = {"input_ids": [], "token_type_ids": [], "words": []}
         if self.labels is not None:
             columns["label"] = []
+        encode = TextEncoder(tokenizer)
         for number, sentence in enumerate(self.sentences):
-            ids, words = align(sentence, tokenizer)
+            ids, words = align(sentence, encode)
             if len(ids) > max_length:
                 ids, words = [*ids[: max_length - 1], ids[-1]], [*words[: max_length - 1], None]
             seen: set[int | None] = {None}

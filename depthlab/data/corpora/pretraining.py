@@ -41,7 +41,7 @@ class PretrainingDataModule(StepDataModule):
             (passes an epoch), `name`, `split`, `text_field`, `streaming`, `part`, or a list of any of these.
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's; none trains a
             lower-cased Unigram tokenizer on the corpus.
-        vocab_size: Pieces of the tokenizer.
+        vocab_size: Pieces of a tokenizer that is trained; a given one has its own.
         max_length: Most tokens of a sequence, [CLS] and both [SEP] counted.
         short_sequence_probability: Share of the chunks of text that are gathered to a shorter length.
         mask_ratio: Share of the tokens to predict.

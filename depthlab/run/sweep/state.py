@@ -18,11 +18,12 @@ from typing import IO, Any
 
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
-from depthlab.run.directory import RunDirectory, hold, is_locked, read_file
+from depthlab.run.directory import RunDirectory, Shape, hold, is_locked, read_file
 from depthlab.run.sweep.grid import Cell
 
 FAILED, AGAIN = "depthlab sweep: failed: ", "depthlab sweep: again"
 """Lines of a worker in the log of a run."""
+SCORES: Shape = {"val/score": (float, None), "val/loss/total": (float, None)}
 CELLS = "cells.json"
 """In a sweep's directory: names of its cells, of all workers."""
 
@@ -42,13 +43,12 @@ class CellRun:
         if not self.directory.results.exists():
             return None
         try:
-            results = hold(read_file(self.directory.results), {}, self.directory.results.name)
+            results = hold(read_file(self.directory.results), SCORES, self.directory.results.name)
         except UserError as error:
             return str(error)
-        score = results["val/score"] if "val/score" in results else results.get("val/loss/total")
-        if isinstance(score, bool) or not isinstance(score, int | float) or math.isnan(score):
-            return "its score is not a number"
-        return float(score if "val/score" in results else -score)
+        score, loss = results.get("val/score"), results.get("val/loss/total")
+        score = score if score is not None else math.nan if loss is None else -loss
+        return "its score is not a number" if math.isnan(score) else float(score)
 
     @contextmanager
     def claim(self) -> Iterator[IO[bytes] | None]:

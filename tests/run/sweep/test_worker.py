@@ -119,7 +119,7 @@ FAILURES = {
     "diverges": "its score is not a number",
     "forgets": "training",
     "broken": "results.json, line 1: not JSON (Expecting ',' delimiter)",
-    "odd": "its score is not a number",
+    "odd": "results.json is not what a run writes (val/score is [1])",
     "list": "results.json is not what a run writes (it holds no names)",
 }
 
