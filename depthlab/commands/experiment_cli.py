@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -33,9 +33,10 @@ from depthlab.callbacks import (
 from depthlab.callbacks.finite import OnBadStep
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
-from depthlab.commands.outcome import finish, say
+from depthlab.commands.outcome import batches_taken, finish, say
 from depthlab.commands.parser import OneLineErrors
-from depthlab.data.steps import StepDataModule
+from depthlab.commands.trainer import ExperimentTrainer
+from depthlab.commands.vocabulary import follow_tokenizer
 from depthlab.data.workers import named_when_killed
 from depthlab.errors import BadNumbers, UserError, notice
 from depthlab.files import writing
@@ -62,26 +63,14 @@ set_parsing_settings(
 )
 
 
-class ExperimentTrainer(Trainer):
-    """Lightning's Trainer, in optimiser steps; and a step ahead of it."""
-
-    def count_steps(self, datamodule: StepDataModule) -> None:
-        """Accumulate what the data asks for, and validate by optimiser steps, not by what a device does at a time.
-
-        So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
-        """
-        if self.accumulate_grad_batches == 1:
-            self.accumulate_grad_batches = datamodule.pieces(self.world_size)
-        if isinstance(self.val_check_interval, int):
-            self.val_check_interval *= self.accumulate_grad_batches
-
-    def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
-        """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
-        datamodule.prepare_data()
-
-
 class ExperimentParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser, with errors of one line."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As jsonargparse's; a seed is a number: of `true` Lightning would draw one that nobody chose."""
+        if names == ("--seed_everything",):
+            settings["type"] = int
+        return super().add_argument(*names, **settings)
 
 
 class SaveConfigAndTokenizer(SaveConfigCallback):
@@ -171,7 +160,8 @@ class ExperimentCLI(LightningCLI):
         if "checkpoint" in parameters:
             parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
         if "labels" in parameters:
-            for source, target in (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics")):
+            links = (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics"), ("unit", "unit"))
+            for source, target in (link for link in links if link[1] in parameters):
                 parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
@@ -184,6 +174,11 @@ class ExperimentCLI(LightningCLI):
         options.base = None
         if not self.experiment.is_trained and options.ckpt_path is not None:
             _take_as_model(options)
+
+    def instantiate_classes(self) -> None:
+        """The settings' classes."""
+        follow_tokenizer(self.config[self.command])
+        super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""
@@ -229,6 +224,10 @@ class ExperimentCLI(LightningCLI):
             kwargs.setdefault("logger", self.make_loggers())
         else:
             kwargs.setdefault("logger", False)
+        if self.options.trainer.enable_checkpointing is False:
+            raise UserError(
+                "trainer.enable_checkpointing false: a run keeps its state; checkpoint.every_n_steps is how often"
+            )
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
         trainer = super().instantiate_trainer(**kwargs)
         trainer.count_steps(self.datamodule)
@@ -299,8 +298,10 @@ class ExperimentCLI(LightningCLI):
     after_test = after_validate
 
     def print_table(self, stage: str, measured: Mapping[str, Any]) -> None:
-        """Print what was measured in a stage, in the task's own form."""
-        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage))
+        """Print what was measured in a stage, in the task's own form, and of how much where that is not all."""
+        limited = batches_taken(self.trainer).get(stage)
+        of = "" if limited is None else f"\n\nOf {limited} batches alone (trainer.limit_{stage}_batches)."
+        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage) + of)
 
     def after_predict(self) -> None:
         """Say what was found, and what was written."""
@@ -310,7 +311,8 @@ class ExperimentCLI(LightningCLI):
             say(self.writer.report())
         else:
             written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
-            say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
+            counts = self.datamodule.counts(self.writer.table["sentence"].unique())
+            say(predicted_document(self.writer.table, counts).to_markdown() + written)
 
 
 class SettingsOnly(ExperimentCLI):

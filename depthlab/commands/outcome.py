@@ -42,7 +42,7 @@ def finish(fit: "ExperimentCLI") -> None:
     results = _validate(fit)
     work = fit.throughput.savings(fit.model.cap)  # before the best state brings back the totals of its time
     tested = _test(fit)
-    results |= tested
+    results |= tested | ({"batches": taken} if (taken := batches_taken(trainer)) else {})
     if trainer.is_global_zero:
         fit.run.write_results(results)
         trainer.logger.log_results(read_yaml(fit.run.config), results)
@@ -89,6 +89,21 @@ def _test(fit: "ExperimentCLI") -> dict[str, float]:
         raise UserError(f"{fit.best.path} is gone or damaged, so the best state can't be tested: start anew")
     fit.trainer.test(fit.model, fit.datamodule, ckpt_path=fit.best.path, verbose=False)
     return _measured(fit.trainer, "test/")
+
+
+def batches_taken(trainer: Trainer) -> dict[str, str]:
+    """By stage, how many of its batches were taken, where `limit_*_batches` or `overfit_batches` leave some out."""
+    found = {}
+    for stage in ("train", "val", "test"):
+        limit = getattr(trainer, f"limit_{stage}_batches")
+        loaders = getattr(trainer, f"{stage}_dataloader{'' if stage == 'train' else 's'}")
+        lengths = [
+            len(loader) for loader in (loaders if isinstance(loaders, list) else [loaders]) if loader is not None
+        ]
+        taken = [min(limit, length) if isinstance(limit, int) else int(limit * length) for length in lengths]
+        if taken != lengths:
+            found[stage] = f"{sum(taken)} of {sum(lengths)}"
+    return found
 
 
 def _measured(trainer: Trainer, prefix: str) -> dict[str, float]:
