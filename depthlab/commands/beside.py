@@ -1,5 +1,6 @@
 """What stands beside a language model's own figures: other checkpoints on the same held-out documents; one sentence."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning.pytorch import Trainer
@@ -10,7 +11,7 @@ from transformers.utils import logging
 from depthlab.analysis.inspection import Inspector
 from depthlab.callbacks import PonderMonitor
 from depthlab.data.corpora.pretraining import PretrainingDataModule
-from depthlab.data.tokenization import load_tokenizer
+from depthlab.data.hub import may_be_on_hub
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
@@ -28,7 +29,8 @@ def check_beside(experiment: "ExperimentCLI") -> None:
         UserError: one is not there, or has no head for masked words.
     """
     for checkpoint in _named(experiment):
-        load_tokenizer(find_tokenizer(checkpoint))
+        if not Path(checkpoint).exists() and not may_be_on_hub(checkpoint):
+            raise UserError(f"beside: {checkpoint} does not exist")
         _load(checkpoint)
 
 
