@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +31,10 @@ from depthlab.callbacks import (
     WholeCheckpoints,
 )
 from depthlab.callbacks.finite import OnBadStep
+from depthlab.commands.beside import check_beside
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
-from depthlab.commands.outcome import batches_taken, finish, say
+from depthlab.commands.outcome import finish, say, show_table
 from depthlab.commands.parser import OneLineErrors
 from depthlab.commands.trainer import ExperimentTrainer
 from depthlab.commands.vocabulary import follow_tokenizer
@@ -44,9 +45,9 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
 from depthlab.reports.labels import predicted_document
-from depthlab.reports.measured import measured_table
 from depthlab.run.directory import RunDirectory
 from depthlab.run.progress import ProgressFile
+from depthlab.tasks.pretraining import MaskedLanguageModelling
 
 NOISE = ("💡 Tip: ", "`weights_only` was not set")
 """How Lightning's lines begin that say nothing of the run."""
@@ -155,6 +156,13 @@ class ExperimentCLI(LightningCLI):
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         table = self.experiment.table
+        if issubclass(self.experiment.task, MaskedLanguageModelling):
+            parser.add_argument(
+                "--beside",
+                type=list[str] | None,
+                help="Checkpoints with a head for masked words, whose figures on the same held-out documents stand "
+                "beside those of the run.",
+            )
         self.table_options = [] if table is None else parser.add_class_arguments(table, instantiate=False)
         parameters = signature(self._model_class).parameters
         if "checkpoint" in parameters:
@@ -257,6 +265,7 @@ class ExperimentCLI(LightningCLI):
         checkpoint = self._find_checkpoint()
         ours = {self.run.last.resolve(), self.run.previous.resolve()}
         refuse_to_overwrite(self.run, goes_on=checkpoint is not None and checkpoint.resolve() in ours)
+        check_beside(self)
 
     def fit(self, **arguments: Any) -> None:
         """Train, as the only one in this run directory; then evaluate what has not been, and say what became of it."""
@@ -271,6 +280,7 @@ class ExperimentCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""
+        check_beside(self)
         if self.options.ckpt_path == "model":
             if "checkpoint" not in signature(self._model_class).parameters:
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
@@ -293,15 +303,9 @@ class ExperimentCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Print the task's table."""
-        self.print_table("test" if self.command == "test" else "val", self.trainer.callback_metrics)
+        show_table(self, "test" if self.command == "test" else "val", self.trainer.callback_metrics)
 
     after_test = after_validate
-
-    def print_table(self, stage: str, measured: Mapping[str, Any]) -> None:
-        """Print what was measured in a stage, in the task's own form, and of how much where that is not all."""
-        limited = batches_taken(self.trainer).get(stage)
-        of = "" if limited is None else f"\n\nOf {limited} batches alone (trainer.limit_{stage}_batches)."
-        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage) + of)
 
     def after_predict(self) -> None:
         """Say what was found, and what was written."""
