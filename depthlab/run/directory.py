@@ -104,7 +104,7 @@ def read_run(path: Path) -> FinishedRun:
     validations = [hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or []]
     for values in (results, *validations):
         hold(values, {name: (float, None) for name in values if "/" in name}, run.results.name)
-    counts = {name: int for name, value in results["data"].items() if not isinstance(value, list)}
+    counts = {name: float for name, value in results["data"].items() if not isinstance(value, list)}
     hold(results["data"], counts, run.results.name)
     exported = run.model / "config.json"
     model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
