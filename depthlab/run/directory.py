@@ -17,16 +17,12 @@ Shape = Mapping[str, type | tuple[type, None]]
 """Names of what a file must hold, and of which kind each is; with None beside it, it may be missing or null. float
 stands for any number, object for anything."""
 CONFIG: Shape = {"task": str, "model": dict, "data": dict, "trainer": dict}
-CONFIG_OF_EPOCH: Shape = {"epoch": float, "step": int}
-"""Of each validation; what has a tag (`val/score`) is a number."""
-MODEL: Shape = {"checkpoint": (str, None), "depth": (dict, None)}
+CONFIG_OF_MODEL: Shape = {"checkpoint": (str, None), "depth": (dict, None)}
 RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict, "task": (str, None)}
 RESULTS |= {"token_iterations": (int, None), "epochs": (list, None)}
 EPOCH: Shape = {"epoch": float, "step": int}
 """Of each validation; what has a tag (`val/score`) is a number."""
 MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
-
-
 LARGEST = 2**63
 """Of whole numbers: what is beyond is no count."""
 
@@ -135,7 +131,9 @@ def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
 def _read(file: Path) -> Any:
     try:
         text = file.read_text()
-        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()  # half a surrogate pair can't be
+        return content
     except json.JSONDecodeError as error:
         raise UserError(f"{file.name}, line {error.lineno}: not JSON ({error.msg})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
