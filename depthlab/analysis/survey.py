@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from depthlab.errors import UserError
 from depthlab.files import files_in
-from depthlab.run.directory import FinishedRun, RunDirectory, read_run
+from depthlab.run.directory import FinishedRun, RunDirectory, hold, read_file, read_run
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def survey(paths: Sequence[str]) -> Survey:
 def _task(directory: Path) -> str | None:
     """The experiment's kind, where the configuration can be read."""
     try:
-        config = yaml.safe_load(RunDirectory(directory).config.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        task = hold(read_file(RunDirectory(directory).config), {"task": str}, "config.yaml")["task"]
+    except UserError:
         return None
-    return config.get("task") if isinstance(config, dict) else None
+    return task

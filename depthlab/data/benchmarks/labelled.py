@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from depthlab.data.benchmarks.tagged import TaggedExamples
 from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
 from depthlab.data.cache import making
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
@@ -77,6 +78,8 @@ class LabelledDataModule(StepDataModule, ABC):
         labels: Names of the classes; none for a regression.
         metrics: Names in `depthlab.metrics.glue`, the score first.
         is_on_disk: Whether `read` needs no network.
+        way_out: What to do where a split is missing, for messages.
+        unit: What has a label: a "text" (or pair), or each "word".
         evaluated: The splits that there may be to "validate", "test" and "predict" on.
 
     Raises:
@@ -89,8 +92,10 @@ class LabelledDataModule(StepDataModule, ABC):
     task_name: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
+    unit: Literal["text", "word"] = "text"
     evaluated: Mapping[str, tuple[str, ...]]
     is_on_disk: bool = True
+    way_out: str = "fetch it or correct data.root"
 
     def __init__(
         self,
@@ -117,7 +122,7 @@ class LabelledDataModule(StepDataModule, ABC):
         self._tokenized: Tokenized | None = None
 
     @abstractmethod
-    def read(self) -> dict[str, Examples]:
+    def read(self) -> dict[str, Examples | TaggedExamples]:
         """All splits that there are, in order.
 
         Raises:
@@ -131,6 +136,15 @@ class LabelledDataModule(StepDataModule, ABC):
     def as_written(self, prediction: float) -> str:
         """A prediction, a label's number, as it stands in that file: its name. A regression's own module writes it."""
         return self.labels[int(prediction)]
+
+    def predicted_lines(self, split: str, index: list[int], predictions: list[float]) -> list[str]:
+        """The lines of that file: a header, and `index<TAB>prediction` of every example."""
+        rows = zip(index, map(self.as_written, predictions), strict=True)
+        return ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
+
+    def count(self, index: list[int]) -> int:
+        """Of how many examples predictions with these indices are."""
+        return len(index)
 
     def volume(self) -> Volume | None:
         """Of the training split, its lengths by some examples of it."""
@@ -180,6 +194,7 @@ class LabelledDataModule(StepDataModule, ABC):
             tokenized = self.trainer.strategy.broadcast(tokenized)
         if tokenized is None:
             raise RuntimeError(f"{type(self).__name__}.setup() comes after prepare_data()")
+        self._tokenized = tokenized
         self.summary = dict(tokenized.summary)
         if self.train_examples is not None and "train" in self.summary:
             self.summary["train_drawn"] = min(self.train_examples, self.summary["train"])
@@ -193,7 +208,7 @@ class LabelledDataModule(StepDataModule, ABC):
             if not self._present(splits):
                 raise UserError(
                     f"{self.place} has no {' or '.join(splits)} of {self.title}, which {stage} needs, only "
-                    f"{', '.join(self._splits)}; fetch it or correct data.root"
+                    f"{', '.join(self._splits)}; {self.way_out}"
                 )
 
     @property
@@ -210,6 +225,12 @@ class LabelledDataModule(StepDataModule, ABC):
     def predict_splits(self) -> list[str]:
         """The split of each prediction dataloader."""
         return self._present(self.evaluated["predict"])
+
+    def identity(self) -> dict[str, Any]:
+        """The training split, too: its file in the cache is called by what it holds."""
+        file = self._tokenized.files.get("train")
+        own = {"train_examples": self.train_examples, "max_length": self.max_length}
+        return super().identity() | own | {"task": self.task_name, "train": file and file.name}
 
     def piece_counts(self, vocab_size: int) -> Tensor:
         """How often each piece occurs in the training split, [V] int64.
@@ -255,7 +276,7 @@ class LabelledDataModule(StepDataModule, ABC):
             for split in self._present(self.evaluated[stage])
         ]
 
-    def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    def _tokenize(self, examples: Examples | TaggedExamples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
         """Tokenize a split into an Arrow file, which appears only when it is complete."""
         name, _, digest = file.stem.rpartition("-")
         columns = dict(zip(("text", "text_pair"), examples.texts, strict=False))
@@ -272,6 +293,9 @@ class LabelledDataModule(StepDataModule, ABC):
                 "token_type_ids": [encoding.type_ids for encoding in encodings],
             }
 
+        if isinstance(examples, TaggedExamples):
+            columns, names, tokenize = examples.pieces(tokenizer, self.max_length), [], None
+            features = {name: List(Value("int32")) for name in columns}
         try:
             with making(self.cache_dir) as scratch:
                 Dataset.from_dict(columns).map(

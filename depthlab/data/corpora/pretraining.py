@@ -179,6 +179,7 @@ class PretrainingDataModule(StepDataModule):
             prepared = self.trainer.strategy.broadcast(prepared)
         if prepared is None:
             raise RuntimeError("PretrainingDataModule.setup() comes after prepare_data()")
+        self._prepared = prepared
         self.tokenizer = load_tokenizer(str(prepared.tokenizer))
         self.summary = summarise(prepared)
         sources = [load_from_disk(str(folder)) for folder in prepared.chunks]
@@ -210,6 +211,13 @@ class PretrainingDataModule(StepDataModule):
                 )
         if stage in ("fit", None) and not any(map(len, self._train_rows)):
             raise UserError("data.corpus has no document to train on: give one source more, without `part`")
+
+    def identity(self) -> dict[str, Any]:
+        """The masks, too, and what the corpus holds: folders of the cache are called by it."""
+        names = ("max_length", "mask_ratio", "max_predictions")
+        folders = [*self._prepared.chunks, self._prepared.parts]
+        corpus = [*(folder.name for folder in folders), *(source.weight for source in self.sources)]
+        return super().identity() | {name: getattr(self, name) for name in names} | {"corpus": corpus}
 
     def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,13 @@ class TreebankDataModule(StepDataModule):
             "sentences_not_aligned": len(self.treebank.unaligned),
             "sentences_too_long": len(self.treebank.too_long),
         }
+
+    def counts(self, ran: Sequence[int]) -> dict[str, int]:
+        """What a run over these sentences was of: as `summary`, and those that it did not get to."""
+        words = sum(len(self.treebank.sentences[number].words) for number in ran)
+        left = self.summary["sentences"] - len(ran)
+        counts = self.summary | {"sentences": len(ran), "words": words}
+        return counts | ({"sentences_not_run": left} if left else {})
 
     def rows(self) -> pd.DataFrame:
         """As `piece_rows`; with `frequencies`, on rank 0, their column, too."""
