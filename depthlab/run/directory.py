@@ -140,7 +140,9 @@ def read_file(file: Path) -> Any:
     """
     try:
         text = file.read_text()
-        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()  # half a surrogate pair can't be
+        return content
     except json.JSONDecodeError as error:
         raise UserError(f"{file.name}, line {error.lineno}: not JSON ({error.msg})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
