@@ -54,11 +54,11 @@ def test_sentences_that_share_a_row(way, implementation):
     expected = model(**alone)
     real = alone["attention_mask"].bool()
     for name, mask in forms(attends).items():
-        gradients = model(**together, attention_mask=mask, output_hidden_states=True)
-        assert torch.equal(gradients.depths[sentence > 0], expected.depths[real]), name
-        torch.testing.assert_close(gradients.last_hidden_state[sentence > 0], expected.last_hidden_state[real], msg=name)
-        assert not gradients.last_hidden_state[sentence == 0].any()
-    gradients.last_hidden_state.sum().backward()
+        output = model(**together, attention_mask=mask)
+        assert torch.equal(output.depths[sentence > 0], expected.depths[real]), name
+        torch.testing.assert_close(output.last_hidden_state[sentence > 0], expected.last_hidden_state[real], msg=name)
+        assert not output.last_hidden_state[sentence == 0].any()
+    output.last_hidden_state.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
