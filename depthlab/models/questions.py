@@ -8,6 +8,7 @@ Shapes: B batch, T length, K answers to choose from.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import MultipleChoiceModelOutput, QuestionAnsweringModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -23,7 +24,7 @@ from depthlab.models.heads import cross_entropy, mean_cross_entropy, passed_on
 
 @dataclass
 class AdaptiveQuestionAnsweringOutput(DepthFields, QuestionAnsweringModelOutput):
-    """Of `AdaptiveAlbertForQuestionAnswering`; logits of start and end are [B, T]."""
+    """Of `AdaptiveAlbertForQuestionAnswering`; logits of start and end are [B, T], the lowest number on padding."""
 
 
 @dataclass
@@ -61,6 +62,7 @@ class AdaptiveAlbertForQuestionAnswering(AdaptiveAlbertPreTrainedModel):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
         )
         logits = self.qa_outputs(encoded.last_hidden_state)
+        logits = logits.masked_fill((encoded.depths == 0)[..., None], torch.finfo(logits.dtype).min)
         start, end = (one.squeeze(-1).contiguous() for one in logits.split(1, dim=-1))
         task = None
         if start_positions is not None and end_positions is not None:
