@@ -6,7 +6,7 @@ import torch
 from tests.models.conftest import ragged_inputs
 from tests.models.variants import BASE, build, name_of
 
-BATCHES = 40
+BATCHES = 6
 AROUND = 2
 """Graphs around the loop: embeddings and masks before it, the pooler after."""
 MADE = 11
