@@ -47,6 +47,7 @@ class Act(HaltingRule):
     """
 
     charges_for_depth: ClassVar[bool] = True
+    dial: ClassVar[str] = "act_epsilon"
 
     act_epsilon: float = 0.01
     act_cap: ActCap = "truncate"

@@ -96,6 +96,11 @@ class Route(HaltingRule):
         if not 0 <= self.route_share <= 1:
             raise UserError(f"halting_settings.route_share must lie in [0, 1], got {self.route_share}")
 
+    @property
+    def dial(self) -> str:
+        """The threshold where there is one."""
+        return "route_share" if self.route_threshold is None else "route_threshold"
+
     def describe(self, cap: int) -> str:
         goes = f"a share of {self.route_share:g}" if self.route_threshold is None else f"over {self.route_threshold:g}"
         return f"cap {cap}, decided after {self.route_at} by {self.route_score}: {goes} goes on"

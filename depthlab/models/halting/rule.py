@@ -75,6 +75,8 @@ class HaltingRule:
     """Whether tokens choose their depth. Where they do not, the encoder runs L plain iterations and never asks."""
     charges_for_depth: ClassVar[bool] = False
     """Whether the ponder cost has a gradient, and so a place in the loss."""
+    dial: ClassVar[str | None] = None
+    """The one number to turn after training: a key of `halting_settings`, or a field of the configuration."""
 
     @classmethod
     def from_config(cls, config: "AdaptiveAlbertConfig") -> Self:
