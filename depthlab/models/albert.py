@@ -4,7 +4,7 @@ Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.
 `from_pretrained` takes any HF ALBERT checkpoint as it is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -239,6 +239,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        head: Callable[[Tensor], Tensor] | None = None,
         **kwargs: Any,
     ) -> AdaptiveAlbertOutput:
         """Run the iteration.
@@ -256,6 +257,8 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
                 them at fixed depth, else as many as its deepest token needed. All tokens are computed for it, by the
                 eager implementation whatever the model's.
             output_hidden_states: return h^0..h^L.
+            head: what a model with this one in it predicts of states, [..., H] to logits [..., C]: for halting rules
+                that ask.
             kwargs: what HF's attention functions take.
 
         Raises:
@@ -298,6 +301,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
                 create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask),
                 output_attentions=output_attentions,
                 output_hidden_states=output_hidden_states,
+                head=head,
                 **kwargs,
             )
         states, pooled = encoded.last_hidden_state, None

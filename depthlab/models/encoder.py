@@ -24,6 +24,8 @@ from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Token
 from depthlab.models.layer import IteratedLayer, pack, scatter
 from depthlab.models.sizes import pad_rows
 
+Head = Callable[[Tensor], Tensor] | None
+
 
 @dataclass
 class EncoderOutput:
@@ -80,6 +82,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         real: Tensor,
         attention_mask: Tensor | None,
         output_hidden_states: bool = False,
+        head: Head = None,
         **attention_kwargs,
     ) -> EncoderOutput:
         """Iterate.
@@ -89,6 +92,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             real: [B, T] bool, False on padding.
             attention_mask: the same as HF's attention functions take it: broadcasting to [B, 1, T, T], or None.
             output_hidden_states: keep h^0..h^L.
+            head: what the model predicts of states, [..., H] to logits [..., C], for rules that ask.
             attention_kwargs: passed on to HF's attention, by the dense execution.
 
         Raises:
@@ -103,8 +107,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             )
         # Attention weights are [B, A, T, T] and come from HF's attention modules, which the dense execution calls.
         if self.config.execution == "dense" or attention_kwargs.get("output_attentions"):
-            return self._dense(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
-        return self._compact(embeddings, real, attention_mask, output_hidden_states)
+            return self._dense(embeddings, real, attention_mask, output_hidden_states, head, **attention_kwargs)
+        return self._compact(embeddings, real, attention_mask, output_hidden_states, head)
 
     def flops(self, depths: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
@@ -120,9 +124,11 @@ class AdaptiveAlbertTransformer(IteratedLayer):
     def _adapts(self) -> bool:
         return self.rule.adaptive and not self.hold_depth
 
-    def _step(self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
+    def _step(
+        self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor, head: Head
+    ) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
-        look = Look(n, n == self.config.num_hidden_layers, before, new, None)
+        look = Look(n, n == self.config.num_hidden_layers, before, new, None, head)
         if self.halting is not None and rule.decides(n):
             look = look._replace(asked=rule.ask(self.halting, look))
         step = rule.step(state, look)
@@ -155,7 +161,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             real, state, real.long() * cap, remainders, hidden_states if output_hidden_states else None
         )
 
-    def _dense(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
+    def _dense(self, embeddings, real, attention_mask, output_hidden_states, head, **attention_kwargs) -> EncoderOutput:
         """The equations as they stand: every iteration computes every token, until the last one has halted."""
         blend, cap, rule = self.config.act_update == "blend", self.config.num_hidden_layers, self.rule
         state = self.project(embeddings)  # h^{n-1}, [B, T, H]
@@ -168,7 +174,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
 
         for n in range(1, cap + 1):
             new = self.apply_to_all(n, state, attention_mask, **attention_kwargs)  # s^n
-            step, look = self._step(rule, remembered, n, state, new)
+            step, look = self._step(rule, remembered, n, state, new, head)
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
             if blend:
                 state = torch.where(moves, torch.lerp(state, new, weight), state)
@@ -189,7 +195,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         return _without_padding(real, state, depths, remainders, hidden_states if output_hidden_states else None)
 
     def _compact(
-        self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool
+        self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool, head: Head
     ) -> EncoderOutput:
         """The same, computing the running tokens only.
 
@@ -218,7 +224,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         for n in range(1, cap + 1):
             self.remember(n, memory, changed, moved)
             new = self.apply_to_running(n, state, memory, key_mask, packing)  # s^n
-            step, look = self._step(rule, remembered, n, state, new)
+            step, look = self._step(rule, remembered, n, state, new, head)
             weight = step.weight[:, None].to(new.dtype)
             if blend:
                 changed, moved = position, torch.lerp(state, new, weight)

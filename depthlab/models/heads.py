@@ -8,6 +8,7 @@ Shapes: B batch, T length, P predicted positions, V vocabulary, C labels.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import MaskedLMOutput, SequenceClassifierOutput, TokenClassifierOutput
@@ -65,13 +66,25 @@ class AdaptiveTokenClassifierOutput(DepthFields, TokenClassifierOutput):
     """Of `AdaptiveAlbertForTokenClassification`; logits are [B, T, num_labels]."""
 
 
-class _VocabularyHead(AdaptiveAlbertPreTrainedModel):
+class _Head(AdaptiveAlbertPreTrainedModel):
+    """A model that predicts something of states."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """Logits [..., C] of states [..., H], each by itself, without dropout: what halting rules ask."""
+        raise NotImplementedError
+
+
+class _VocabularyHead(_Head):
     """A model with ALBERT's `predictions`, whose projection is the word embeddings."""
 
     _tied_weights_keys = {  # noqa: RUF012 (HF's form)
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     }
+
+    def read(self, states: Tensor) -> Tensor:
+        """Of the vocabulary."""
+        return self.predictions(states)
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.predictions.decoder
@@ -109,7 +122,14 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
     ) -> AdaptiveAlbertForPreTrainingOutput:
         """Predict masked tokens and sentence order, of what `AdaptiveAlbertModel` takes."""
         encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            head=self.read,
+            return_dict=True,
+            **kwargs,
         )
         states = encoded.last_hidden_state
         sop_logits = self.sop_classifier(encoded.pooler_output)
@@ -134,7 +154,7 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
         )
 
 
-class _LabelledModel(AdaptiveAlbertPreTrainedModel):
+class _LabelledModel(_Head):
     """A model with one kind of `labels`; who derives from it says what becomes of the encoder's output."""
 
     output_class: type[ModelOutput]
@@ -152,7 +172,14 @@ class _LabelledModel(AdaptiveAlbertPreTrainedModel):
     ) -> ModelOutput:
         """Logits of what `AdaptiveAlbertModel` takes, and with labels the loss."""
         encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            head=self.read,
+            return_dict=True,
+            **kwargs,
         )
         logits = self._logits(encoded)
         loss = self.total_loss(encoded, task=None if labels is None else self._task_loss(logits, labels))
@@ -199,6 +226,10 @@ class _Classifier(_LabelledModel):
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+
+    def read(self, states: Tensor) -> Tensor:
+        """Of the classes; where they are those of sequences, of each state as if it were that of [CLS]."""
+        return self.classifier(torch.tanh(self.albert.pooler(states)) if self.pooled else states)
 
     def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
         return self.classifier(self.dropout(encoded.pooler_output if self.pooled else encoded.last_hidden_state))

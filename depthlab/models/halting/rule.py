@@ -6,7 +6,7 @@ wants to remember of a token goes into its state, which the encoder packs with t
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
 
@@ -48,6 +48,8 @@ class Look(NamedTuple):
     """s^n, the layer's output, [..., H]"""
     asked: Tensor | None
     """What the rule's unit says, such as a halting probability [...]; None where the rule has no unit."""
+    head: Callable[[Tensor], Tensor] | None = None
+    """The model's prediction of states, [..., H] to logits [..., C]; None where the model has no head."""
 
 
 class HaltingStep(NamedTuple):
