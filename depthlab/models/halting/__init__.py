@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import Act
+from depthlab.models.halting.capacity import Capacity
 from depthlab.models.halting.change import Change
 from depthlab.models.halting.entropy import Entropy
 from depthlab.models.halting.fixed import Fixed
@@ -23,6 +24,7 @@ RULES: dict[str, type[HaltingRule]] = {
     "act": Act,
     "fixed": Fixed,
     "route": Route,
+    "capacity": Capacity,
     "change": Change,
     "entropy": Entropy,
     "margin": Margin,
