@@ -57,7 +57,7 @@ class DepthCollapse(Callback):
         encoder = self._encoder
         if not encoder.training:
             return
-        if encoder.hold_depth or not encoder.config.rule.adaptive or encoder.imposed is not None:
+        if encoder.hold_depth or not encoder.config.rule.chooses(training=True) or encoder.imposed is not None:
             self._chose = False
             return
         cap = encoder.config.num_hidden_layers

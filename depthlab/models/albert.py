@@ -6,7 +6,7 @@ Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import AlbertConfig
 from transformers.generation import GenerationConfig
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.albert.modeling_albert import AlbertAttention, AlbertEmbeddings, AlbertPreTrainedModel
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -23,6 +22,7 @@ from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
 from depthlab.models.halting import HaltingRule, rule_named
 from depthlab.models.halting.rule import did_you_mean
+from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, exits_of
 from depthlab.models.relaxation import initialise_difference
 
 _HF_KEYS = {  # what PreTrainedConfig takes beside its fields
@@ -156,23 +156,6 @@ class AdaptiveAlbertConfig(AlbertConfig):
             )
 
 
-@dataclass
-class DepthFields:
-    """What the halting did; N_t and R_t as in Graves 2016, section 2. Every output ends in these."""
-
-    depths: Tensor | None = None
-    """N_t, [B, T] int64; 0 on padding."""
-    remainders: Tensor | None = None
-    """R_t, [B, T] fp32; 0 on padding, at a truncated cap, and with halting="fixed"."""
-    ponder_cost: Tensor | None = None
-    """[B]: sum over the real tokens of N_t + R_t; differentiable through R_t."""
-
-
-@dataclass
-class AdaptiveAlbertOutput(DepthFields, BaseModelOutputWithPooling):
-    """Of the base model."""
-
-
 class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     """What all adaptive ALBERT models share: configuration class, initialisation, what HF may switch on."""
 
@@ -294,27 +277,35 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         embeddings = self.embeddings(
             input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
+        everywhere = self.encoder.learns_everywhere
         with self._eager_attention() if output_attentions and not eager else nullcontext():
             encoded = self.encoder(
                 embeddings,
                 real,
                 create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask),
                 output_attentions=output_attentions,
-                output_hidden_states=output_hidden_states,
+                output_hidden_states=output_hidden_states or everywhere,
                 head=head,
                 **kwargs,
             )
-        states, pooled = encoded.last_hidden_state, None
-        if self.pooler is not None:
-            cls = states[:, 0] if first is None else states[torch.arange(shape[0], device=first.device), first]
-            pooled = torch.tanh(self.pooler(cls))
+
+        def of_first(rows: Tensor) -> Tensor:
+            return rows[:, 0] if first is None else rows[torch.arange(shape[0], device=first.device), first]
+
+        def pool(states: Tensor) -> Tensor | None:
+            return None if self.pooler is None else torch.tanh(self.pooler(of_first(states)))
+
+        exits, costs = exits_of(self.encoder, encoded, real, of_first, pool) if everywhere else (None, None)
+        if costs is None:
+            costs = encoded.depths + encoded.remainders
         return AdaptiveAlbertOutput(
-            last_hidden_state=states,
-            pooler_output=pooled,
-            hidden_states=encoded.hidden_states,
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=pool(encoded.last_hidden_state),
+            hidden_states=encoded.hidden_states if output_hidden_states else None,
             depths=encoded.depths,
             remainders=encoded.remainders,
-            ponder_cost=(encoded.depths + encoded.remainders).sum(dim=1),
+            ponder_cost=costs.sum(dim=1),
+            exits=exits,
         )
 
     def flops(self, depths: Tensor) -> Tensor:

@@ -72,6 +72,11 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         """Called after every iteration, in every execution; what it is given may be overwritten later."""
 
     @property
+    def learns_everywhere(self) -> bool:
+        """Whether the loss of now is taken after every iteration."""
+        return self.training and self.rule.learns_everywhere and not self.hold_depth
+
+    @property
     def rule(self) -> HaltingRule:
         """Who decides which token halts."""
         return self.config.rule if self.imposed is None else self.imposed
@@ -122,7 +127,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         return total
 
     def _adapts(self) -> bool:
-        return self.rule.adaptive and not self.hold_depth
+        return self.rule.chooses(self.training) and not self.hold_depth
 
     def _step(
         self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor, head: Head
