@@ -295,7 +295,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         def pool(states: Tensor) -> Tensor | None:
             return None if self.pooler is None else torch.tanh(self.pooler(of_first(states)))
 
-        exits, costs = exits_of(self.encoder, encoded, real, of_first, pool) if everywhere else (None, None)
+        exits, costs = exits_of(self.encoder, encoded, real, of_first, pool) if everywhere else (None, encoded.costs)
         if costs is None:
             costs = encoded.depths + encoded.remainders
         return AdaptiveAlbertOutput(

@@ -39,6 +39,8 @@ class EncoderOutput:
     """R_t, [B, T] fp32"""
     hidden_states: tuple[Tensor, ...] | None
     """h^0..h^L, L + 1 x [B, T, H]: the states that are attended to, frozen ones repeated."""
+    costs: Tensor | None = None
+    """[B, T] fp32, what tokens are charged; None: N_t + R_t."""
 
 
 class Iteration(NamedTuple):
@@ -175,7 +177,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         remembered = rule.begin(Tokens(state, position, real.shape[1], real))
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
         depths, mixture = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state)
-        hidden_states = [state]
+        costs, hidden_states = None, [state]
 
         for n in range(1, cap + 1):
             new = self.apply_to_all(n, state, attention_mask, **attention_kwargs)  # s^n
@@ -189,6 +191,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             self._observe(n, running, look.before, new, state, look.asked)
             depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
+            if step.cost is not None:
+                costs = torch.where(running, step.cost, 0.0) + (0.0 if costs is None else costs)
             remembered = _each(partial(_where, running), step.state, remembered)
             running = running & ~step.halted
             hidden_states.append(state)
@@ -197,7 +201,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
 
         hidden_states += [state] * (cap + 1 - len(hidden_states))
         state = state if blend else mixture
-        return _without_padding(real, state, depths, remainders, hidden_states if output_hidden_states else None)
+        return _without_padding(real, state, depths, remainders, hidden_states if output_hidden_states else None, costs)
 
     def _compact(
         self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool, head: Head
@@ -222,8 +226,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
         memory = self.new_memory(batch * length)
         packing = pack(position, counts, length)
-        mixture = torch.zeros_like(state)
-        finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
+        mixture, costs = torch.zeros_like(state), torch.zeros_like(position, dtype=torch.float32)
+        finished: list[tuple[Tensor, Tensor, Tensor, Tensor, int]] = []  # position, output, R, costs, N of who halted
         hidden_states = [scatter(position, state, batch * length)] if output_hidden_states else []
 
         for n in range(1, cap + 1):
@@ -238,13 +242,15 @@ class AdaptiveAlbertTransformer(IteratedLayer):
                 changed, moved = position, new
                 mixture = mixture + weight * new
                 output = mixture
+            if step.cost is not None:
+                costs = costs + step.cost
             if self.observer is not None:
                 self.observer(Iteration(n, position, state, new, moved, look.asked))
             if output_hidden_states:
                 hidden_states.append(hidden_states[-1].index_copy(0, changed, moved))
 
             if look.at_cap:
-                finished.append((position, output, step.remainder, n))
+                finished.append((position, output, step.remainder, costs, n))
                 break
             if not rule.decides(n):
                 state, remembered = moved, step.state
@@ -254,18 +260,18 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             counts = counts.index_add(0, position // length, goes_on.long()).tolist()
             order = step.halted.byte().argsort(stable=True)  # the running first, each part in row-major order
             going, halting = order.split([sum(counts), len(order) - sum(counts)])
-            finished.append((position[halting], output[halting], step.remainder[halting], n))
+            finished.append((*(rows[halting] for rows in (position, output, step.remainder, costs)), n))
             if not len(going):
                 break
-            position, state = position[going], moved[going]
+            position, state, costs = position[going], moved[going], costs[going]
             packing = pack(position, counts, length)
             remembered = _each(lambda rows, going=going: rows[going], step.state)
             if not blend:
                 mixture = mixture[going]
 
-        positions, outputs, remainders, _ = zip(*finished, strict=True)
+        positions, outputs, remainders, charged, _ = zip(*finished, strict=True)
         everyone = torch.cat(positions)
-        depths = torch.cat([torch.full_like(where, n) for where, _, _, n in finished])
+        depths = torch.cat([torch.full_like(where, n) for where, *_, n in finished])
         if output_hidden_states:
             hidden_states += [hidden_states[-1]] * (cap + 1 - len(hidden_states))
 
@@ -273,15 +279,21 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             return scatter(everyone, rows, batch * length).unflatten(0, (batch, length))
 
         kept = tuple(h.unflatten(0, (batch, length)) for h in hidden_states) if output_hidden_states else None
-        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), kept)
+        costs = None if step.cost is None else unpack(torch.cat(charged))
+        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), kept, costs)
 
 
 def _without_padding(
-    real: Tensor, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states: list[Tensor] | None
+    real: Tensor,
+    state: Tensor,
+    depths: Tensor,
+    remainders: Tensor,
+    hidden_states: list[Tensor] | None,
+    costs: Tensor | None = None,
 ) -> EncoderOutput:
     padding = ~real[..., None]
     kept = None if hidden_states is None else tuple(h.masked_fill(padding, 0.0) for h in hidden_states)
-    return EncoderOutput(state.masked_fill(padding, 0.0), depths, remainders, kept)
+    return EncoderOutput(state.masked_fill(padding, 0.0), depths, remainders, kept, costs)
 
 
 def _each(function: Callable[..., Tensor], *states: State) -> State:

@@ -11,6 +11,7 @@ from transformers import initialization as init
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 
 ActCap = Literal["truncate", "remainder"]
+ActCost = Literal["ponder", "expected"]
 
 
 class HaltingUnit(nn.Linear):
@@ -44,6 +45,10 @@ class Act(HaltingRule):
     A token halts in the first iteration n with p^1 + ... + p^n > 1 - epsilon, and gives that iteration the remainder
     R = 1 - (p^1 + ... + p^{n-1}) as its weight. One that reaches the cap without halting gives its last iteration
     p^L ("truncate", the authors' code) or R ("remainder", Graves 2016).
+
+    Attributes:
+        act_cost: what depth is charged: "ponder", N + R of Graves, of which only R has a gradient; or "expected", the
+            mean of n by the weights of the iterations, the last one's being R: sum_n (1 - p^1 - ... - p^{n-1}).
     """
 
     charges_for_depth: ClassVar[bool] = True
@@ -53,6 +58,7 @@ class Act(HaltingRule):
     act_cap: ActCap = "truncate"
     halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
+    act_cost: ActCost = "ponder"
 
     def unit(self, hidden_size: int) -> HaltingUnit:
         """`encoder.halting.weight` [1, H] and `encoder.halting.bias` [1]."""
@@ -80,7 +86,8 @@ class Act(HaltingRule):
             halted=halted,
             state=ActState(accumulated + probability),
             remainder=torch.where(takes_remainder, remainder, 0.0),
+            cost=remainder if self.act_cost == "expected" else None,
         )
 
     def describe(self, cap: int) -> str:
-        return f"cap {cap}, tau {self.time_penalty:g}"
+        return f"cap {cap}, tau {self.time_penalty:g}" + (" of expected depth" if self.act_cost == "expected" else "")

@@ -63,6 +63,8 @@ class HaltingStep(NamedTuple):
     """What the rule remembers for the next iteration."""
     remainder: Tensor | None = None
     """R where the token halted, fp32, as in Graves 2016; None: 0 everywhere."""
+    cost: Tensor | None = None
+    """What is charged for this iteration, fp32; None in every iteration: a token is charged N + R in all."""
 
 
 @dataclass(frozen=True)
