@@ -1,15 +1,14 @@
 """What leaves the base model; and what heads read of it: the end, or in training what every iteration has left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
-from depthlab.models.halting import Tokens
+from depthlab.models.halting import HaltingRule, Tokens
 
 
 class Exit(NamedTuple):
@@ -46,8 +45,9 @@ class AdaptiveAlbertOutput(DepthFields, BaseModelOutputWithPooling):
 
 
 def exits_of(
-    encoder: AdaptiveAlbertTransformer,
-    encoded: EncoderOutput,
+    rule: HaltingRule,
+    unit: nn.Module | None,
+    hidden_states: Sequence[Tensor],
     real: Tensor,
     of_first: Callable[[Tensor], Tensor],
     pool: Callable[[Tensor], Tensor | None],
@@ -55,8 +55,9 @@ def exits_of(
     """Of a rule that learns everywhere, in training.
 
     Args:
-        encoder: what has run.
-        encoded: its output, with hidden states.
+        rule: the rule.
+        unit: what it learns.
+        hidden_states: h^0..h^L.
         real: [B, T] bool, False on padding.
         of_first: takes what [B, T, ...] says of the first token of each sequence, [B, ...].
         pool: the pooler, of states [B, T, H].
@@ -65,8 +66,8 @@ def exits_of(
         exits: L, after every iteration.
         costs: [B, T], what tokens are charged in place of N + R; None: just that.
     """
-    start, *states = encoded.hidden_states
+    start, *states = hidden_states
     position = torch.arange(real.numel(), device=real.device).view_as(real)
-    weights, costs = encoder.rule.weigh(encoder.halting, Tokens(start, position, real.shape[1], real), states)
+    weights, costs = rule.weigh(unit, Tokens(start, position, real.shape[1], real), states)
     exits = (Exit(one, pool(one), weight, of_first(weight)) for one, weight in zip(states, weights, strict=True))
     return tuple(exits), costs

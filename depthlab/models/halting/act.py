@@ -14,14 +14,22 @@ ActCap = Literal["truncate", "remainder"]
 ActCost = Literal["ponder", "expected"]
 
 
-class HaltingUnit(nn.Linear):
+class HaltingUnit(nn.Module):
     """Halting probability of a token, sigmoid(w . s + b), from its new state s.
 
-    Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold.
+    Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold. It is no
+    `nn.Linear`, whose output has another shape: what adapts or quantises every linear layer leaves it alone.
     """
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__(hidden_size, 1)
+        super().__init__()
+        linear = nn.Linear(hidden_size, 1)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def initialise(self, spread: float, bias: float) -> None:
+        """Weights as everywhere else; the bias says from what depth training starts."""
+        init.normal_(self.weight, std=spread)
+        init.constant_(self.bias, bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., H] -> [...], in (0, 1)."""
@@ -59,15 +67,16 @@ class Act(HaltingRule):
     halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
     act_cost: ActCost = "ponder"
+    initializer_range: float = 0.02
 
     def unit(self, hidden_size: int) -> HaltingUnit:
         """`encoder.halting.weight` [1, H] and `encoder.halting.bias` [1]."""
         return HaltingUnit(hidden_size)
 
     def initialise(self, module: nn.Module) -> None:
-        """The bias says from what depth training starts."""
+        """The unit."""
         if isinstance(module, HaltingUnit):
-            init.constant_(module.bias, self.halting_bias_init)
+            module.initialise(self.initializer_range, self.halting_bias_init)
 
     def begin(self, tokens: Tokens) -> ActState:
         """Nothing accumulated yet."""

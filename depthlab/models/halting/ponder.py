@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import HaltingUnit
@@ -35,6 +34,7 @@ class Ponder(EarlyExit):
     dial: ClassVar[str] = "ponder_threshold"
 
     halting_bias_init: float = 0.0
+    initializer_range: float = 0.02
     ponder_threshold: float = 0.5
     ponder_prior: float = 0.2
 
@@ -47,9 +47,9 @@ class Ponder(EarlyExit):
         return HaltingUnit(hidden_size)
 
     def initialise(self, module: nn.Module) -> None:
-        """The bias says from what depth training starts."""
+        """The unit."""
         if isinstance(module, HaltingUnit):
-            init.constant_(module.bias, self.halting_bias_init)
+            module.initialise(self.initializer_range, self.halting_bias_init)
 
     def weigh(self, unit: HaltingUnit, tokens: Tokens, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """p_1..p_L, and the divergence from the prior."""
