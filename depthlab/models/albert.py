@@ -314,20 +314,22 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         """The encoder's output with the attention weights in it."""
         return self.encoder(*args, **kwargs)
 
-    def flops(self, depths: Tensor) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor | None = None) -> Tensor:
         """Floating point operations of a forward pass in which tokens take these depths, by the model's execution.
 
         Those of matrix products and attention, a multiplication and an addition being two; norms, activations, softmax
         and all padding are left out. The compact execution computes running tokens only, and the key and value of a
         token once more after it has halted; over untied layers, all keys and values in each iteration. The dense one
-        computes all tokens until the last of the batch has halted. Heads are not counted; training costs three times
-        as much.
+        computes all tokens until the last of the batch has halted. Heads are not counted, nor what a halting rule asks
+        of them; training costs three times as much.
 
         Args:
             depths: [B, T], as the model returns them; 0 on padding.
+            real: [B, T] bool, False on padding; None: wherever depths are over 0, which is right unless tokens may halt
+                before the first iteration.
 
         Returns:
             [B] int64, of each sequence.
         """
         pooler = 0 if self.pooler is None else 2 * self.pooler.weight.numel()
-        return self.encoder.flops(depths) + pooler
+        return self.encoder.flops(depths, depths > 0 if real is None else real) + pooler

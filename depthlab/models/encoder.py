@@ -139,14 +139,14 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         """Who decides which token halts, where a call does not say."""
         return self.config.rule
 
-    def flops(self, depths: Tensor) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
         rule, adapts = self.rule, self.rule.chooses(self.training) and not self.hold_depth
         only_running = adapts and self.config.execution == "compact"
-        total = super().flops(depths, only_running)
+        total = super().flops(depths, real, only_running)
         if adapts and self.halting is not None:
-            ran = depths if only_running else (depths > 0) * depths.max()
-            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if rule.decides(n))
+            ran, last = depths if only_running else real * depths.max(), int(depths.max())
+            asked = sum((real & (ran >= n)).sum(dim=1) for n in range(rule.first, last + 1) if rule.asks(n))
             matrices = (parameter.numel() for parameter in self.halting.parameters() if parameter.ndim > 1)
             total = total + asked * 2 * sum(matrices)
         return total
@@ -154,7 +154,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
     def _step(self, call: Call, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
         rule, look = call.rule, Look(n, n == self.config.num_hidden_layers, before, new, None, call.head)
-        if self.halting is not None and rule.decides(n):
+        if self.halting is not None and rule.asks(n):
             look = look._replace(asked=rule.ask(self.halting, look))
         step = rule.step(state, look)
         if look.at_cap:
@@ -184,8 +184,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
         depths, mixture, costs = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state), None
 
-        for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)  # s^n
+        for n in range(rule.first, cap + 1):
+            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs) if n else state  # s^n
             step, look = self._step(call, remembered, n, state, new)
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
             if blend:
@@ -193,9 +193,10 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             else:
                 mixture = torch.where(moves, mixture + weight * new, mixture)
                 state = torch.where(moves, new, state)
-            state = call.kept.keep(state)
-            _observe(call.observer, n, running, look.before, new, state, look.asked)
-            depths = depths + running
+            if n:
+                state = call.kept.keep(state)
+                _observe(call.observer, n, running, look.before, new, state, look.asked)
+                depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
             if step.cost is not None:
                 costs = torch.where(running, step.cost, 0.0) + (0.0 if costs is None else costs)
@@ -234,13 +235,15 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         mixture, costs = torch.zeros_like(state), torch.zeros_like(position, dtype=torch.float32)
         finished: list[tuple[Tensor, Tensor, Tensor, Tensor, int]] = []  # position, output, R, costs, N of who halted
 
-        for n in range(1, cap + 1):
-            mask = mask_of_running(call.attention_mask, call.by_query, packing)
-            new = self.apply_to_running(n, state, memory, mask, packing)  # s^n
+        for n in range(rule.first, cap + 1):
+            new = state
+            if n:
+                mask = mask_of_running(call.attention_mask, call.by_query, packing)
+                new = self.apply_to_running(n, state, memory, mask, packing)  # s^n
             step, look = self._step(call, remembered, n, state, new)
             weight = step.weight[:, None].to(new.dtype)
             moved = torch.lerp(state, new, weight) if blend else new
-            if kept.chosen:
+            if n and kept.chosen:
                 everyone = everyone.flatten(0, 1).index_copy(0, position, moved).unflatten(0, (batch, length))
                 everyone = kept.keep(everyone)
                 moved = everyone.flatten(0, 1)[position]
@@ -250,7 +253,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             memory.refresh(position, moved)
             if step.cost is not None:
                 costs = costs + step.cost
-            if call.observer is not None and len(position):
+            if n and call.observer is not None and len(position):
                 call.observer(Iteration(n, position, state, new, moved, look.asked))
 
             if look.at_cap:
