@@ -66,7 +66,7 @@ class DistillationTask(ScheduledDepth):
             raise UserError("model.teaches has nothing to learn at adaptive depth: name last, direction or pairs")
 
     def on_fit_start(self) -> None:
-        """A router of `route` that has learnt nothing starts from a score: rarity of a piece and change of its state."""
+        """A router of `route` that knows nothing starts from a score: rarity of a piece and change of its state."""
         router, rule = self.model.encoder.halting, self.model.config.rule
         if isinstance(rule, Route) and rule.route_at and isinstance(router, Router) and not router.score_weight.any():
             if self.trainer.is_global_zero:

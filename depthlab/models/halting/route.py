@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from depthlab.errors import UserError
 from depthlab.models.halting.router import Router, RouteScore, best, change, initialise_router, sizes
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
+from depthlab.models.halting.sequences import leaders
 
 CAP = 1 << 30
 """A depth beyond any cap."""
@@ -25,6 +26,8 @@ class RouteState(NamedTuple):
     """[...], its row in [B]."""
     real: Tensor
     """[...] bool, False on padding."""
+    first: Tensor
+    """[...] bool, True where a sequence begins."""
     depth: Tensor
     """[...] int64, how far it goes; once it is decided."""
     gate: Tensor
@@ -35,10 +38,11 @@ class RouteState(NamedTuple):
 class Route(HaltingRule):
     """Each token is decided about once, after iteration `route_at`: it halts there, or it runs to the cap L.
 
-    A share of each sequence's tokens goes on, those of the highest scores (at least one of them; among equals the
-    earlier); or, with a threshold, all whose score is over it. With k = `route_at` the output is
-    y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0 for others. Backward, g is the router's probability
-    sigmoid(score) (straight-through), for the tokens that went on: so the loss says whether that has helped.
+    A share of each sequence's tokens goes on: the first, in which heads read a sequence (PoWER-BERT keeps it, too,
+    Goyal et al. 2020), and those of the highest scores (among equals the earlier). Or, with a threshold, all whose
+    score is over it. With k = `route_at` the output is y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0
+    for others. Backward, g is the router's probability sigmoid(score) (straight-through), for the tokens that went on:
+    so the loss says whether that has helped.
 
     With `route_depths` those that go on run to one of several depths in place of L, in as equal parts as can be, the
     highest scores to the last of them. After iteration 0 means by the embedding alone: what halts there has depth 0.
@@ -107,7 +111,8 @@ class Route(HaltingRule):
     def begin(self, tokens: Tokens) -> RouteState:
         """Nobody is decided about."""
         gate = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        return RouteState(tokens.position // tokens.length, tokens.real, torch.full_like(tokens.position, CAP), gate)
+        sequence, depth = tokens.position // tokens.length, torch.full_like(tokens.position, CAP)
+        return RouteState(sequence, tokens.real, leaders(tokens), depth, gate)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -122,9 +127,10 @@ class Route(HaltingRule):
         depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]
         if self.route_threshold is None:
             most = (sizes(state.sequence, state.real) * self.route_share).round().clamp(min=int(self.route_share > 0))
+            scored = scores.detach().masked_fill(state.first, torch.inf)
             for number, end in enumerate(ends):
                 so_far = most - (most * number / len(ends)).floor()
-                depth = torch.where(best(scores.detach(), state.sequence, state.real, so_far), end, depth)
+                depth = torch.where(best(scored, state.sequence, state.real, so_far), end, depth)
         else:
             depth = torch.where(scores > self.route_threshold, CAP, depth)
         goes_on = depth > look.n

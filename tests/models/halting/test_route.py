@@ -52,7 +52,7 @@ def reference(model, inputs):
             if rule.route_threshold is None:
                 most = round(rule.route_share * len(states))
                 most = max(most, 1) if rule.route_share > 0 else 0
-                ranked = sorted(tokens, key=lambda t: (-scores[t].item(), t))[:most]
+                ranked = sorted(tokens, key=lambda t: (t > 0, -scores[t].item(), t))[:most]
                 going = set(ranked)
                 for t in ranked:  # equal parts, what is left over going deeper
                     reached = [end for k, end in enumerate(ends) if ranked.index(t) < most - most * k // len(ends)]
@@ -114,16 +114,19 @@ def test_equals_the_loop_over_tokens(length, rule, tied, seed):
     extra_padding=st.integers(0, 2),
     rule=rules,
     tied=st.booleans(),
+    left=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, tied, seed):
+def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, tied, left, seed):
     torch.manual_seed(seed)
     model, inputs = build(tied, **rule), ragged_inputs(lengths, extra_padding=extra_padding)
+    if left:
+        inputs = {name: value.flip(1) for name, value in inputs.items()}
     dense = run(model, "dense", inputs)
     assert_same(dense, run(model, "compact", inputs), 1e-9)
-    for row, length in enumerate(lengths):  # a sequence alone is decided about as in its batch
-        alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
-        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, :length])
+    for row, real in enumerate(inputs["attention_mask"].bool()):  # a sequence alone is decided about as in its batch
+        alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
+        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
 
 
 def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
