@@ -40,8 +40,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take.
         halting: the rule by which tokens stop, a name of `depthlab.models.halting`: "act" (a token stops when its
-            halting unit says so), "fixed" (every token L times: plain ALBERT), or one that you have registered.
-        halting_settings: settings of a rule that has no fields of its own here, checked by it.
+            halting unit says so), "fixed" (every token L times: plain ALBERT), another, or one that you have registered.
+        halting_settings: settings of a rule beside the fields here, checked by it.
         relaxation_rank: r: the rank by which an iteration's own query, attention output and feed-forward network differ
             from the shared ones; biases and layer norms are then its own, too. 0: all iterations are the same.
         relaxed_iterations: how many iterations have something of their own; those beyond have what the last of them
