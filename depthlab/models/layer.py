@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.models.albert.modeling_albert import AlbertLayerGroup, AlbertTransformer
 
 from depthlab.models.block import AdaptiveAttention, AdaptiveLayer, Packing, Running, written
-from depthlab.models.relaxation import differences
+from depthlab.models.relaxation import Own, differences
 
 
 class Memory:
@@ -92,16 +92,16 @@ class IteratedLayer(AlbertTransformer):
                 total = total + running * _flops(attention.query, attention.dense, layer.ffn, layer.ffn_output)
                 total = total + running * tokens * 4 * attention.all_head_size  # queries and keys, weights and values
             if self.relaxation is not None:
-                own = (module for module in self._own(n).modules() if isinstance(module, nn.Linear))
+                own = (module for module in self._own(n).parts.modules() if isinstance(module, nn.Linear))
                 total = total + running * _flops(*own)
         return total
 
     def _group(self, n: int) -> AlbertLayerGroup:
         return self.albert_layer_groups[(n - 1) * self.config.num_hidden_groups // self.config.num_hidden_layers]
 
-    def _own(self, n: int) -> nn.ModuleDict | None:
+    def _own(self, n: int) -> Own | None:
         """What iteration n has of its own."""
-        return None if self.relaxation is None else self.relaxation[min(n, len(self.relaxation)) - 1]
+        return None if self.relaxation is None else Own(self.relaxation[min(n, len(self.relaxation)) - 1])
 
 
 def _flops(*projections: nn.Linear) -> int:

@@ -120,9 +120,10 @@ class HaltingRule:
     def initialise(self, module: nn.Module) -> None:
         """Called for every module of a new model, after the usual initialisation: the rule knows its own."""
 
-    def chooses(self, training: bool) -> bool:
+    @classmethod
+    def chooses(cls, training: bool) -> bool:
         """Whether tokens choose their depth in this mode."""
-        return self.adaptive and not (training and self.learns_everywhere)
+        return cls.adaptive and not (training and cls.learns_everywhere)
 
     def weigh(self, unit: nn.Module | None, tokens: Tokens, states: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Of a rule that learns everywhere, in training.
