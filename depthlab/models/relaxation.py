@@ -10,17 +10,11 @@ What an iteration has of its own is a tree with the layer's names: of its `atten
 `LayerNorm`; `ffn`, `ffn_output` and `full_layer_layer_norm`.
 """
 
-import copy
-from functools import partial
-from typing import TypeVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.models.albert.modeling_albert import AlbertLayer
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class Up(nn.Linear):
@@ -77,17 +71,3 @@ def initialise_difference(module: nn.Module) -> None:
     if isinstance(module, Up | OwnNorm):
         init.zeros_(module.weight)
         init.zeros_(module.bias)
-
-
-def relaxed(shared: Module, own: nn.ModuleDict) -> Module:
-    """The shared layer with what an iteration has of its own: a shallow copy, whose children add their differences.
-
-    Weights, hooks and mode are those of the shared one at the moment, so it is made anew whenever it is called.
-    """
-    view = copy.copy(shared)
-    for name, difference in own.items():
-        child = getattr(shared, name)
-        # An attribute goes before a child of the same name; the table of children is the shared layer's, too.
-        is_tree = isinstance(difference, nn.ModuleDict)
-        vars(view)[name] = relaxed(child, difference) if is_tree else partial(difference, child)
-    return view

@@ -160,12 +160,18 @@ class ClassificationTask(Task):
 
     def losses(self, batch: dict[str, Tensor], outputs: ModelOutput) -> dict[str, Loss]:
         """The task's and, where tokens have depths, the ponder cost; per example."""
-        logits, labels = outputs.logits.float(), batch["labels"]
-        if self.labels:
-            task = F.cross_entropy(logits, labels, reduction="none")
+        if "exit_logits" in outputs:  # a rule that learns after every iteration
+            exits = zip(outputs.exit_weights, outputs.exit_logits, strict=True)
+            task = sum(weights * self._per_example(logits, batch["labels"]) for weights, logits in exits)
         else:
-            task = F.mse_loss(logits[:, 0], labels, reduction="none")
+            task = self._per_example(outputs.logits, batch["labels"])
         return {"task": Loss(task)} | ({} if self.cap is None else {"ponder": Loss(outputs.ponder_cost)})
+
+    def _per_example(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """[B], of logits [B, C]."""
+        if self.labels:
+            return F.cross_entropy(logits.float(), labels, reduction="none")
+        return F.mse_loss(logits[:, 0].float(), labels, reduction="none")
 
     def log_stage(self, stage: str) -> None:
         """As for every task; of an evaluation scores and the depth of each class, too."""

@@ -67,7 +67,7 @@ class ScheduledDepth(Task):
     def is_fixed(self) -> bool:
         """Whether every token takes all iterations: for now, or by its rule."""
         encoder = self.model.base_model.encoder
-        return encoder.hold_depth or not encoder.rule.adaptive
+        return encoder.hold_depth or not encoder.rule.chooses(training=True)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """As for every task, at fixed depth first."""

@@ -11,16 +11,25 @@ from transformers import initialization as init
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 
 ActCap = Literal["truncate", "remainder"]
+ActCost = Literal["ponder", "expected"]
 
 
-class HaltingUnit(nn.Linear):
+class HaltingUnit(nn.Module):
     """Halting probability of a token, sigmoid(w . s + b), from its new state s.
 
-    Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold.
+    Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold. It is no
+    `nn.Linear`, whose output has another shape: what adapts or quantises every linear layer leaves it alone.
     """
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__(hidden_size, 1)
+        super().__init__()
+        linear = nn.Linear(hidden_size, 1)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def initialise(self, spread: float, bias: float) -> None:
+        """Weights as everywhere else; the bias says from what depth training starts."""
+        init.normal_(self.weight, std=spread)
+        init.constant_(self.bias, bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., H] -> [...], in (0, 1)."""
@@ -44,6 +53,10 @@ class Act(HaltingRule):
     A token halts in the first iteration n with p^1 + ... + p^n > 1 - epsilon, and gives that iteration the remainder
     R = 1 - (p^1 + ... + p^{n-1}) as its weight. One that reaches the cap without halting gives its last iteration
     p^L ("truncate", the authors' code) or R ("remainder", Graves 2016).
+
+    Attributes:
+        act_cost: what depth is charged: "ponder", N + R of Graves, of which only R has a gradient; or "expected", the
+            mean of n by the weights of the iterations, the last one's being R: sum_n (1 - p^1 - ... - p^{n-1}).
     """
 
     charges_for_depth: ClassVar[bool] = True
@@ -53,15 +66,17 @@ class Act(HaltingRule):
     act_cap: ActCap = "truncate"
     halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
+    act_cost: ActCost = "ponder"
+    initializer_range: float = 0.02
 
     def unit(self, hidden_size: int) -> HaltingUnit:
         """`encoder.halting.weight` [1, H] and `encoder.halting.bias` [1]."""
         return HaltingUnit(hidden_size)
 
     def initialise(self, module: nn.Module) -> None:
-        """The bias says from what depth training starts."""
+        """The unit."""
         if isinstance(module, HaltingUnit):
-            init.constant_(module.bias, self.halting_bias_init)
+            module.initialise(self.initializer_range, self.halting_bias_init)
 
     def begin(self, tokens: Tokens) -> ActState:
         """Nothing accumulated yet."""
@@ -80,7 +95,8 @@ class Act(HaltingRule):
             halted=halted,
             state=ActState(accumulated + probability),
             remainder=torch.where(takes_remainder, remainder, 0.0),
+            cost=remainder if self.act_cost == "expected" else None,
         )
 
     def describe(self, cap: int) -> str:
-        return f"cap {cap}, tau {self.time_penalty:g}"
+        return f"cap {cap}, tau {self.time_penalty:g}" + (" of expected depth" if self.act_cost == "expected" else "")

@@ -52,7 +52,7 @@ class EarlyExit(HaltingRule):
 
     def begin(self, tokens: Tokens) -> EarlyState:
         """Find the first token of each sequence."""
-        return EarlyState(_leads(tokens), self.remember(tokens))
+        return EarlyState(leaders(tokens), self.remember(tokens))
 
     @torch.no_grad()
     def step(self, state: EarlyState, look: Look) -> HaltingStep:
@@ -63,10 +63,10 @@ class EarlyExit(HaltingRule):
         elif self.halts == "tokens":
             halted, memory = self.judge(look, memory)
         else:
-            first = look._replace(before=look.before[state.leads], new=look.new[state.leads])
+            of_first = (None if one is None else one[state.leads] for one in (look.before, look.new, look.asked))
+            first = look._replace(**dict(zip(("before", "new", "asked"), of_first, strict=True)))
             halted, memory = self.judge(first, memory[state.leads])
-            sequence = state.leads.flatten().cumsum(0).view_as(state.leads)  # from 1 on; padding may precede the first
-            halted, memory = F.pad(halted, (1, 0))[sequence], F.pad(memory, (0, 0, 1, 0))[sequence]
+            halted, memory = (of_leader(state.leads, one) for one in (halted, memory))
         weight = torch.ones_like(halted) if self.act_update == "blend" else halted
         dtype = torch.promote_types(look.new.dtype, torch.float32)
         return HaltingStep(weight.to(dtype), halted, EarlyState(state.leads, memory))
@@ -86,8 +86,14 @@ def logits_of(look: Look, rule: str, classes: bool = True) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _leads(tokens: Tokens) -> Tensor:
+def leaders(tokens: Tokens) -> Tensor:
     """[...] bool: the first real token of each sequence."""
     sequence, real = (tokens.position // tokens.length).flatten(), tokens.real.flatten()
     earlier = real.cumsum(0) - real.long()  # real tokens before each
     return (real & (earlier == earlier[torch.searchsorted(sequence, sequence)])).view_as(tokens.real)
+
+
+def of_leader(leads: Tensor, values: Tensor) -> Tensor:
+    """[..., *] for every token that of its sequence's first, of which values [S, *] are; 0 on padding before them."""
+    sequence = leads.flatten().cumsum(0).view_as(leads)  # from 1 on
+    return F.pad(values, (0, 0) * (values.ndim - 1) + (1, 0))[sequence]

@@ -5,56 +5,14 @@ stay, so nothing is dropped, and what goes on is one packed batch of one shape t
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import initialization as init
 
 from depthlab.errors import UserError
+from depthlab.models.halting.router import Router, RouteScore, best, change, initialise_router, sizes
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
-
-RouteScore = Literal["router", "change"]
-
-
-class Router(nn.Module):
-    """A token's score, w . [h, s] + b, of its states before and after an iteration.
-
-    Computed in fp32 at least, under any autocast: scores are compared with each other. Its names are none of a halting
-    unit's, so that a checkpoint with the one loads with the other, which is new then.
-    """
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.score_weight = nn.Parameter(torch.empty(1, 2 * hidden_size))
-        self.score_bias = nn.Parameter(torch.empty(1))
-
-    def forward(self, before: Tensor, new: Tensor) -> Tensor:
-        """[..., H] twice -> [...], any number: the larger, the sooner a token goes on."""
-        dtype = torch.promote_types(new.dtype, torch.float32)
-        with torch.autocast(new.device.type, enabled=False):
-            both = torch.cat([before.to(dtype), new.to(dtype)], dim=-1)
-            return F.linear(both, self.score_weight.to(dtype), self.score_bias.to(dtype)).squeeze(-1)
-
-    @torch.no_grad()
-    def start_from(self, before: Tensor, new: Tensor, scores: Tensor, share: float) -> None:
-        """Take over other scores, by least squares; this share of the tokens is to have more than even odds.
-
-        Args:
-            before: [N, H], states of tokens before the iteration of the decision.
-            new: [N, H], and after it.
-            scores: [N], in any unit: they are standardised.
-            share: in (0, 1).
-        """
-        # On the CPU: only there is a solver that bears features which depend on each other.
-        features = F.pad(torch.cat([before, new], dim=-1).double().cpu(), (0, 1), value=1.0)
-        wanted = scores.double().cpu()
-        wanted = (wanted - wanted.mean()) / wanted.std()
-        solution = torch.linalg.lstsq(features, wanted[:, None], driver="gelsd").solution.squeeze(1)
-        even = torch.quantile(features[: 2**20] @ solution, 1 - share)
-        self.score_weight.copy_(solution[None, :-1])
-        self.score_bias.copy_(solution[-1] - even)
 
 
 class RouteState(NamedTuple):
@@ -113,9 +71,7 @@ class Route(HaltingRule):
 
     def initialise(self, module: nn.Module) -> None:
         """Weights as everywhere else are the model's business; here all scores are 0."""
-        if isinstance(module, Router):
-            init.zeros_(module.score_weight)
-            init.zeros_(module.score_bias)
+        initialise_router(module)
 
     def decides(self, n: int) -> bool:
         """Once."""
@@ -137,11 +93,10 @@ class Route(HaltingRule):
             return HaltingStep(state.gate, ~nobody, state)
         if look.n != self.route_at:
             return HaltingStep(torch.zeros_like(state.gate), nobody, state)
-        scores = look.asked
-        if scores is None:
-            scores = (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
+        scores = change(look) if look.asked is None else look.asked
         if self.route_threshold is None:
-            goes_on = _best(scores.detach(), state.sequence, state.real, self.route_share)
+            most = (sizes(state.sequence, state.real) * self.route_share).round().clamp(min=int(self.route_share > 0))
+            goes_on = best(scores.detach(), state.sequence, state.real, most)
         else:
             goes_on = scores > self.route_threshold
         gate = goes_on.to(state.gate.dtype)
@@ -149,19 +104,3 @@ class Route(HaltingRule):
             probability = torch.sigmoid(scores)
             gate = torch.where(goes_on, 1 + probability - probability.detach(), gate)
         return HaltingStep(1 - gate, ~goes_on, state._replace(gate=gate))
-
-
-def _best(scores: Tensor, sequence: Tensor, real: Tensor, share: float) -> Tensor:
-    """[...] bool: of each sequence's real tokens the share with the highest scores, at least one unless it is 0.
-
-    It is rounded to the nearest number of tokens; scores, sequence and real are [...].
-    """
-    shape, (scores, sequence, real) = scores.shape, (one.flatten() for one in (scores, sequence, real))
-    order = torch.where(real, scores, -torch.inf).argsort(descending=True, stable=True)
-    order = order[sequence[order].argsort(stable=True)]  # sequence by sequence, the best first
-    ordered = sequence[order]
-    start, end = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
-    seen = F.pad(real[order].cumsum(0), (1, 0))
-    most = ((seen[end] - seen[start]) * share).round().clamp(min=int(share > 0))
-    rank = torch.arange(len(order), device=order.device) - start
-    return torch.zeros_like(real).index_put((order,), rank < most).view(shape)

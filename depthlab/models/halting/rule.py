@@ -6,7 +6,7 @@ wants to remember of a token goes into its state, which the encoder packs with t
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
 
@@ -63,6 +63,8 @@ class HaltingStep(NamedTuple):
     """What the rule remembers for the next iteration."""
     remainder: Tensor | None = None
     """R where the token halted, fp32, as in Graves 2016; None: 0 everywhere."""
+    cost: Tensor | None = None
+    """What is charged for this iteration, fp32; None in every iteration: a token is charged N + R in all."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class HaltingRule:
 
     adaptive: ClassVar[bool] = True
     """Whether tokens choose their depth. Where they do not, the encoder runs L plain iterations and never asks."""
+    learns_everywhere: ClassVar[bool] = False
+    """Whether the loss in training is a weighted sum of those after every iteration (`weigh`): all tokens take L."""
     charges_for_depth: ClassVar[bool] = False
     """Whether the ponder cost has a gradient, and so a place in the loss."""
     dial: ClassVar[str | None] = None
@@ -113,6 +117,24 @@ class HaltingRule:
 
     def initialise(self, module: nn.Module) -> None:
         """Called for every module of a new model, after the usual initialisation: the rule knows its own."""
+
+    def chooses(self, training: bool) -> bool:
+        """Whether tokens choose their depth in this mode."""
+        return self.adaptive and not (training and self.learns_everywhere)
+
+    def weigh(self, unit: nn.Module | None, tokens: Tokens, states: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Of a rule that learns everywhere, in training.
+
+        Args:
+            unit: the rule's, if it has one.
+            tokens: [B, T]
+            states: s^1..s^L, [B, T, H] each.
+
+        Returns:
+            weights: [L, B, T] fp32, of the loss after each iteration; of a whole sequence's loss that of its [CLS].
+            costs: [B, T] fp32, what a token is charged in place of N + R; or None.
+        """
+        raise NotImplementedError
 
     def decides(self, n: int) -> bool:
         """Whether a token may halt in iteration n < L. Where none can, nobody is asked, and the host need not look."""
