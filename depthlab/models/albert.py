@@ -18,6 +18,7 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from depthlab.errors import UserError
+from depthlab.models.dial import turn
 from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
 from depthlab.models.halting import HaltingRule, rule_named
 from depthlab.models.halting.rule import did_you_mean
@@ -82,6 +83,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         own = {one.name for one in fields(self)}
+        dial = kwargs.pop("dial", None)
         known = own | _HF_KEYS | set(GenerationConfig._get_default_generation_params())
         for key in kwargs:
             if key not in known:
@@ -91,6 +93,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
             self.relaxed_iterations = None
         elif self.relaxed_iterations is None:
             self.relaxed_iterations = self.num_hidden_layers
+        if dial is not None:
+            turn(self, dial)
         _ = self.rule  # asked for here, an error is the user's own; from a validator it comes wrapped
         super().__post_init__(**kwargs)
 
@@ -98,17 +102,19 @@ class AdaptiveAlbertConfig(AlbertConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "AdaptiveAlbertConfig":
         """As HF's; an `albert` dictionary loses the keys that ALBERT itself no longer reads (`gap_size`, ...).
 
-        Another `halting` than the dictionary's leaves the settings of the one that was.
+        Another `halting` than the dictionary's leaves the settings of the one that was. `dial` sets the one number of
+        the halting rule that is turned after training, whatever its name.
         """
         if config_dict.get("model_type") == "albert":
             known = {one.name for one in fields(AlbertConfig)} | _HF_KEYS
             config_dict = {key: value for key, value in config_dict.items() if key in known}
-        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)} | {"num_hidden_layers"}
+        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)}
+        ours |= {"num_hidden_layers", "dial"}
         changes = {key: value for key, value in kwargs.items() if key in ours}  # checked together with the rest
         if changes.get("halting") not in (None, config_dict.get("halting")):
             changes.setdefault("halting_settings", {})
-        config_dict = config_dict | changes
-        return super().from_dict(config_dict, **kwargs)
+        kwargs.pop("dial", None)
+        return super().from_dict(config_dict | changes, **kwargs)
 
     @property
     def rule(self) -> HaltingRule:

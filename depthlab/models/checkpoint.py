@@ -73,6 +73,7 @@ class DepthSettings:
         attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
             "eager" trains a third faster there.
         halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
+        dial: the one number of the halting rule that is turned after training, whatever its name.
         target: in training, the mean depth of all tokens that tau is steered to, beginning with `time_penalty`.
     """
 
@@ -87,6 +88,7 @@ class DepthSettings:
     time_penalty: float | None = None
     execution: Literal["compact", "dense"] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    dial: float | None = None
     halting_lr_factor: float = 1.0
     target: float | None = None
 

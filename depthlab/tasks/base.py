@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
@@ -22,6 +23,8 @@ FREE_TO_CHANGE = {
     "_name_or_path",
 }
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
+TURNED = {"act_epsilon", "halting_settings"}
+"""In which what is evaluated may differ, too."""
 
 
 def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
@@ -132,7 +135,7 @@ class Task(LightningModule):
         if settings.target is None:
             return
         rule = None if self.cap is None else self.model.config.rule
-        if rule is None or not rule.charges_for_depth:
+        if rule is None or not (rule.charges_for_depth and rule.chooses(training=True)):
             instead = f": set its {rule.dial}" if rule is not None and rule.dial else ""
             raise UserError(f"model.depth.target steers the price of depth, and here depth has none{instead}")
         if not self.model.config.time_penalty:
@@ -264,7 +267,8 @@ class Task(LightningModule):
         ours, theirs = self.model.config.to_dict(), checkpoint.get(self._config_name)
         if theirs is None:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's, or of another kind of model")
-        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE:
+        evaluates = self._trainer is not None and self.trainer.state.fn != TrainerFn.FITTING
+        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE - (TURNED if evaluates else set()):
             if ours[name] != theirs[name]:
                 raise UserError(
                     f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "

@@ -9,26 +9,25 @@ from torch import Tensor
 from depthlab.errors import UserError
 from depthlab.metrics.pretraining import SUM_DTYPE
 
-HORIZON = 5
+HORIZON = 10
 """Optimiser steps over which the error is smoothed: a batch's mean depth is a sample of it."""
-INTEGRAL = 0.05
-"""By how much the logarithm of the price moves in a step, for an error of 1."""
-PROPORTIONAL = 15.0
-"""What is added for the error of the moment. Depth follows the price late; without this it would swing."""
-
-
-MOST = 0.2
-"""What an error counts for at most: from afar depth is approached at an even pace."""
+LOWEST, HIGHEST = -0.3, 0.2
+"""What an error counts for at most: from afar depth is approached at an even pace, lest it falls through."""
+PROPORTIONAL, INTEGRAL, LEAD = 10.0, 0.03, 20
+"""By how much the logarithm of the price is moved by an error of 1: at once, and with each step; and how many steps
+ahead the error is looked for. Depth follows its price late: where it falls, the price must give way before it is there,
+since what has fallen below what it is worth has no reason to rise again."""
 
 
 class DepthTarget:
     """A controller: tau is what was given, times a factor whose logarithm moves with the smoothed error.
 
-    With d_t the mean depth of the tokens of optimiser step t, and d the target,
+    With d_t the mean depth of the tokens of optimiser step t, d the target, and x_t = log(d_t / d), which counts for no
+    less than LOWEST and no more than HIGHEST,
 
-        e_t = e_{t-1} + (log(d_t / d) - e_{t-1}) / HORIZON
+        e_t = e_{t-1} + (x_t - e_{t-1}) / HORIZON
         I_t = I_{t-1} + INTEGRAL e_t
-        tau_{t+1} = tau exp(I_t + PROPORTIONAL e_t),   e_0 = I_0 = 0
+        tau_{t+1} = tau exp(I_t + PROPORTIONAL (e_t + LEAD (e_t - e_{t-1}))),   e_0 = x_1, I_0 = 0
 
     So it rests where d_t = d, at whatever price that takes. A price can't be negative: what is deeper than the model
     would go for nothing is out of reach.
@@ -45,15 +44,17 @@ class DepthTarget:
         if not 1 <= target <= cap:
             raise UserError(f"model.depth.target must lie between 1 and the cap {cap}, got {target:g}")
         self.target = target
-        self.state = torch.zeros(2, dtype=SUM_DTYPE)
-        """e and I; on the device, so that no step waits for them."""
+        self.state: Tensor | None = None
+        """e_t, e_{t-1} and I_t, [3]; on the device, so that no step waits for them. None before the first step."""
         self._seen: Tensor | None = None  # iterations and tokens of the step so far, [2]
 
     @property
-    def factor(self) -> Tensor:
+    def factor(self) -> float | Tensor:
         """Of the given price, [] fp32."""
-        error, integral = self.state
-        return torch.exp(integral + PROPORTIONAL * error).float()
+        if self.state is None:
+            return 1.0
+        error, earlier, integral = self.state
+        return torch.exp(integral + PROPORTIONAL * (error + LEAD * (error - earlier))).float()
 
     def add(self, depths: Tensor) -> None:
         """See a piece of an optimiser step: [B, T], 0 on padding."""
@@ -66,7 +67,7 @@ class DepthTarget:
             return
         iterations, tokens = strategy.reduce(self._seen, reduce_op="sum")
         self._seen = None
-        error, integral = self.state.to(iterations.device)
-        now = (torch.log(iterations / tokens) - math.log(self.target)).clamp(-MOST, MOST)
-        error = error + (now - error) / HORIZON
-        self.state = torch.stack([error, integral + INTEGRAL * error])
+        now = (torch.log(iterations / tokens) - math.log(self.target)).clamp(LOWEST, HIGHEST)
+        error, _, integral = torch.stack([now, now, 0 * now]) if self.state is None else self.state.to(now.device)
+        smoothed = error + (now - error) / HORIZON
+        self.state = torch.stack([smoothed, error, integral + INTEGRAL * smoothed])
