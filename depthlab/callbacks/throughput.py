@@ -20,7 +20,7 @@ class ThroughputMonitor(Callback):
 
     `val/seconds_per_example` is the time that the model itself takes for an example in validation, on one device, at
     the batches and lengths there are: without loading, losses and metrics. `val/token_iterations_per_example` and
-    `val/flops_per_example` (`AdaptiveAlbertModel.flops`) are what is computed in it, where tokens have a depth.
+    `val/flops_per_example` (of the layers) are what is computed in it, where tokens have a depth.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class ForwardTimer:
         self._times.append(self._now())
         depths = getattr(output, "depths", None)
         if depths is not None:
-            self._work.append(torch.stack([depths.sum(), model.base_model.flops(depths).sum()]))
+            self._work.append(torch.stack([depths.sum(), model.base_model.encoder.flops(depths).sum()]))
 
     def _start(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         self.examples += len(kwargs["input_ids"])
