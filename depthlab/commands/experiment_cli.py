@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -35,7 +35,7 @@ from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
 from depthlab.commands.outcome import finish, say
 from depthlab.commands.parser import OneLineErrors
-from depthlab.data.steps import StepDataModule
+from depthlab.commands.trainer import ExperimentTrainer
 from depthlab.data.workers import named_when_killed
 from depthlab.errors import BadNumbers, UserError, notice
 from depthlab.files import writing
@@ -60,24 +60,6 @@ set_parsing_settings(
     omegaconf_absolute_to_relative_paths=True,  # interpolations hold across several files
     subclasses_disabled=[AdaptiveAlbertConfig],  # its fields are options of their own, checked and documented
 )
-
-
-class ExperimentTrainer(Trainer):
-    """Lightning's Trainer, in optimiser steps; and a step ahead of it."""
-
-    def count_steps(self, datamodule: StepDataModule) -> None:
-        """Accumulate what the data asks for, and validate by optimiser steps, not by what a device does at a time.
-
-        So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
-        """
-        if self.accumulate_grad_batches == 1:
-            self.accumulate_grad_batches = datamodule.pieces(self.world_size)
-        if isinstance(self.val_check_interval, int):
-            self.val_check_interval *= self.accumulate_grad_batches
-
-    def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
-        """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
-        datamodule.prepare_data()
 
 
 class ExperimentParser(OneLineErrors, LightningArgumentParser):

@@ -14,6 +14,7 @@ from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_own, writing
 from depthlab.models.checkpoint import check_vocabulary, find_tokenizer, load_as_saved
+from depthlab.models.dial import turn_model
 from depthlab.render.document import Document
 from depthlab.render.html import to_html
 from depthlab.render.sentences import sentence
@@ -29,6 +30,8 @@ def inspect(
     checkpoint: str = DEFAULT_CHECKPOINT,
     file: str | None = None,
     html: str | None = None,
+    dial: float | None = None,
+    max_depth: int | None = None,
 ) -> None:
     """Show how deep a model goes for each piece of a text, and what it predicts.
 
@@ -40,9 +43,13 @@ def inspect(
         checkpoint: A run, a directory that `depthlab export` or `convert` wrote, or an ALBERT of Hugging Face's.
         file: A file with a text a line, UTF-8.
         html: A page to write as well, with the halting probabilities of every iteration on hover.
+        dial: The one number of the halting rule that is turned after training (a threshold, a share, the shift of the
+            halting logit, ...).
+        max_depth: The cap, beyond that of training, too, where iterations share a layer.
 
     Raises:
-        UserError: there is no text, no model or no tokenizer, or the page can't be written.
+        UserError: there is no text, no model or no tokenizer; the dial or the cap is out of range; or the page can't be
+            written.
     """
     texts = [text for text in _read(texts, file) if text.strip()]
     if not texts:
@@ -54,6 +61,7 @@ def inspect(
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     logging.disable_progress_bar()
     model = load_as_saved(checkpoint)
+    turn_model(model, dial, max_depth)
     inspector = Inspector(model, _tokenizer_of(checkpoint, model.config))
     inspections = [inspector(text) for text in texts]
 

@@ -66,7 +66,7 @@ class ClassificationTask(Task):
         depth = depth or DepthSettings()
         model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout)
         super().__init__(model, optimizer, warmup_steps, decay_share)
-        self.halting_lr_factor = depth.halting_lr_factor
+        self.learn_depth(depth)
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
         self.scores = nn.ModuleDict()  # by stage and number of the loader
         self.label_depths = GroupDepthMetric(len(labels)) if labels and self.cap is not None else None

@@ -59,7 +59,7 @@ class DistillationTask(ScheduledDepth):
         depth = depth or DepthSettings()
         model = load_checkpoint(AdaptiveAlbertModel, checkpoint, depth.given())
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps, decay_share)
-        self.halting_lr_factor = depth.halting_lr_factor
+        self.learn_depth(depth)
         self.checkpoint = checkpoint
         self.teacher = Teacher(teacher, model.config, SENTENCES if teaches is None else teaches)
         if not self.teacher.teaches(is_fixed=not model.config.rule.adaptive):

@@ -6,6 +6,7 @@ from torch import Tensor
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
+from depthlab.models.dial import turn_model
 from depthlab.models.scoring import masked_word_losses
 from depthlab.tasks.base import check_data
 
@@ -18,6 +19,8 @@ class TreebankTask(LightningModule):
             Face's. Its tokenizer is used, too.
         losses: the model's loss on each piece when all of its word is masked, too, for the column `loss`. It takes a
             forward pass of the sentence for every word, and a model with the head for it.
+        dial: the one number of the halting rule that is turned after training, whatever its name; null leaves it.
+        max_depth: the cap, in place of the checkpoint's.
 
     Raises:
         UserError: the checkpoint can't be loaded, or can't predict masked pieces.
@@ -25,10 +28,17 @@ class TreebankTask(LightningModule):
 
     monitor = None
 
-    def __init__(self, checkpoint: str = "checkpoints/minilm-adaptive", losses: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: str = "checkpoints/minilm-adaptive",
+        losses: bool = False,
+        dial: float | None = None,
+        max_depth: int | None = None,
+    ) -> None:
         super().__init__()
         self.checkpoint = checkpoint
         self.model = load_as_saved(checkpoint)
+        turn_model(self.model, dial, max_depth)
         if losses and not hasattr(self.model, "predictions"):
             raise UserError(
                 f"model.losses needs a model that predicts masked pieces, and {checkpoint} is a "

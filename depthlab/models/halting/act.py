@@ -31,12 +31,12 @@ class HaltingUnit(nn.Module):
         init.normal_(self.weight, std=spread)
         init.constant_(self.bias, bias)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """[..., H] -> [...], in (0, 1)."""
+    def forward(self, states: Tensor, shift: float = 0.0) -> Tensor:
+        """[..., H] -> [...], in (0, 1); the shift is added to w . s + b."""
         dtype = torch.promote_types(states.dtype, torch.float32)
         with torch.autocast(states.device.type, enabled=False):
             logits = F.linear(states.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
-        return torch.sigmoid(logits.squeeze(-1))
+        return torch.sigmoid(logits.squeeze(-1) + shift)
 
 
 class ActState(NamedTuple):
@@ -57,16 +57,19 @@ class Act(HaltingRule):
     Attributes:
         act_cost: what depth is charged: "ponder", N + R of Graves, of which only R has a gradient; or "expected", the
             mean of n by the weights of the iterations, the last one's being R: sum_n (1 - p^1 - ... - p^{n-1}).
+        act_shift: added to the halting logits, after training: far up, every token halts at once; far down, with
+            "remainder" and act_update "accumulate", it is the model of fixed depth.
     """
 
     charges_for_depth: ClassVar[bool] = True
-    dial: ClassVar[str] = "act_epsilon"
+    dial: ClassVar[str] = "act_shift"
 
     act_epsilon: float = 0.01
     act_cap: ActCap = "truncate"
     halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
     act_cost: ActCost = "ponder"
+    act_shift: float = 0.0
     initializer_range: float = 0.02
 
     def unit(self, hidden_size: int) -> HaltingUnit:
@@ -82,6 +85,10 @@ class Act(HaltingRule):
         """Nothing accumulated yet."""
         dtype = torch.promote_types(tokens.states.dtype, torch.float32)
         return ActState(torch.zeros_like(tokens.position, dtype=dtype))
+
+    def ask(self, unit: HaltingUnit, look: Look) -> Tensor:
+        """The halting probability."""
+        return unit(look.new, self.act_shift)
 
     def step(self, state: ActState, look: Look) -> HaltingStep:
         """One step; the halting probability is what was asked for."""
