@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.albert.modeling_albert import AlbertAttention, AlbertLayer, eager_attention_forward
 from transformers.pytorch_utils import apply_chunking_to_forward
 
+from depthlab.models.relaxation import Own, apply_part
 from depthlab.models.sizes import pad_rows
 
 
@@ -52,7 +53,7 @@ class AdaptiveAttention(AlbertAttention):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         running: Running | None = None,
-        own: nn.ModuleDict | None = None,
+        own: Own | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor | None, ...]:
         """[B, T, H] -> [B, T, H], or of running tokens [R, H] -> [P, H]; and the weights where there are any.
@@ -96,7 +97,7 @@ class AdaptiveAttention(AlbertAttention):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
         attend = eager_attention_forward
-        if not kwargs.get("output_attentions"):
+        if len(queries) and not kwargs.get("output_attentions"):  # HF's others take no empty batch
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         dropout = self.attention_dropout.p if self.training else 0.0
         return attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
@@ -121,7 +122,7 @@ class AdaptiveLayer(AlbertLayer):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         running: Running | None = None,
-        own: nn.ModuleDict | None = None,
+        own: Own | None = None,
         **kwargs: Any,
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """s^n from h^{n-1}, [B, T, H] -> [B, T, H].
@@ -137,7 +138,7 @@ class AdaptiveLayer(AlbertLayer):
             return self._gradient_checkpointing_func(compute, *given)
         return compute(*given)
 
-    def _compute(self, states: Tensor, mask: Tensor | None, *packed: Any, own: nn.ModuleDict | None, **kwargs: Any):
+    def _compute(self, states: Tensor, mask: Tensor | None, *packed: Any, own: Own | None, **kwargs: Any):
         of_attention = None if own is None else own["attention"]
         feed_forward = partial(self._feed_forward, own)
         if not packed:
@@ -148,7 +149,7 @@ class AdaptiveLayer(AlbertLayer):
         refined = apply_part(self, "full_layer_layer_norm", own, feed_forward(attended) + attended)
         return refined[: len(states)], keys, values
 
-    def _feed_forward(self, own: nn.ModuleDict | None, states: Tensor) -> Tensor:
+    def _feed_forward(self, own: Own | None, states: Tensor) -> Tensor:
         return apply_part(self, "ffn_output", own, self.activation(apply_part(self, "ffn", own, states)))
 
 
@@ -156,7 +157,7 @@ def pack(position: Tensor, counts: list[int], length: int) -> Packing:
     """Of the running tokens [R], as many of each sequence as counts says."""
     batch = len(counts)
     # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
-    longest = min(length, max(8, -(-max(counts) // 8) * 8))
+    longest = min(length, max(8, -(-max(counts, default=0) // 8) * 8))
     if longest * batch == len(position):
         return Packing(position, None, batch, length, longest)
     running = torch.tensor(counts, device=position.device)
@@ -192,12 +193,8 @@ def written(buffer: Tensor | None, position: Tensor, rows: Tensor, size: int) ->
         return rows
     if buffer is None:
         return scatter(position, rows, size)
-    # Attention keeps its keys and values for the backward pass; without one the old ones are nobody's.
-    write = buffer.index_copy if torch.is_grad_enabled() else buffer.index_copy_
+    # Attention keeps its keys and values for the backward pass; without one the old ones are nobody's. There may be one
+    # where gradients are off, too: while a reentrant checkpoint computes forward.
+    later = torch.is_grad_enabled() or buffer.requires_grad
+    write = buffer.index_copy if later else buffer.index_copy_
     return write(0, position, rows)
-
-
-def apply_part(owner: nn.Module, name: str, own: nn.ModuleDict | None, states: Tensor) -> Tensor:
-    """A part of the shared layer, with what an iteration may have of its own beside it (`relaxation.py`)."""
-    shared = getattr(owner, name)
-    return shared(states) if own is None else own[name](shared, states)

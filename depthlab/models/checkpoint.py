@@ -62,7 +62,7 @@ class DepthSettings:
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take; of untied layers the first L are left.
         halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
-        halting_settings: settings of a rule of your own.
+        halting_settings: settings of the rule.
         relaxation_rank: rank by which iterations may differ from now on, where the checkpoint's are all the same.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".

@@ -11,75 +11,20 @@ Shapes: B batch, T length, E embedding, H hidden, L cap; N real tokens of the ba
 tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
-from depthlab.models.block import mask_of_running, pack, scatter
-from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens
+from depthlab.models.calls import Call, EncoderOutput, Head, Iteration, Observer, each
+from depthlab.models.compact import CompactLoop, Moved, Packed
+from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens, rule_named
 from depthlab.models.hidden_states import HiddenStates
-from depthlab.models.layer import IteratedLayer
+from depthlab.models.layer import IteratedLayer, Memory
 from depthlab.models.sharding import goes_on
 from depthlab.models.sizes import pad_rows
-
-
-@dataclass
-class EncoderOutput(ModelOutput):
-    """What leaves the iteration; zeros at padding throughout."""
-
-    last_hidden_state: Tensor | None = None
-    """[B, T, H]"""
-    depths: Tensor | None = None
-    """N_t, [B, T] int64"""
-    remainders: Tensor | None = None
-    """R_t, [B, T] fp32"""
-    hidden_states: tuple[Tensor | None, ...] | None = None
-    """h^0..h^L, L + 1 x [B, T, H]: the states that iterations start from and end with, frozen ones repeated."""
-    attentions: tuple[Tensor, ...] | None = None
-    """[B, A, T, T] of each iteration that some token took, where they were recorded."""
-    costs: Tensor | None = None
-    """[B, T] fp32, what tokens are charged; None: N_t + R_t."""
-
-
-class Iteration(NamedTuple):
-    """One iteration of the tokens that ran in it, packed in row-major order, for who watches."""
-
-    n: int
-    """1..L"""
-    position: Tensor
-    """[R], rows in [B * T]."""
-    before: Tensor
-    """h^{n-1}, [R, H]"""
-    new: Tensor
-    """s^n, the layer's output, [R, H]"""
-    after: Tensor
-    """h^n, [R, H]"""
-    probability: Tensor | None
-    """p^n, [R] fp32, or what else the rule asked for; None where it asks for nothing."""
-
-
-Observer = Callable[[Iteration], None]
-Head = Callable[[Tensor], Tensor]
-
-
-class Call(NamedTuple):
-    """What one call of the encoder asks for."""
-
-    rule: HaltingRule
-    """Decides which token halts."""
-    real: Tensor
-    """[B, T] bool, False on padding."""
-    attention_mask: Tensor | None
-    by_query: bool
-    kept: HiddenStates
-    observer: Observer | None
-    head: Head | None
 
 
 class AdaptiveAlbertTransformer(IteratedLayer):
@@ -114,14 +59,14 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             hidden_states: which of h^0..h^L to return.
             halting_rule: decides in place of the configuration's.
             observer: called after every iteration, in every execution; what it is given may be overwritten later.
-            head: what the model predicts of states, [..., H] to logits [..., C], for rules that ask.
+            head: the model's, for rules that ask it.
             attention_kwargs: passed on to HF's attention, by the dense execution.
 
         Raises:
             UserError: the model is being exported or traced, and its depth depends on the data.
         """
-        rule = halting_rule or self.config.rule
-        call = Call(rule, real, attention_mask, by_query, HiddenStates(hidden_states, real), observer, head)
+        rule = rule_named(self.config.halting) if halting_rule is None else halting_rule
+        call = Call(halting_rule, real, attention_mask, by_query, HiddenStates(hidden_states, real), observer, head)
         if not rule.chooses(self.training) or self.hold_depth:
             return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
@@ -139,22 +84,24 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         """Who decides which token halts, where a call does not say."""
         return self.config.rule
 
-    def flops(self, depths: Tensor) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
         rule, adapts = self.rule, self.rule.chooses(self.training) and not self.hold_depth
         only_running = adapts and self.config.execution == "compact"
-        total = super().flops(depths, only_running)
+        total = super().flops(depths, real, only_running)
         if adapts and self.halting is not None:
-            ran = depths if only_running else (depths > 0) * depths.max()
-            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if rule.decides(n))
+            ran, last = depths if only_running else real * depths.max(), int(depths.max())
+            asked = sum((real & (ran >= n)).sum(dim=1) for n in range(rule.first, last + 1) if rule.asks(n))
             matrices = (parameter.numel() for parameter in self.halting.parameters() if parameter.ndim > 1)
             total = total + asked * 2 * sum(matrices)
         return total
 
-    def _step(self, call: Call, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
+    def _step(
+        self, rule: HaltingRule, head: Head | None, state: State, n: int, before: Tensor, new: Tensor
+    ) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
-        rule, look = call.rule, Look(n, n == self.config.num_hidden_layers, before, new, None, call.head)
-        if self.halting is not None and rule.decides(n):
+        look = Look(n, n == self.config.num_hidden_layers, before, new, None, head)
+        if self.halting is not None and rule.asks(n):
             look = look._replace(asked=rule.ask(self.halting, look))
         step = rule.step(state, look)
         if look.at_cap:
@@ -176,7 +123,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
 
     def _dense(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """The equations as they stand: every iteration computes every token, until the last one has halted."""
-        blend, cap, rule, real = self.config.act_update == "blend", self.config.num_hidden_layers, call.rule, call.real
+        blend, cap, real = self.config.act_update == "blend", self.config.num_hidden_layers, call.real
+        rule = call.rule or self.rule
         state = call.kept.keep(self.project(embeddings))  # h^{n-1}, [B, T, H]
         running = real
         position = torch.arange(real.numel(), device=real.device).view_as(real)
@@ -184,22 +132,23 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
         depths, mixture, costs = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state), None
 
-        for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)  # s^n
-            step, look = self._step(call, remembered, n, state, new)
+        for n in range(rule.first, cap + 1):
+            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs) if n else state  # s^n
+            step, look = self._step(rule, call.head, remembered, n, state, new)
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
             if blend:
                 state = torch.where(moves, torch.lerp(state, new, weight), state)
             else:
                 mixture = torch.where(moves, mixture + weight * new, mixture)
                 state = torch.where(moves, new, state)
-            state = call.kept.keep(state)
-            _observe(call.observer, n, running, look.before, new, state, look.asked)
-            depths = depths + running
+            if n:
+                state = call.kept.keep(state)
+                _observe(call.observer, n, running, look.before, new, state, look.asked)
+                depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
             if step.cost is not None:
                 costs = torch.where(running, step.cost, 0.0) + (0.0 if costs is None else costs)
-            remembered = _each(partial(_where, running), step.state, remembered)
+            remembered = each(partial(_where, running), step.state, remembered)
             running = running & ~step.halted
             if not goes_on(bool(running.any()), self.albert_layer_groups):
                 break
@@ -207,6 +156,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         hidden_states = call.kept.all(state, cap)
         return _without_padding(call, state if blend else mixture, depths, remainders, hidden_states, costs)
 
+    @torch.compiler.disable(recursive=False)
     def _compact(self, embeddings: Tensor, call: Call) -> EncoderOutput:
         """The same, computing the running tokens only.
 
@@ -214,75 +164,46 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         all tokens, is the memory's. A token's rows there are written anew in the iteration after its state last
         changed, so once more when it has just halted.
         The host learns after each iteration that lets tokens halt how many still run in each sequence; nothing else
-        waits for the device.
+        waits for the device. So torch.compile makes one graph of an iteration, and leaves the loop to Python.
         """
-        blend, cap, rule, kept = self.config.act_update == "blend", self.config.num_hidden_layers, call.rule, call.kept
-        batch, length = call.real.shape
-        size = batch * length
+        rule, loop, packed = self._start(embeddings, call)
+        for n in range(rule.first, loop.cap + 1):
+            moved = self._iterate(n, rule, call.head, packed, loop.memory)
+            packed, runs = loop.regroup(n, packed, moved)
+            if n == loop.cap or not goes_on(runs, self.albert_layer_groups):
+                break
+        return loop.output()
 
-        position = call.real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
-        counts = call.real.sum(dim=1).tolist()  # of running tokens per sequence, B
+    @torch.compiler.disable
+    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, CompactLoop, Packed]:
+        """All real tokens, before the first iteration."""
+        rule, real = call.rule or self.rule, call.real
+        position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
+        counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
         state = embeddings.flatten(0, 1)[position]
-        state = self.project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
-        if kept.chosen:
-            everyone = kept.keep(scatter(position, state, size).unflatten(0, (batch, length)))
-            state = everyone.flatten(0, 1)[position]
-        remembered = rule.begin(Tokens(state, position, length, torch.ones_like(position, dtype=torch.bool)))
-        memory = self.new_memory(size)
-        memory.refresh(position, state)
-        packing = pack(position, counts, length)
-        mixture, costs = torch.zeros_like(state), torch.zeros_like(position, dtype=torch.float32)
-        finished: list[tuple[Tensor, Tensor, Tensor, Tensor, int]] = []  # position, output, R, costs, N of who halted
+        state = self.project(pad_rows(state))[: len(position)]
+        loop = CompactLoop(call, self.new_memory(real.numel()), self.config.num_hidden_layers)
+        state = loop.start(position, state)
+        remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
+        mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)
+        return rule, loop, loop.packed(position, counts, state, remembered, mixture)
 
-        for n in range(1, cap + 1):
-            mask = mask_of_running(call.attention_mask, call.by_query, packing)
-            new = self.apply_to_running(n, state, memory, mask, packing)  # s^n
-            step, look = self._step(call, remembered, n, state, new)
-            weight = step.weight[:, None].to(new.dtype)
-            moved = torch.lerp(state, new, weight) if blend else new
-            if kept.chosen:
-                everyone = everyone.flatten(0, 1).index_copy(0, position, moved).unflatten(0, (batch, length))
-                everyone = kept.keep(everyone)
-                moved = everyone.flatten(0, 1)[position]
-            if not blend:
-                mixture = mixture + weight * new
-            output = moved if blend else mixture
-            memory.refresh(position, moved)
-            if step.cost is not None:
-                costs = costs + step.cost
-            if call.observer is not None and len(position):
-                call.observer(Iteration(n, position, state, new, moved, look.asked))
-
-            if look.at_cap:
-                finished.append((position, output, step.remainder, costs, n))
-                break
-            if not rule.decides(n):
-                state, remembered = moved, step.state
-                continue
-            counts = torch.zeros(batch, dtype=torch.long, device=position.device)
-            counts = counts.index_add(0, position // length, (~step.halted).long()).tolist()
-            order = step.halted.byte().argsort(stable=True)  # the running first, each part in row-major order
-            going, halting = order.split([sum(counts), len(order) - sum(counts)])
-            finished.append((*(rows[halting] for rows in (position, output, step.remainder, costs)), n))
-            if not goes_on(sum(counts) > 0, self.albert_layer_groups):
-                break
-            position, state, costs = position[going], moved[going], costs[going]
-            packing = pack(position, counts, length)
-            remembered = _each(lambda rows, going=going: rows[going], step.state)
-            if not blend:
-                mixture = mixture[going]
-
-        positions, outputs, remainders, charged, _ = zip(*finished, strict=True)
-        halted = torch.cat(positions)
-        depths = torch.cat([torch.full_like(where, n) for where, *_, n in finished])
-
-        def unpack(rows: Tensor) -> Tensor:
-            return scatter(halted, rows, size).unflatten(0, (batch, length))
-
-        hidden_states = kept.all(everyone, cap) if kept.chosen else None
-        outputs, remainders = (unpack(torch.cat(rows)) for rows in (outputs, remainders))
-        costs = None if step.cost is None else unpack(torch.cat(charged))
-        return EncoderOutput(outputs, unpack(depths), remainders, hidden_states, costs=costs)
+    def _iterate(self, n: int, rule: HaltingRule, head: Head | None, packed: Packed, memory: Memory) -> Moved:
+        """Iteration n of the running tokens: what the device does between two looks of the host."""
+        packing, state = packed.packing, packed.state
+        new = self.apply_to_running(n, state, memory, packed.mask, packing) if n else state  # s^n
+        step, look = self._step(rule, head, packed.remembered, n, state, new)
+        weight, mixture = step.weight[:, None].to(new.dtype), None
+        if packed.mixture is None:
+            moved = torch.lerp(state, new, weight)
+        else:
+            moved, mixture = new, packed.mixture + weight * new
+        counts = order = None
+        if rule.decides(n) and not look.at_cap:
+            counts = torch.zeros(packing.batch, dtype=torch.long, device=new.device)
+            counts = counts.index_add(0, packing.position // packing.length, (~step.halted).long())
+            order = step.halted.byte().argsort(stable=True)  # each part in row-major order
+        return Moved(new, moved, mixture, look.asked, step, counts, order)
 
 
 def _observe(observer: Observer | None, n, running, before, new, after, asked=None) -> None:
@@ -297,12 +218,6 @@ def _observe(observer: Observer | None, n, running, before, new, after, asked=No
 def _without_padding(call: Call, state, depths, remainders, hidden_states, costs=None) -> EncoderOutput:
     state = state.masked_fill(~call.real[..., None], 0.0)
     return EncoderOutput(state, depths, remainders, hidden_states, costs=costs)
-
-
-def _each(function: Callable[..., Tensor], *states: State) -> State:
-    """A rule's state with every tensor changed by the function; of several states, field by field."""
-    tensors = map(function, *states)
-    return type(states[0])(*tensors) if states[0] else ()
 
 
 def _where(running: Tensor, later: Tensor, earlier: Tensor) -> Tensor:

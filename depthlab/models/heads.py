@@ -18,11 +18,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from depthlab.kinds import NOT_PREDICTED
-from depthlab.models.albert import (
-    AdaptiveAlbertConfig,
-    AdaptiveAlbertModel,
-    AdaptiveAlbertPreTrainedModel,
-)
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, Exit
 from depthlab.models.sizes import pad_rows
 
@@ -137,18 +133,15 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
             **kwargs,
         )
         mlm_loss = sop_loss = None
-        for exit in encoded.exits or (
-            Exit(encoded.last_hidden_state, encoded.pooler_output),
-        ):  # logits: the last one's
+        for exit in exits_to_read(encoded):  # what is returned are the last one's logits
             sop_logits = self.sop_classifier(exit.pooled)
             if labels is not None:
                 predicted = labels != NOT_PREDICTED
                 states, weights = exit.states[predicted], _at(predicted, exit.token_weights)
                 prediction_logits = self.predictions(pad_rows(states))[: len(states)]
-                mlm_loss = _plus(mlm_loss, _mean_cross_entropy(prediction_logits, labels[predicted], weights))
+                mlm_loss = plus(mlm_loss, mean_cross_entropy(prediction_logits, labels[predicted], weights))
             if sentence_order_label is not None:
-                loss = _mean_cross_entropy(sop_logits, sentence_order_label, exit.sequence_weights)
-                sop_loss = _plus(sop_loss, loss)
+                sop_loss = plus(sop_loss, cross_entropy(sop_logits, sentence_order_label, exit.sequence_weights))
         if labels is None:
             prediction_logits = self.predictions(encoded.last_hidden_state)
         return AdaptiveAlbertForPreTrainingOutput(
@@ -158,7 +151,7 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
             mlm_loss=mlm_loss,
             sop_loss=sop_loss,
             last_hidden_state=encoded.last_hidden_state,
-            **_passed_on(encoded),
+            **passed_on(encoded),
         )
 
 
@@ -189,13 +182,13 @@ class _LabelledModel(_Head):
             return_dict=True,
             **kwargs,
         )
-        exits = encoded.exits or (Exit(encoded.last_hidden_state, encoded.pooler_output),)
+        exits = exits_to_read(encoded)
         logits, task = [self._logits(exit) for exit in exits], None
         if labels is not None:
             task = sum(self._task_loss(one, labels, exit) for one, exit in zip(logits, exits, strict=True))
         everywhere = {} if encoded.exits is None else self._everywhere(logits, exits)
         loss = self.total_loss(encoded, task=task)
-        return self.output_class(loss=loss, logits=logits[-1], **everywhere, **_passed_on(encoded))
+        return self.output_class(loss=loss, logits=logits[-1], **everywhere, **passed_on(encoded))
 
     def _logits(self, exit: Exit) -> Tensor:
         raise NotImplementedError
@@ -203,7 +196,7 @@ class _LabelledModel(_Head):
     def _task_loss(self, logits: Tensor, labels: Tensor, exit: Exit) -> Tensor:
         """Of logits [B, T, C] where labels [B, T] are not -100."""
         labelled = labels != NOT_PREDICTED
-        return _mean_cross_entropy(logits[labelled], labels[labelled], _at(labelled, exit.token_weights))
+        return mean_cross_entropy(logits[labelled], labels[labelled], _at(labelled, exit.token_weights))
 
     def _everywhere(self, logits: list[Tensor], exits: Sequence[Exit]) -> dict[str, Tensor]:
         """What the output says of a loss that is taken after every iteration."""
@@ -263,7 +256,7 @@ class AdaptiveAlbertForSequenceClassification(_Classifier):
     pooled = True
 
     def _task_loss(self, logits: Tensor, labels: Tensor, exit: Exit) -> Tensor:
-        logits, weights = _in_fp32(logits), exit.sequence_weights
+        logits, weights = in_fp32(logits), exit.sequence_weights
         if self.config.problem_type is None:  # kept, as HF does: what loads the model later reads it there
             self.config.problem_type = (
                 "regression"
@@ -272,8 +265,10 @@ class AdaptiveAlbertForSequenceClassification(_Classifier):
                 if labels.is_floating_point()
                 else "single_label_classification"
             )
+        if not len(logits):
+            return logits.sum()
         if self.config.problem_type == "single_label_classification":
-            return _mean_cross_entropy(logits, labels.flatten(), weights)
+            return cross_entropy(logits, labels.flatten(), weights)
         is_regression = self.config.problem_type == "regression"
         function = F.mse_loss if is_regression else F.binary_cross_entropy_with_logits
         losses = function(logits, labels.to(logits.dtype).view_as(logits), reduction="none")
@@ -294,9 +289,17 @@ class AdaptiveAlbertForTokenClassification(_Classifier):
     pooled = False
 
 
-def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over logits [B, C], labels [B] and what each counts, [B]; of an empty batch 0, with a gradient of 0."""
+    if weights is not None:
+        return mean_cross_entropy(logits, labels, weights)
+    logits = in_fp32(logits)
+    return F.cross_entropy(logits, labels) if len(labels) else logits.sum()
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Of logits [P, C], labels [P] and what each counts, [P]; without any label it is 0, not the 0/0 of a mean."""
-    logits = _in_fp32(logits)
+    logits = in_fp32(logits)
     if weights is None:
         total = F.cross_entropy(logits, labels, reduction="sum")
     else:
@@ -304,20 +307,26 @@ def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None =
     return total / max(1, len(labels))
 
 
-def _in_fp32(logits: Tensor) -> Tensor:
+def in_fp32(logits: Tensor) -> Tensor:
     """At least."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def exits_to_read(encoded: AdaptiveAlbertOutput) -> Sequence[Exit]:
+    """After every iteration, where a rule learns there; else the end."""
+    return encoded.exits or (Exit(encoded.last_hidden_state, encoded.pooler_output),)
+
+
+def plus(total: Tensor | None, loss: Tensor) -> Tensor:
+    """A sum that begins with nothing."""
+    return loss if total is None else total + loss
 
 
 def _at(chosen: Tensor, weights: Tensor | None) -> Tensor | None:
     return None if weights is None else weights[chosen]
 
 
-def _plus(total: Tensor | None, loss: Tensor) -> Tensor:
-    return loss if total is None else total + loss
-
-
-def _passed_on(encoded: AdaptiveAlbertOutput) -> dict[str, Any]:
+def passed_on(encoded: AdaptiveAlbertOutput) -> dict[str, Any]:
     """What every head hands on from the encoder."""
     names = ("hidden_states", "attentions", "depths", "remainders", "ponder_cost")
     return {name: getattr(encoded, name) for name in names}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.models.albert.modeling_albert import AlbertLayerGroup, AlbertTransformer
 
 from depthlab.models.block import AdaptiveAttention, AdaptiveLayer, Packing, Running, written
-from depthlab.models.relaxation import differences
+from depthlab.models.relaxation import Own, differences
 
 
 class Memory:
@@ -75,12 +75,11 @@ class IteratedLayer(AlbertTransformer):
         new, memory.keys, memory.values = self._group(n)(states, attention_mask, running=running, own=self._own(n))
         return new
 
-    def flops(self, depths: Tensor, only_running: bool) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor, only_running: bool) -> Tensor:
         """[B] int64, floating point operations of a forward pass for these depths; see `AdaptiveAlbertModel.flops`.
 
         Halted tokens are left out if only running ones are computed; else every iteration computes all tokens.
         """
-        real = depths > 0
         tokens = real.sum(dim=1)
         total = tokens * _flops(self.embedding_hidden_mapping_in)
         for n in range(1, int(depths.max()) + 1):
@@ -93,16 +92,16 @@ class IteratedLayer(AlbertTransformer):
                 total = total + running * _flops(attention.query, attention.dense, layer.ffn, layer.ffn_output)
                 total = total + running * tokens * 4 * attention.all_head_size  # queries and keys, weights and values
             if self.relaxation is not None:
-                own = (module for module in self._own(n).modules() if isinstance(module, nn.Linear))
+                own = (module for module in self._own(n).parts.modules() if isinstance(module, nn.Linear))
                 total = total + running * _flops(*own)
         return total
 
     def _group(self, n: int) -> AlbertLayerGroup:
         return self.albert_layer_groups[(n - 1) * self.config.num_hidden_groups // self.config.num_hidden_layers]
 
-    def _own(self, n: int) -> nn.ModuleDict | None:
+    def _own(self, n: int) -> Own | None:
         """What iteration n has of its own."""
-        return None if self.relaxation is None else self.relaxation[min(n, len(self.relaxation)) - 1]
+        return None if self.relaxation is None else Own(self.relaxation[min(n, len(self.relaxation)) - 1])
 
 
 def _flops(*projections: nn.Linear) -> int:

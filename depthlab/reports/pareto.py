@@ -22,11 +22,12 @@ SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")
 """By halting: what varies along the line of a family, and how to call it; unless a target or a dial does."""
 
 PANELS = {
-    "depth": "mean depth (iterations per token)",
-    "iterations": "token-iterations per example",
-    "gflops": "layer GFLOPs per example",
-    "milliseconds": "time (ms per example, model forward)",
+    "depth": ("mean depth", "iterations per token"),
+    "iterations": ("token-iterations", "per example"),
+    "gflops": ("layer GFLOPs", "per example"),
+    "milliseconds": ("time", "ms per example, model forward"),
 }
+"""What a score is held against, by column: how to call it, and its unit."""
 
 
 def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
@@ -120,8 +121,8 @@ def draw(points: pd.DataFrame) -> Canvas:
         of_task = points[points.task == task]
         metric = SCORES[GLUE_TASKS[task].metrics[0]]
         row[0].set_ylabel(f"{GLUE_TASKS[task].folder}: {metric} (%)")
-        for axes, (measured, label) in zip(row, PANELS.items(), strict=True):
-            _panel(axes, of_task, measured, label, styles)
+        for axes, (measured, (label, unit)) in zip(row, PANELS.items(), strict=True):
+            _panel(axes, of_task, measured, f"{label} ({unit})", styles)
     canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
     return canvas
 
@@ -175,7 +176,14 @@ def _table(points: pd.DataFrame) -> Table:
         epochs = f"{point.epoch:g}" if point.epoch else "best"
         configuration = f"{point.learning_rate:g}, {point.batch_size}, {epochs}"
         rows.append([line, setting, str(point.runs), *ranges, configuration])
-    header = ["task: family", "", "runs", "score (%)", *PANELS, "learning rate, batch, epochs"]
+    header = [
+        "task: family",
+        "",
+        "runs",
+        "score (%)",
+        *(label for label, _ in PANELS.values()),
+        "learning rate, batch, epochs",
+    ]
     caption = (
         "Means over the runs of a point, and in brackets their 95 % intervals; columns in the units of the figure."
     )

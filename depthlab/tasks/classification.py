@@ -201,7 +201,8 @@ class ClassificationTask(Task):
             self.scores[name] = GlueMetrics(self.metrics, is_regression=not self.labels).to(self.device)
         self.scores[name].update(outputs.logits, batch["labels"], batch["index"])
         if self.label_depths is not None:
-            self.label_depths.update(outputs.depths, batch["labels"][:, None])
+            real = batch["attention_mask"].bool()
+            self.label_depths.update(outputs.depths, batch["labels"][:, None], real=real)
         return watched(outputs)
 
     def _split(self, stage: str, number: int) -> str:

@@ -13,7 +13,8 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.encoder import Iteration
-from depthlab.models.halting.route import Router
+from depthlab.models.halting.route import Route
+from depthlab.models.halting.router import Router
 from depthlab.tasks.base import check_data
 from depthlab.tasks.losses import Loss
 from depthlab.tasks.scheduled import ScheduledDepth
@@ -65,9 +66,9 @@ class DistillationTask(ScheduledDepth):
             raise UserError("model.teaches has nothing to learn at adaptive depth: name last, direction or pairs")
 
     def on_fit_start(self) -> None:
-        """A router that has learnt nothing starts from a score: the rarity of a piece and the change of its state."""
-        router = self.model.encoder.halting
-        if isinstance(router, Router) and not router.score_weight.any():
+        """A router of `route` that knows nothing starts from a score: rarity of a piece and change of its state."""
+        router, rule = self.model.encoder.halting, self.model.config.rule
+        if isinstance(rule, Route) and rule.route_at and isinstance(router, Router) and not router.score_weight.any():
             if self.trainer.is_global_zero:
                 self._start(router)
             for parameter in router.parameters():

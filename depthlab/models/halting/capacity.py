@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from depthlab.errors import UserError
 from depthlab.models.halting.router import Router, RouteScore, best, change, initialise_router, sizes
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
+from depthlab.models.halting.sequences import leaders
 
 
 class CapacityState(NamedTuple):
@@ -20,6 +21,8 @@ class CapacityState(NamedTuple):
 
     sequence: Tensor
     """[...], its row in [B]."""
+    first: Tensor
+    """[...] bool, True where a sequence begins."""
     tokens: Tensor
     """[...], real tokens of its sequence."""
     running: Tensor
@@ -30,11 +33,12 @@ class CapacityState(NamedTuple):
 
 @dataclass(frozen=True)
 class Capacity(HaltingRule):
-    """Iteration n takes a share c_n of each sequence's tokens: of those that ran in n - 1 the ones of the best scores.
+    """Iteration n takes a share c_n of each sequence's tokens: of those that ran in n - 1 the ones of the best scores,
+    and before all the first, in which heads read a sequence.
 
     c_1 = 1, and capacity 0.5 is the linear schedule of the paper, c_n = (L - n + 1) / L. Below it that is scaled down,
     c_n = 2 c (L - n + 1) / L; above it what it leaves out is, c_n = 1 - 2 (1 - c) (n - 1) / L. So the mean depth is
-    1 + c (L - 1), but for rounding to whole tokens, of which at least one goes on.
+    1 + c (L - 1), but for rounding to whole tokens, of which at least that one goes on.
 
     The gate g_n is the router's probability, sigmoid(score), after iteration n - 1, and g_1 = 1. With act_update
     "blend" the state moves by it, h^n = h^{n-1} + g_n (s^n - h^{n-1}): the paper's H + g f(H), for layers whose output
@@ -80,7 +84,7 @@ class Capacity(HaltingRule):
         """All run."""
         sequence = tokens.position // tokens.length
         gate = torch.ones_like(sequence, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        return CapacityState(sequence, sizes(sequence, tokens.real), tokens.real, gate)
+        return CapacityState(sequence, leaders(tokens), sizes(sequence, tokens.real), tokens.real, gate)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -92,7 +96,7 @@ class Capacity(HaltingRule):
             return HaltingStep(state.gate, torch.ones_like(state.running), state)
         scores, share = change(look) if look.asked is None else look.asked, self.share(look.n + 1)
         most = (state.tokens * share).round().clamp(min=int(share > 0))
-        goes_on = best(scores.detach(), state.sequence, state.running, most)
+        goes_on = best(scores.detach().masked_fill(state.first, torch.inf), state.sequence, state.running, most)
         gate = torch.ones_like(state.gate) if look.asked is None else torch.sigmoid(scores)
         if self.act_update == "accumulate":
             gate = torch.where(goes_on, 1 + gate - gate.detach(), 0.0)

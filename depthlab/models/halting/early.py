@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from depthlab.errors import UserError
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
+from depthlab.models.halting.sequences import leaders, of_leader
 
 Halts = Literal["tokens", "sequences"]
 
@@ -84,16 +84,3 @@ def logits_of(look: Look, rule: str, classes: bool = True) -> Tensor:
     if classes and logits.shape[-1] == 1:
         raise UserError(f'halting "{rule}" needs classes, and the head says one number: take "patience" or "change"')
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def leaders(tokens: Tokens) -> Tensor:
-    """[...] bool: the first real token of each sequence."""
-    sequence, real = (tokens.position // tokens.length).flatten(), tokens.real.flatten()
-    earlier = real.cumsum(0) - real.long()  # real tokens before each
-    return (real & (earlier == earlier[torch.searchsorted(sequence, sequence)])).view_as(tokens.real)
-
-
-def of_leader(leads: Tensor, values: Tensor) -> Tensor:
-    """[..., *] for every token that of its sequence's first, of which values [S, *] are; 0 on padding before them."""
-    sequence = leads.flatten().cumsum(0).view_as(leads)  # from 1 on
-    return F.pad(values, (0, 0) * (values.ndim - 1) + (1, 0))[sequence]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import HaltingUnit
-from depthlab.models.halting.early import EarlyExit, leaders, of_leader
+from depthlab.models.halting.early import EarlyExit
 from depthlab.models.halting.rule import Look, Tokens
+from depthlab.models.halting.sequences import leaders, of_leader
 
 
 @dataclass(frozen=True)

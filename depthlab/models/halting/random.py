@@ -40,7 +40,8 @@ class Random(Fixed):
         if not 0 <= self.random_spread < math.inf:
             raise UserError(f"halting_settings.random_spread must be 0 or more, got {self.random_spread}")
 
-    def chooses(self, training: bool) -> bool:
+    @classmethod
+    def chooses(cls, training: bool) -> bool:
         """In training, for all."""
         return training
 

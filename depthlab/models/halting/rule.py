@@ -39,7 +39,7 @@ class Look(NamedTuple):
     """What a rule sees of one iteration. Tokens that have halted are among [B, T]; what is said of them is ignored."""
 
     n: int
-    """1..L"""
+    """1..L, or 0 before the first iteration"""
     at_cap: bool
     """Whether n = L: every token halts, whatever the rule says."""
     before: Tensor
@@ -81,6 +81,8 @@ class HaltingRule:
     """Whether the loss in training is a weighted sum of those after every iteration (`weigh`): all tokens take L."""
     charges_for_depth: ClassVar[bool] = False
     """Whether the ponder cost has a gradient, and so a place in the loss."""
+    first: ClassVar[int] = 1
+    """The first step's n; 0: there is one before any iteration, of h^0 before and after."""
     dial: ClassVar[str | None] = None
     """The one number to turn after training: a key of `halting_settings`, or a field of the configuration."""
 
@@ -100,7 +102,7 @@ class HaltingRule:
                 known = f"it has {', '.join(own)}" if own else "it has none there"
                 raise UserError(f"halting {config.halting!r} has no setting {key!r}{did_you_mean(key, own)} ({known})")
             wanted = get_type_hints(cls)[key]
-            if wanted is float and type(value) is int:
+            if wanted in (float, float | None) and type(value) is int:
                 given[key] = value = float(value)
             try:
                 type_validator(key, value, wanted)
@@ -118,9 +120,10 @@ class HaltingRule:
     def initialise(self, module: nn.Module) -> None:
         """Called for every module of a new model, after the usual initialisation: the rule knows its own."""
 
-    def chooses(self, training: bool) -> bool:
+    @classmethod
+    def chooses(cls, training: bool) -> bool:
         """Whether tokens choose their depth in this mode."""
-        return self.adaptive and not (training and self.learns_everywhere)
+        return cls.adaptive and not (training and cls.learns_everywhere)
 
     def weigh(self, unit: nn.Module | None, tokens: Tokens, states: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Of a rule that learns everywhere, in training.
@@ -139,6 +142,10 @@ class HaltingRule:
     def decides(self, n: int) -> bool:
         """Whether a token may halt in iteration n < L. Where none can, nobody is asked, and the host need not look."""
         return True
+
+    def asks(self, n: int) -> bool:
+        """Whether iteration n needs what the rule's unit says: where tokens may halt, unless a rule knows better."""
+        return self.decides(n)
 
     def begin(self, tokens: Tokens) -> State:
         """The state before the first iteration."""

@@ -61,7 +61,7 @@ def reference(model, inputs):
             break
         most = round(wanted[n] * len(states)) if wanted[n] > 0 else 0
         most = max(most, 1) if wanted[n] > 0 else 0
-        running = sorted(running, key=lambda t: (-scores[t].item(), t))[:most]
+        running = sorted(running, key=lambda t: (t > 0, -scores[t].item(), t))[:most]
         for t in running:
             chance = torch.sigmoid(scores[t]) if rule.capacity_score == "router" else torch.ones(())
             gates[t] = chance if model.config.act_update == "blend" else 1 + chance - chance.item()
@@ -110,17 +110,20 @@ def test_equals_the_loop_over_tokens(length, cap, rule, act_update, layers, seed
     rule=rules,
     act_update=updates,
     layers=st.sampled_from([*CLASSES]),
+    left=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, act_update, layers, seed):
+def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, act_update, layers, left, seed):
     torch.manual_seed(seed)
     model = build(layers, act_update=act_update, **rule)
     inputs = ragged_inputs(lengths, extra_padding=extra_padding)
+    if left:
+        inputs = {name: value.flip(1) for name, value in inputs.items()}
     dense = run(model, "dense", inputs)
     assert_same(dense, run(model, "compact", inputs), 1e-10)
-    for row, length in enumerate(lengths):  # a sequence alone is decided about as in its batch
-        alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
-        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, :length])
+    for row, real in enumerate(inputs["attention_mask"].bool()):  # a sequence alone is decided about as in its batch
+        alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
+        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
 
 
 @pytest.mark.parametrize("capacity", [0.1, 0.25, 0.5, 0.7, 1.0])
