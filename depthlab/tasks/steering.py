@@ -60,9 +60,9 @@ class DepthTarget:
         moved = integral + PROPORTIONAL * (error + LEAD * (error - earlier))
         return ((torch.exp(moved) - BONUS * torch.exp(-moved)) / (1 - BONUS)).float()
 
-    def add(self, depths: Tensor) -> None:
-        """See a piece of an optimiser step: [B, T], 0 on padding."""
-        seen = torch.stack([depths.sum(), (depths > 0).sum()]).to(SUM_DTYPE)
+    def add(self, depths: Tensor, real: Tensor) -> None:
+        """See a piece of an optimiser step: depths [B, T], and 0 in `real` on padding."""
+        seen = torch.stack([depths.sum(), (real != 0).sum()]).to(SUM_DTYPE)
         self._seen = seen if self._seen is None else self._seen + seen
 
     def steer(self, strategy: Strategy) -> None:

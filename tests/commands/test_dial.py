@@ -1,4 +1,4 @@
-"""`depthlab dial`: each setting as if it were measured alone, from data that is read once; and what reports make of it."""
+"""`depthlab dial`: each setting as if measured alone, from data that is read once; and what reports make of it."""
 
 import json
 
