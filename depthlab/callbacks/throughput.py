@@ -131,7 +131,7 @@ class ForwardTimer:
         self._work: list[Tensor] = []  # token-iterations and FLOPs of each call, [2], of a model of ours
         self._hooks = (
             model.register_forward_pre_hook(self._start, with_kwargs=True),
-            model.register_forward_hook(self._end),
+            model.register_forward_hook(self._end, with_kwargs=True),
         )
 
     def stop(self) -> tuple[float, int]:
@@ -149,11 +149,12 @@ class ForwardTimer:
         """Token-iterations and floating point operations of all calls; nothing where tokens have no depth."""
         return torch.stack(self._work).sum(dim=0).tolist() if self._work else []
 
-    def _end(self, model: nn.Module, args: Any, output: Any) -> None:
+    def _end(self, model: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         self._times.append(self._now())
         depths = getattr(output, "depths", None)
         if depths is not None:
-            self._work.append(torch.stack([depths.sum(), model.base_model.encoder.flops(depths).sum()]))
+            flops = model.base_model.encoder.flops(depths, kwargs["attention_mask"].bool())
+            self._work.append(torch.stack([depths.sum(), flops.sum()]))
 
     def _start(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         self.examples += len(kwargs["input_ids"])

@@ -18,6 +18,10 @@ class ExperimentTrainer(Trainer):
 
         So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
         """
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"trainer.{name} is {value}; it must be 1 or more")
         if self.accumulate_grad_batches == 1:
             self.accumulate_grad_batches = datamodule.pieces(self.world_size)
         if isinstance(self.val_check_interval, int):

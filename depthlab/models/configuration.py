@@ -76,7 +76,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
     execution: Literal["compact", "dense"] = "compact"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        known, dial = _known_keys(type(self)), kwargs.pop("dial", None)
+        dial = kwargs.pop("dial", None)
+        known = _known_keys(type(self))
         for key in kwargs:
             if key not in known:
                 own = [one.name for one in fields(self)]
@@ -97,7 +98,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
 
         Keys that nobody here knows are others' (`auto_map`, a note): they are attributes, and written back. Of one that
         is nearly a key of ours, it warns. Another `halting` than the dictionary's leaves the settings of the one that
-        was. `dial` sets the one number of the halting rule that is turned after training, whatever its name.
+        was. `dial` is the one number of the halting rule that is turned after training, whatever its name.
         """
         if config_dict.get("model_type") == "albert":
             known = {one.name for one in fields(AlbertConfig)} | _HF_KEYS
@@ -107,8 +108,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
         changes = {key: value for key, value in kwargs.items() if key in ours}  # checked together with the rest
         if changes.get("halting") not in (None, config_dict.get("halting")):
             changes.setdefault("halting_settings", {})
-        kwargs.pop("dial", None)
         config_dict = config_dict | changes
+        kwargs.pop("dial", None)
         known = _known_keys(cls) | {"dial"}
         foreign = {key: config_dict.pop(key) for key in [*config_dict] if key not in known}
         found = super().from_dict(config_dict, **kwargs)

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from depthlab.errors import UserError
 
 if TYPE_CHECKING:
-    from depthlab.models.albert import AdaptiveAlbertConfig
+    from depthlab.models.configuration import AdaptiveAlbertConfig
 
 
 def turn(config: "AdaptiveAlbertConfig", dial: float) -> None:

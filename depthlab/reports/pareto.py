@@ -12,21 +12,21 @@ from depthlab.analysis.differences import FEWEST_SEEDS, t_of_seeds
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
-from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Heading, Table, with_bounds
 from depthlab.render.figures import COLOURS, MARKERS, embed, no_formula, plain
 from depthlab.reports.differences import difference_blocks
-from depthlab.reports.glue import AVERAGED, FOLDERS
+from depthlab.reports.glue import called, in_order
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
 """By halting: what varies along the line of a family, and how to call it; unless a target or a dial does."""
 
 PANELS = {
-    "depth": "mean depth (iterations per token)",
-    "iterations": "token-iterations per example",
-    "gflops": "layer GFLOPs per example",
-    "milliseconds": "time (ms per example, model forward)",
+    "depth": ("mean depth", "iterations per token"),
+    "iterations": ("token-iterations", "per example"),
+    "gflops": ("layer GFLOPs", "per example"),
+    "milliseconds": ("time", "ms per example, model forward"),
 }
+"""What a score is held against, by column: how to call it, and its unit."""
 
 
 def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
@@ -36,7 +36,8 @@ def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFra
     chosen = choose(epochs_table(records, names))
     points = summarize(chosen, families(names, models))
     figure = embed(draw(points), _caption(points), "pareto.png")
-    return [figure, Heading("The points"), _table(points), *difference_blocks(chosen, names, models, FOLDERS)], points
+    tasks = {task: called(task) for task in in_order(points.task)}
+    return [figure, Heading("The points"), _table(points), *difference_blocks(chosen, names, models, tasks)], points
 
 
 def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
@@ -72,12 +73,12 @@ def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
         for name in ("score", *PANELS)
         for statistic, function in (("mean", _mean), ("reach", _reach))
     }
-    by = ["task", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
+    by = ["task", "metric", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
     points = chosen.groupby(by, as_index=False, dropna=False).agg(runs=("seed", "size"), **statistics)
     for name in ("score", *PANELS):
         reach = points.pop(f"{name}_reach")
         points[f"{name}_low"], points[f"{name}_high"] = points[f"{name}_mean"] - reach, points[f"{name}_mean"] + reach
-    order = [*AVERAGED, "wnli", *sorted(set(points.family), key=natural_order)]
+    order = [*in_order(points.task), *sorted(set(points.family), key=natural_order)]
     return points.sort_values(
         ["task", "family", "value"],
         key=lambda column: column if column.name == "value" else column.map(order.index),
@@ -118,10 +119,9 @@ def draw(points: pd.DataFrame) -> Canvas:
     grid = canvas.subplots(len(tasks), len(PANELS), squeeze=False, sharey="row")
     for row, task in zip(grid, tasks, strict=True):
         of_task = points[points.task == task]
-        metric = SCORES[GLUE_TASKS[task].metrics[0]]
-        row[0].set_ylabel(f"{GLUE_TASKS[task].folder}: {metric} (%)")
-        for axes, (measured, label) in zip(row, PANELS.items(), strict=True):
-            _panel(axes, of_task, measured, label, styles)
+        row[0].set_ylabel(f"{no_formula(called(task))}: {SCORES[of_task.metric.iloc[0]]} (%)")
+        for axes, (measured, (label, unit)) in zip(row, PANELS.items(), strict=True):
+            _panel(axes, of_task, measured, f"{label} ({unit})", styles)
     canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
     return canvas
 
@@ -167,7 +167,7 @@ def _caption(points: pd.DataFrame) -> str:
 def _table(points: pd.DataFrame) -> Table:
     rows = []
     for point, is_more in zip(points.itertuples(), points.duplicated(["task", "family"]), strict=True):
-        line = "" if is_more else f"{GLUE_TASKS[point.task].folder}: {point.family}"
+        line = "" if is_more else f"{called(point.task)}: {point.family}"
         setting = f"{point.setting} {point.value:g}" if point.setting else "-"
         ranges = [
             _range(point, name, ".1f" if name in ("score", "iterations") else ".2f") for name in ("score", *PANELS)
@@ -175,7 +175,14 @@ def _table(points: pd.DataFrame) -> Table:
         epochs = f"{point.epoch:g}" if point.epoch else "best"
         configuration = f"{point.learning_rate:g}, {point.batch_size}, {epochs}"
         rows.append([line, setting, str(point.runs), *ranges, configuration])
-    header = ["task: family", "", "runs", "score (%)", *PANELS, "learning rate, batch, epochs"]
+    header = [
+        "task: family",
+        "",
+        "runs",
+        "score (%)",
+        *(label for label, _ in PANELS.values()),
+        "learning rate, batch, epochs",
+    ]
     caption = (
         "Means over the runs of a point, and in brackets their 95 % intervals; columns in the units of the figure."
     )

@@ -8,12 +8,12 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import DepthSettings, check_vocabulary
+from depthlab.models.checkpoint import DepthSettings, check_vocabulary, fit_to_depth, most_tokens
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
 from depthlab.tasks.steering import DepthTarget
@@ -23,21 +23,21 @@ FREE_TO_CHANGE = {
     "_name_or_path",
 }
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
-TURNED = {"act_epsilon", "halting_settings"}
-"""In which what is evaluated may differ, too."""
+DEPTH = {"act_epsilon", "act_cap", "act_update", "halting", "halting_settings", "num_hidden_layers"}
+"""Those in which an evaluation may differ, too: how deep the same weights go."""
 
 
-def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
+def check_data(checkpoint: str, model: PreTrainedModel, pieces: int, max_length: int) -> None:
     """Hold the data against the model of a checkpoint.
 
     Raises:
         UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
     """
-    check_vocabulary(checkpoint, config, pieces)
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
+    check_vocabulary(checkpoint, model.config, pieces)
+    most = most_tokens(model)
+    if most is not None and max_length > most:
         raise UserError(
-            f"data.max_length {max_length} is over the {positions} position embeddings of {checkpoint}: lower it"
+            f"data.max_length {max_length} is over the {most} position embeddings of {checkpoint}: lower it"
         )
 
 
@@ -170,7 +170,7 @@ class Task(LightningModule):
         """Run the model, and count what it is charged."""
         outputs = self.run_model(batch)
         if stage == "train" and self.depth_target is not None and self.depth_has_its_price:
-            self.depth_target.add(outputs.depths)
+            self.depth_target.add(outputs.depths, batch["attention_mask"])
         losses = self.losses(batch, outputs)
         self.loss_sums[stage].add(losses)
         return outputs, losses
@@ -259,16 +259,16 @@ class Task(LightningModule):
             checkpoint["depth_target"] = self.depth_target.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint's configuration against this one.
+        """Hold the checkpoint's configuration against this one. Weights may be evaluated at other depths.
 
         Raises:
-            UserError: they differ in what the weights were trained for.
+            UserError: they differ in what the weights were trained for, or these know nothing of such depths.
         """
         ours, theirs = self.model.config.to_dict(), checkpoint.get(self._config_name)
         if theirs is None:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's, or of another kind of model")
-        evaluates = self._trainer is not None and self.trainer.state.fn != TrainerFn.FITTING
-        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE - (TURNED if evaluates else set()):
+        fits = self.trainer.state.fn == TrainerFn.FITTING
+        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE - (set() if fits or self.cap is None else DEPTH):
             if ours[name] != theirs[name]:
                 raise UserError(
                     f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
@@ -276,6 +276,12 @@ class Task(LightningModule):
                 )
         if self.depth_target is not None and "depth_target" in checkpoint:
             self.depth_target.state = checkpoint["depth_target"]
+        if not fits and self.cap is not None:
+            weights, prefix = checkpoint["state_dict"], "model."
+            of_model = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            kept = fit_to_depth(of_model, self.model, "the checkpoint of --ckpt_path")
+            for name in of_model.keys() - kept.keys():
+                del weights[prefix + name]
 
 
 def watched(outputs: ModelOutput) -> dict[str, Tensor]:
