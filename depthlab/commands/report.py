@@ -48,10 +48,11 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
 
 
 def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
-    """The depth-quality curve: score against mean depth and against time, adaptive models beside fixed depths.
+    """The depth-quality curve: score against depth, work and time, of rules and of training, beside fixed depths.
 
     Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep. What
+            `depthlab dial` has measured of their models is in them.
         to: Folder for the report: `pareto.md`, `pareto.csv`, `pareto.png` and `pareto.html`. An earlier one there is
             replaced.
 
@@ -112,7 +113,7 @@ Make = Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]]
 
 def _of_runs(name: str, title: str, make: Make, runs: list[str], to: str, suites: Sequence[str]) -> None:
     """The report on fine-tuning runs, with its numbers in a file beside it."""
-    records, left_out = read_records(survey(runs), *suites)
+    records, left_out = read_records(survey(runs), *suites, dials=name == "pareto")
     blocks, table = make(records)
     publish(name, to, Document(title, blocks), left_out, {f"{name}.csv": table.to_csv(index=False)})
 

@@ -42,6 +42,7 @@ class RunDirectory:
         self.tokenizer = path / "tokenizer"  # in Hugging Face's form, as is
         self.model = path / "model"  # the exported model
         self.predictions = path / "predictions"  # for the test splits
+        self.dials = path / "dial"  # what `depthlab dial` has measured of its model, a file a rule
         self.fixed_point = path / "fixed_point.csv"  # how much each iteration still changed, at every validation
         self.bad_step = path / "bad_step"  # a step whose numbers went bad, as `depthlab replay` runs it again
         self.progress = path / "progress.json"  # how far the run is, as it says itself
