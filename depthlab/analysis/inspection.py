@@ -87,12 +87,9 @@ class Inspector:
                 for position, probability in noted:
                     halting[position].append(probability)
 
-        self.model.base_model.encoder.observer = note
-        try:
-            with torch.inference_mode():
-                output = self.model(input_ids=ids[None], token_type_ids=torch.tensor([encoding.type_ids]))
-        finally:
-            self.model.base_model.encoder.observer = None
+        with torch.inference_mode():
+            segments = torch.tensor([encoding.type_ids])
+            output = self.model(input_ids=ids[None], token_type_ids=segments, observer=note)
         unknown = self.tokenizer.unk_token_id
         pieces = []
         for row, (token, depth) in enumerate(zip(ids.tolist(), output.depths[0].tolist(), strict=True)):

@@ -11,49 +11,20 @@ Shapes: B batch, T length, E embedding, H hidden, L cap; N real tokens of the ba
 tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from depthlab.errors import UserError
-from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens
-from depthlab.models.layer import IteratedLayer, pack, scatter
+from depthlab.models.calls import Call, EncoderOutput, Head, Iteration, Observer, each
+from depthlab.models.compact import CompactLoop, Moved, Packed
+from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens, rule_named
+from depthlab.models.hidden_states import HiddenStates
+from depthlab.models.layer import Body, IteratedLayer, Memory
+from depthlab.models.sharding import goes_on
 from depthlab.models.sizes import pad_rows
-
-
-@dataclass
-class EncoderOutput:
-    """What leaves the iteration; zeros at padding throughout."""
-
-    last_hidden_state: Tensor
-    """[B, T, H]"""
-    depths: Tensor
-    """N_t, [B, T] int64"""
-    remainders: Tensor
-    """R_t, [B, T] fp32"""
-    hidden_states: tuple[Tensor, ...] | None
-    """h^0..h^L, L + 1 x [B, T, H]: the states that are attended to, frozen ones repeated."""
-
-
-class Iteration(NamedTuple):
-    """One iteration of the tokens that ran in it, packed in row-major order, for who watches."""
-
-    n: int
-    """1..L"""
-    position: Tensor
-    """[R], rows in [B * T]."""
-    before: Tensor
-    """h^{n-1}, [R, H]"""
-    new: Tensor
-    """s^n, the layer's output, [R, H]"""
-    after: Tensor
-    """h^n, [R, H]"""
-    probability: Tensor | None
-    """p^n, [R] fp32, or what else the rule asked for; None where it asks for nothing."""
 
 
 class AdaptiveAlbertTransformer(IteratedLayer):
@@ -63,67 +34,75 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         super().__init__(config)
         self.halting: nn.Module | None = config.rule.unit(config.hidden_size)
         self.hold_depth = False
-        """While True every token takes all L iterations and the halting rule rests: training at fixed depth first."""
-        self.imposed: HaltingRule | None = None
-        """Decides in place of the configuration's rule, where there is one."""
-        self.observer: Callable[[Iteration], None] | None = None
-        """Called after every iteration, in every execution; what it is given may be overwritten later."""
-
-    @property
-    def rule(self) -> HaltingRule:
-        """Who decides which token halts."""
-        return self.config.rule if self.imposed is None else self.imposed
+        """While True every token takes all L iterations and the halting rule rests: training at fixed depth first.
+        A mode, as `training` is: it is set between calls, and no call sets it."""
 
     def forward(
         self,
         embeddings: Tensor,
         real: Tensor,
         attention_mask: Tensor | None,
-        output_hidden_states: bool = False,
+        by_query: bool = False,
+        hidden_states: Collection[int] = (),
+        halting_rule: HaltingRule | None = None,
+        observer: Observer | None = None,
+        head: Head | None = None,
         **attention_kwargs,
     ) -> EncoderOutput:
-        """Iterate.
+        """Iterate. A call changes nothing that another one sees: threads may share a model.
 
         Args:
             embeddings: [B, T, E].
             real: [B, T] bool, False on padding.
-            attention_mask: the same as HF's attention functions take it: broadcasting to [B, 1, T, T], or None.
-            output_hidden_states: keep h^0..h^L.
+            attention_mask: the same as HF's attention functions take it: broadcasting to [B, A, T, T], or None.
+            by_query: whether queries of a sequence differ in what they may attend to.
+            hidden_states: which of h^0..h^L to return.
+            halting_rule: decides in place of the configuration's.
+            observer: called after every iteration, in every execution; what it is given may be overwritten later.
+            head: the model's, for rules that ask it.
             attention_kwargs: passed on to HF's attention, by the dense execution.
 
         Raises:
             UserError: the model is being exported or traced, and its depth depends on the data.
         """
-        if not self._adapts():
-            return self._fixed(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
+        rule = rule_named(self.config.halting) if halting_rule is None else halting_rule
+        kept, compiled = HiddenStates(hidden_states, real), torch.compiler.is_compiling()
+        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer, head)
+        if not rule.chooses(self.training) or self.hold_depth:
+            return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise UserError(
                 "a model of adaptive depth can't be exported or traced yet, as its loop depends on the data: load it "
                 'with halting="fixed" (every token takes all iterations)'
             )
-        # Attention weights are [B, A, T, T] and come from HF's attention modules, which the dense execution calls.
+        # Attention weights are [B, A, T, T], of all tokens.
         if self.config.execution == "dense" or attention_kwargs.get("output_attentions"):
-            return self._dense(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
-        return self._compact(embeddings, real, attention_mask, output_hidden_states)
+            return self._dense(embeddings, call, **attention_kwargs)
+        return self._compact(embeddings, call)
 
-    def flops(self, depths: Tensor) -> Tensor:
+    @property
+    def rule(self) -> HaltingRule:
+        """Who decides which token halts, where a call does not say."""
+        return self.config.rule
+
+    def flops(self, depths: Tensor, real: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
-        only_running = self._adapts() and self.config.execution == "compact"
-        total = super().flops(depths, only_running)
-        if self._adapts() and self.halting is not None:
-            ran = depths if only_running else (depths > 0) * depths.max()
-            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if self.rule.decides(n))
+        rule, adapts = self.rule, self.rule.chooses(self.training) and not self.hold_depth
+        only_running = adapts and self.config.execution == "compact"
+        total = super().flops(depths, real, only_running)
+        if adapts and self.halting is not None:
+            ran, last = depths if only_running else real * depths.max(), int(depths.max())
+            asked = sum((real & (ran >= n)).sum(dim=1) for n in range(rule.first, last + 1) if rule.asks(n))
             matrices = (parameter.numel() for parameter in self.halting.parameters() if parameter.ndim > 1)
             total = total + asked * 2 * sum(matrices)
         return total
 
-    def _adapts(self) -> bool:
-        return self.rule.adaptive and not self.hold_depth
-
-    def _step(self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
+    def _step(
+        self, rule: HaltingRule, head: Head | None, state: State, n: int, before: Tensor, new: Tensor
+    ) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
-        look = Look(n, n == self.config.num_hidden_layers, before, new, None)
-        if self.halting is not None and rule.decides(n):
+        look = Look(n, n == self.config.num_hidden_layers, before, new, None, head)
+        if self.halting is not None and rule.asks(n):
             look = look._replace(asked=rule.ask(self.halting, look))
         step = rule.step(state, look)
         if look.at_cap:
@@ -132,151 +111,118 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             step = step._replace(remainder=torch.zeros_like(step.weight))
         return step, look
 
-    def _observe(self, n, running, before, new, after, asked=None) -> None:
-        """Hand the running tokens of [B, T, ...] to the observer, if there is one."""
-        if self.observer is not None:
-            position = running.flatten().nonzero().squeeze(1)
-            before, new, after = (states.flatten(0, 1)[position] for states in (before, new, after))
-            asked = None if asked is None else asked.flatten(0, 1)[position]
-            self.observer(Iteration(n, position, before, new, after, asked))
-
-    def _fixed(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
+    def _fixed(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """Plain ALBERT: L iterations for every token."""
-        cap = self.config.num_hidden_layers
-        state = self.project(embeddings)
-        hidden_states = [state]
+        cap, real = self.config.num_hidden_layers, call.real
+        state = call.kept.keep(self.project(embeddings))
         for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, attention_mask, **attention_kwargs)
-            self._observe(n, real, state, new, new)
-            state = new
-            hidden_states.append(state)
+            before, new = state, self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)
+            state = call.kept.keep(new)
+            _observe(call.observer, n, real, before, new, state)
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
-        return _without_padding(
-            real, state, real.long() * cap, remainders, hidden_states if output_hidden_states else None
-        )
+        return _without_padding(call, state, real.long() * cap, remainders, call.kept.all(state, cap))
 
-    def _dense(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
+    def _dense(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """The equations as they stand: every iteration computes every token, until the last one has halted."""
-        blend, cap, rule = self.config.act_update == "blend", self.config.num_hidden_layers, self.rule
-        state = self.project(embeddings)  # h^{n-1}, [B, T, H]
+        blend, cap, real = self.config.act_update == "blend", self.config.num_hidden_layers, call.real
+        rule = call.rule or self.rule
+        state = call.kept.keep(self.project(embeddings))  # h^{n-1}, [B, T, H]
         running = real
         position = torch.arange(real.numel(), device=real.device).view_as(real)
         remembered = rule.begin(Tokens(state, position, real.shape[1], real))
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
-        depths, mixture = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state)
-        hidden_states = [state]
+        depths, mixture, costs = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state), None
 
-        for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, attention_mask, **attention_kwargs)  # s^n
-            step, look = self._step(rule, remembered, n, state, new)
+        for n in range(rule.first, cap + 1):
+            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs) if n else state  # s^n
+            step, look = self._step(rule, call.head, remembered, n, state, new)
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
             if blend:
                 state = torch.where(moves, torch.lerp(state, new, weight), state)
             else:
                 mixture = torch.where(moves, mixture + weight * new, mixture)
                 state = torch.where(moves, new, state)
-            self._observe(n, running, look.before, new, state, look.asked)
-            depths = depths + running
+            if n:
+                state = call.kept.keep(state)
+                _observe(call.observer, n, running, look.before, new, state, look.asked)
+                depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
-            remembered = _each(partial(_where, running), step.state, remembered)
+            if step.cost is not None:
+                costs = torch.where(running, step.cost, 0.0) + (0.0 if costs is None else costs)
+            remembered = each(partial(_where, running), step.state, remembered)
             running = running & ~step.halted
-            hidden_states.append(state)
-            if not running.any():
+            if not goes_on(bool(running.any()), self.albert_layer_groups):
                 break
 
-        hidden_states += [state] * (cap + 1 - len(hidden_states))
-        state = state if blend else mixture
-        return _without_padding(real, state, depths, remainders, hidden_states if output_hidden_states else None)
+        hidden_states = call.kept.all(state, cap)
+        return _without_padding(call, state if blend else mixture, depths, remainders, hidden_states, costs)
 
-    def _compact(
-        self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool
-    ) -> EncoderOutput:
+    @torch.compiler.disable(recursive=False)
+    def _compact(self, embeddings: Tensor, call: Call) -> EncoderOutput:
         """The same, computing the running tokens only.
 
         The loop holds the running tokens packed, [R, H], and what the rule remembers of them; what they attend to, of
         all tokens, is the memory's. A token's rows there are written anew in the iteration after its state last
         changed, so once more when it has just halted.
         The host learns after each iteration that lets tokens halt how many still run in each sequence; nothing else
-        waits for the device.
+        waits for the device. So torch.compile makes one graph of an iteration, and leaves the loop to Python.
         """
-        blend, cap, rule = self.config.act_update == "blend", self.config.num_hidden_layers, self.rule
-        batch, length = real.shape
-        key_mask = None if attention_mask is None else attention_mask[:, :, :1]  # [B, 1, 1, T], for any query
+        rule, bodies, loop, packed = self._start(embeddings, call)
+        for n, body in enumerate(bodies, start=rule.first):
+            moved = self._iterate(n, body, rule, call.head, packed, loop.memory)
+            packed, runs = loop.regroup(n, packed, moved)
+            if n == loop.cap or not goes_on(runs, self.albert_layer_groups):
+                break
+        return loop.output()
 
+    @torch.compiler.disable
+    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, list[Body | None], CompactLoop, Packed]:
+        """All real tokens, before the first iteration."""
+        rule, real = call.rule or self.rule, call.real
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
         state = embeddings.flatten(0, 1)[position]
-        state = self.project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
-        remembered = rule.begin(Tokens(state, position, length, torch.ones_like(position, dtype=torch.bool)))
-        changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
-        memory = self.new_memory(batch * length)
-        packing = pack(position, counts, length)
-        mixture = torch.zeros_like(state)
-        finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
-        hidden_states = [scatter(position, state, batch * length)] if output_hidden_states else []
+        state = self.project(pad_rows(state))[: len(position)]
+        loop = CompactLoop(call, self.new_memory(real.numel()), self.config.num_hidden_layers)
+        state = loop.start(position, state)
+        remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
+        mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)
+        bodies = [self.body(n) if n else None for n in range(rule.first, loop.cap + 1)]
+        return rule, bodies, loop, loop.packed(position, counts, state, remembered, mixture)
 
-        for n in range(1, cap + 1):
-            self.remember(n, memory, changed, moved)
-            new = self.apply_to_running(n, state, memory, key_mask, packing)  # s^n
-            step, look = self._step(rule, remembered, n, state, new)
-            weight = step.weight[:, None].to(new.dtype)
-            if blend:
-                changed, moved = position, torch.lerp(state, new, weight)
-                output = moved
-            else:
-                changed, moved = position, new
-                mixture = mixture + weight * new
-                output = mixture
-            if self.observer is not None:
-                self.observer(Iteration(n, position, state, new, moved, look.asked))
-            if output_hidden_states:
-                hidden_states.append(hidden_states[-1].index_copy(0, changed, moved))
-
-            if look.at_cap:
-                finished.append((position, output, step.remainder, n))
-                break
-            if not rule.decides(n):
-                state, remembered = moved, step.state
-                continue
-            goes_on = ~step.halted
-            counts = torch.zeros(batch, dtype=torch.long, device=real.device)
-            counts = counts.index_add(0, position // length, goes_on.long()).tolist()
-            order = step.halted.byte().argsort(stable=True)  # the running first, each part in row-major order
-            going, halting = order.split([sum(counts), len(order) - sum(counts)])
-            finished.append((position[halting], output[halting], step.remainder[halting], n))
-            if not len(going):
-                break
-            position, state = position[going], moved[going]
-            packing = pack(position, counts, length)
-            remembered = _each(lambda rows, going=going: rows[going], step.state)
-            if not blend:
-                mixture = mixture[going]
-
-        positions, outputs, remainders, _ = zip(*finished, strict=True)
-        everyone = torch.cat(positions)
-        depths = torch.cat([torch.full_like(where, n) for where, _, _, n in finished])
-        if output_hidden_states:
-            hidden_states += [hidden_states[-1]] * (cap + 1 - len(hidden_states))
-
-        def unpack(rows: Tensor) -> Tensor:
-            return scatter(everyone, rows, batch * length).unflatten(0, (batch, length))
-
-        kept = tuple(h.unflatten(0, (batch, length)) for h in hidden_states) if output_hidden_states else None
-        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), kept)
+    def _iterate(
+        self, n: int, body: Body | None, rule: HaltingRule, head: Head | None, packed: Packed, memory: Memory
+    ) -> Moved:
+        """Iteration n of the running tokens: what the device does between two looks of the host."""
+        packing, state = packed.packing, packed.state
+        new = state if body is None else self.apply_to_running(body, state, memory, packed.mask, packing)  # s^n
+        step, look = self._step(rule, head, packed.remembered, n, state, new)
+        weight, mixture = step.weight[:, None].to(new.dtype), None
+        if packed.mixture is None:
+            moved = torch.lerp(state, new, weight)
+        else:
+            moved, mixture = new, packed.mixture + weight * new
+        counts = order = None
+        if rule.decides(n) and not look.at_cap:
+            batch, _, length, _ = packing.grid.shape
+            counts = torch.zeros(batch, dtype=torch.long, device=new.device)
+            counts = counts.index_add(0, packing.position // length, (~step.halted).long())
+            order = step.halted.byte().argsort(stable=True)  # each part in row-major order
+        return Moved(new, moved, mixture, look.asked, step, counts, order)
 
 
-def _without_padding(
-    real: Tensor, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states: list[Tensor] | None
-) -> EncoderOutput:
-    padding = ~real[..., None]
-    kept = None if hidden_states is None else tuple(h.masked_fill(padding, 0.0) for h in hidden_states)
-    return EncoderOutput(state.masked_fill(padding, 0.0), depths, remainders, kept)
+def _observe(observer: Observer | None, n, running, before, new, after, asked=None) -> None:
+    """Hand the running tokens of [B, T, ...] to the observer, if there is one."""
+    if observer is not None:
+        position = running.flatten().nonzero().squeeze(1)
+        before, new, after = (states.flatten(0, 1)[position] for states in (before, new, after))
+        asked = None if asked is None else asked.flatten(0, 1)[position]
+        observer(Iteration(n, position, before, new, after, asked))
 
 
-def _each(function: Callable[..., Tensor], *states: State) -> State:
-    """A rule's state with every tensor changed by the function; of several states, field by field."""
-    tensors = map(function, *states)
-    return type(states[0])(*tensors) if states[0] else ()
+def _without_padding(call: Call, state, depths, remainders, hidden_states, costs=None) -> EncoderOutput:
+    state = state.masked_fill(~call.real[..., None], 0.0)
+    return EncoderOutput(state, depths, remainders, hidden_states, costs=costs)
 
 
 def _where(running: Tensor, later: Tensor, earlier: Tensor) -> Tensor:

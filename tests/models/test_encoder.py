@@ -54,10 +54,13 @@ def assert_same(dense, compact, tolerance):
     act_cap=st.sampled_from(["truncate", "remainder"]),
     act_update=st.sampled_from(["blend", "accumulate"]),
     attention=st.sampled_from(["sdpa", "eager"]),
+    act_cost=st.sampled_from(["ponder", "expected"]),
     layers=st.sampled_from([*CLASSES]),
     seed=st.integers(0, 2**16),
 )
-def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, layers, seed):
+def test_equals_dense(
+    lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, act_cost, layers, seed
+):
     torch.manual_seed(seed)
     model_class, config_class = CLASSES[layers]
     config = config_class(
@@ -66,6 +69,7 @@ def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_ca
         act_epsilon=epsilon,
         act_cap=act_cap,
         act_update=act_update,
+        halting_settings={"act_cost": act_cost},
         halting_bias_init=bias,
         initializer_range=spread,
         attn_implementation=attention,
@@ -94,8 +98,7 @@ PATTERNS = {
 def test_equals_dense_in_every_halting_pattern(sizes, pattern, act_update, dtype, tolerance):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, act_update=act_update, initializer_range=0.2)
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).to(dtype)
-    model.encoder.imposed = ImposedHalting(PATTERNS[pattern])
-    inputs = ragged_inputs(LENGTHS)
+    inputs = ragged_inputs(LENGTHS) | {"halting_rule": ImposedHalting(PATTERNS[pattern])}
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
     assert torch.equal(compact[0].depths, PATTERNS[pattern])
     assert_same(dense, compact, tolerance)
@@ -157,9 +160,8 @@ def test_an_observer_sees_every_iteration(sizes, way, inputs_):
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).double().eval()
     inputs = ragged_inputs([6, 4, 1] if inputs_ == "ragged" else [5, 5], extra_padding=inputs_ == "ragged")
     seen = []
-    model.encoder.observer = seen.append
     with torch.no_grad():
-        output = model(**inputs, output_hidden_states=True)
+        output = model(**inputs, output_hidden_states=True, observer=seen.append)
     depths = output.depths.flatten()
     assert len(seen) == depths.max()
     states = [state.flatten(0, 1) for state in output.hidden_states]
