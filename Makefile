@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full lint chaos bench pretrain glue glue-submission results tensorboard
+.PHONY: help setup test test-full test-hf lint chaos bench pretrain glue glue-submission results tensorboard
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -21,8 +21,12 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 test: setup ## the default tests, a few minutes
 	$(BIN)/pytest $(ARGS)
 
-test-full: setup ## all tests: end-to-end runs, and those that need ../shared/data
+test-full: setup ## all tests: end-to-end runs, those that need ../shared/data, and test-hf
 	$(BIN)/pytest -m "" $(ARGS)
+	$(BIN)/python -m tests.hugging_face
+
+test-hf: setup ## transformers' own common tests on our classes (one variant: ARGS="-k TestUntied")
+	$(BIN)/python -m tests.hugging_face $(ARGS)
 
 lint: setup ## ruff: lint and format; codespell
 	$(BIN)/ruff check
