@@ -28,7 +28,7 @@ from depthlab.models.relaxation import initialise_difference
 _HF_KEYS = {  # what PreTrainedConfig takes beside its fields
     *("model_type", "num_labels", "name_or_path", "_name_or_path", "_commit_hash", "torch_dtype"),
     *("output_attentions", "attn_implementation", "experts_implementation", "_attn_implementation_internal"),
-    *("_experts_implementation_internal", "return_unused_kwargs"),
+    *("_experts_implementation_internal", "return_unused_kwargs", "auto_map"),
 }
 
 

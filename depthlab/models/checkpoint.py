@@ -17,6 +17,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from depthlab.errors import UserError
 from depthlab.hub_errors import loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
+from depthlab.models.carried import carry_code
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
     AdaptiveAlbertForPreTraining,
@@ -243,7 +244,7 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
 
 
 def save_model(model: PreTrainedModel, directory: Path) -> None:
-    """As its own `save_pretrained`, but whoever may read the configuration may read the weights.
+    """As its own `save_pretrained`, with its code, and whoever may read the configuration may read the weights.
 
     safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
 
@@ -254,6 +255,7 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
         model.save_pretrained(directory)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    carry_code(model, directory)
     for weights in directory.glob("*.safetensors"):
         shutil.copymode(directory / "config.json", weights)
 

@@ -13,7 +13,7 @@ from depthlab.cli import main
 from depthlab.commands.export import export
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining
-from depthlab.models.export import write_export
+from depthlab.models.export import Exported, write_export
 from depthlab.reports.card import write_card
 from tests.disk import files_of_at_most
 from tests.models.exported import STEPS, tiny_tokenizer, write_run
@@ -46,7 +46,8 @@ def test_round_trip_to_the_bit(tmp_path, run_of, model_class, dtype):
     main(["export", f"--checkpoint={checkpoint}", f"--to={tmp_path}/out", f"--dtype={dtype}"])
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1, "readable by the same people"
-    again = loaded(model_class.from_pretrained(tmp_path / "out"))
+    assert model_class.from_pretrained(tmp_path / "out").dtype == torch.float32, "unless asked otherwise"
+    again = loaded(model_class.from_pretrained(tmp_path / "out", dtype=dtype))
     model = loaded(model.to(getattr(torch, dtype)))
     assert again.dtype == model.dtype
     assert_equal_outputs(again.state_dict(), model.state_dict())
@@ -68,7 +69,10 @@ def test_says_what_it_wrote(tmp_path, run_of, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"written to   {tmp_path}/out ({parameters:,} parameters in bfloat16, after 7 steps)"
     for file in (tmp_path / "out").iterdir():
-        assert f" {file.name} ({-(-file.stat().st_size // 1000)} kB)" in second
+        if file.suffix != ".py":
+            assert f" {file.name} ({-(-file.stat().st_size // 1000)} kB)" in second
+    code = sum(file.stat().st_size for file in (tmp_path / "out").glob("*.py"))
+    assert f" code ({-(-code // 1000)} kB)" in second
 
 
 def test_card_and_settings_come_from_the_run(tmp_path, run_of):
@@ -94,7 +98,7 @@ def test_results_of_another_step_are_not_this_models(tmp_path, run_of):
     settings = {"data": {"task": "mrpc"}, "model": {"checkpoint": "some/where/nano"}}
     (tmp_path / "out/training.yaml").write_text(yaml.safe_dump(settings))
     (run_dir / "results.json").write_text(json.dumps(results))
-    write_card(run_dir, tmp_path / "out", 8)
+    write_card(run_dir, Exported(tmp_path / "out", 8, 1, "float32"))
     card = (tmp_path / "out/README.md").read_text()
     for phrase in (
         "Started from `nano`. What that had seen is not known here",

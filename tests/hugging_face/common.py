@@ -5,7 +5,7 @@ Named so that `make test` does not collect it: it needs what `source.py` fetches
 
 import unittest
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transformers
@@ -56,7 +56,7 @@ class CommonTests(modeling.ModelTesterMixin, TrainingTesterMixin):
     """ModelTesterMixin, ConfigTester and the training mixin, of a variant."""
 
     config_class: type[PreTrainedConfig] = AdaptiveAlbertConfig
-    changes: dict[str, Any] = {}  # noqa: RUF012
+    changes: ClassVar[dict[str, Any]] = {}
 
     def setUp(self):
         self.model_tester = Inputs(self.config_class, self.changes, self.all_model_classes)
@@ -93,28 +93,25 @@ class TestAlbert(CommonTests, unittest.TestCase):
 
 class TestActCompact(CommonTests, unittest.TestCase):
     all_model_classes = OURS
-    changes = {"halting_bias_init": SPLIT, "execution": "compact"}
+    changes: ClassVar = {"halting_bias_init": SPLIT, "execution": "compact"}
 
 
 class TestActDense(CommonTests, unittest.TestCase):
     all_model_classes = OURS
-    changes = {"halting_bias_init": SPLIT, "execution": "dense"}
+    changes: ClassVar = {"halting_bias_init": SPLIT, "execution": "dense"}
 
 
 class TestAccumulate(CommonTests, unittest.TestCase):
     all_model_classes = OURS
-    changes = {"halting_bias_init": SPLIT, "act_update": "accumulate", "act_cap": "remainder"}
+    changes: ClassVar = {"halting_bias_init": SPLIT, "act_update": "accumulate", "act_cap": "remainder"}
 
 
 class TestFixed(CommonTests, unittest.TestCase):
     all_model_classes = OURS
-    changes = {"halting": "fixed"}
+    changes: ClassVar = {"halting": "fixed"}
 
 
 class TestUntied(CommonTests, unittest.TestCase):
     all_model_classes = classes("AdaptiveBert")
     config_class = AdaptiveBertConfig
-    changes = {"halting_bias_init": SPLIT, "num_hidden_groups": 2}
-
-
-
+    changes: ClassVar = {"halting_bias_init": SPLIT, "num_hidden_groups": 2}
