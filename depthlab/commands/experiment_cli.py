@@ -26,6 +26,7 @@ from depthlab.callbacks import (
     ProgressBar,
     Reporter,
     Resumable,
+    SizeLine,
     ThroughputMonitor,
     TokenTable,
     WholeCheckpoints,
@@ -215,6 +216,9 @@ class ExperimentCLI(LightningCLI):
             callbacks.append(self.best)
         has_bar = self.options.trainer.enable_progress_bar is not False and sys.stdout.isatty()
         kwargs["enable_progress_bar"] = has_bar
+        if self.options.trainer.enable_model_summary is not False:
+            callbacks.append(SizeLine())
+        kwargs["enable_model_summary"] = False  # Lightning's own
         if has_bar:
             callbacks.append(ProgressBar(leave=True))
         if self.command == "predict":

@@ -13,20 +13,19 @@ from depthlab.data.hub import may_be_on_hub
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_own, writing
-from depthlab.models.checkpoint import check_vocabulary, find_tokenizer, load_as_saved
+from depthlab.models.checkpoint import SHIPPED, check_vocabulary, find_tokenizer, load_as_saved, place_of
 from depthlab.render.document import Document
 from depthlab.render.html import to_html
 from depthlab.render.sentences import sentence
 from depthlab.render.terminal import print_inspection
 
-DEFAULT_CHECKPOINT = "checkpoints/minilm-adaptive"
 MARK = "depthlab inspect"
 """In every page of ours: only such a file may be replaced."""
 
 
 def inspect(
     texts: list[str] | None = None,
-    checkpoint: str = DEFAULT_CHECKPOINT,
+    checkpoint: str = SHIPPED,
     file: str | None = None,
     html: str | None = None,
 ) -> None:
@@ -50,7 +49,7 @@ def inspect(
     target = None if html is None else Path(html)
     if target is not None:
         check_own("--html", target, f'content="{MARK}"'.encode(), "page of `depthlab inspect`")
-    if not Path(checkpoint).exists() and (checkpoint == DEFAULT_CHECKPOINT or not may_be_on_hub(checkpoint)):
+    if not Path(place_of(checkpoint)).exists() and (checkpoint == SHIPPED or not may_be_on_hub(checkpoint)):
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     logging.disable_progress_bar()
     model = load_as_saved(checkpoint)

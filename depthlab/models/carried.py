@@ -31,8 +31,13 @@ def carry_code(model: PreTrainedModel, directory: Path) -> None:
         names = [CONFIGS[model_type], *(models[model_type] for models in MODELS.values() if model_type in models)]
         homes = {name: getattr(depthlab.models, name).__module__ for name in names}
         content["auto_map"] = {_auto_class(name): f"{_flat(home)}.{name}" for name, home in homes.items()}
-        for name, source in _gathered(set(homes.values())).items():
+        sources = _gathered(set(homes.values()))
+        # transformers 5.4 copies what a class's own file names, and not what that names in turn.
+        named = "".join(f"    from .{_flat(name)} import *\n" for name in sorted(sources))
+        for name, source in sources.items():
             text = IMPORT.sub(lambda found: f"{found[1]}.{_flat(found[2])}", source)
+            if name in homes.values():
+                text += f"\nif False:  # all files that are needed, by name\n{named}"
             (directory / f"{_flat(name)}.py").write_text(text)
     config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.files import shipped
 from depthlab.hub_errors import loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.carried import carry_code
@@ -29,6 +30,9 @@ from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
+
+SHIPPED = "checkpoints/minilm-adaptive"
+"""The model that comes with depthlab; it goes by this name in any folder."""
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 
@@ -154,8 +158,15 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     raise UserError("the checkpoint has no model of depthlab's")
 
 
+def place_of(checkpoint: str) -> str:
+    """Where a checkpoint lies: where its name says, unless it is the one that comes with depthlab."""
+    is_elsewhere = checkpoint == SHIPPED and not Path(checkpoint).exists()
+    return str(shipped(SHIPPED) or checkpoint) if is_elsewhere else checkpoint
+
+
 def find_tokenizer(checkpoint: str) -> str:
     """Where the tokenizer of a checkpoint lies, for `load_tokenizer`."""
+    checkpoint = place_of(checkpoint)
     found = find_checkpoint(checkpoint)
     return checkpoint if found is None else str(run_of(found).tokenizer)
 
@@ -179,6 +190,7 @@ def is_ours(checkpoint: str) -> bool:
     Raises:
         UserError: there is neither a run nor a model.
     """
+    checkpoint = place_of(checkpoint)
     if find_checkpoint(checkpoint) is not None:
         return True
     return loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint)).model_type in OUR_TYPES
@@ -199,7 +211,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ;
             or the checkpoint's iterations differ already, by another rank.
     """
-    settings = settings or {}
+    settings, checkpoint = settings or {}, place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
@@ -234,6 +246,7 @@ def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
+    checkpoint = place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found)).eval()

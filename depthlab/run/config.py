@@ -1,4 +1,4 @@
-"""The YAML files of an experiment: each may build upon another beside it."""
+"""The YAML files of an experiment: each may build upon another beside it, and those that depthlab ships have a name."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,13 @@ from typing import Any
 import yaml
 
 from depthlab.errors import UserError
+from depthlab.files import shipped
 
 
 def with_bases(arguments: Sequence[str]) -> list[str]:
     """Put before every `--config FILE` the files that it builds upon (its `base`), the lowest first.
+
+    A FILE that is not there is one that depthlab ships, if it has that name.
 
     Raises:
         UserError: a file is missing, is not YAML, or builds upon itself.
@@ -25,7 +28,7 @@ def with_bases(arguments: Sequence[str]) -> list[str]:
         value = value if separator else next(rest, None)
         if value is None:
             raise UserError("--config needs a file: --config experiments/pretrain.yaml")
-        path: Path | None = Path(value)
+        path: Path | None = find_config(value)
         layers: list[Path] = []
         while path is not None:
             if path in layers:
@@ -35,6 +38,12 @@ def with_bases(arguments: Sequence[str]) -> list[str]:
             path = None if base is None else path.parent / str(base)
         expanded += [argument for layer in layers for argument in ("--config", str(layer))]
     return expanded
+
+
+def find_config(name: str) -> Path:
+    """The file of that name; where there is none, the experiment that comes with depthlab: `pretrain.yaml`."""
+    path = Path(name)
+    return path if path.exists() else shipped(f"experiments/{name.removeprefix('experiments/')}") or path
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
