@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full test-hf test-lowest package lint chaos bench pretrain glue glue-submission results tensorboard
+.PHONY: help setup test test-full test-hf test-lowest package lint chaos bench gpu-check pretrain glue glue-submission results tensorboard
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,9 @@ chaos: setup ## kill small runs, fill their disk, flip their bits, and see what 
 
 bench: setup ## how fast the compact execution is
 	$(BIN)/python -m tests.benchmarks.compact $(ARGS)
+
+gpu-check: ## is it right and fast on this GPU? 8 minutes; installs nothing (PYTHON=python3 ARGS="--minutes 3 --glue GLUE")
+	$(PYTHON) -m tests.benchmarks.gpu_check $(ARGS)
 
 pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go on after an interrupt: ARGS="--ckpt_path last")
 	$(BIN)/depthlab fit --config experiments/pretrain.yaml $(ARGS)

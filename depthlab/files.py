@@ -17,7 +17,7 @@ UNFINISHED, REPLACED = "unfinished", "old"
 
 
 def shipped(name: str) -> Path | None:
-    """What comes with depthlab, as `experiments/pretrain.yaml`: in a checkout, or where pip put it; None if not there."""
+    """What comes with depthlab, as `experiments/pretrain.yaml`: in a checkout, or where pip put it, or None."""
     roots = Path(__file__).parents[1], Path(sysconfig.get_path("data"), "share", "depthlab")
     return next((root / name for root in roots if (root / name).exists()), None)
 

@@ -22,7 +22,7 @@ def write_sentence_modules(directory: Path, hidden_size: int) -> None:
 
 
 def keep_depths(encoder: nn.Sequential) -> nn.Sequential:
-    """The `SentenceTransformer`, which from now on has "depths", [T], in what `encode(..., output_value=None)` gives."""
+    """The `SentenceTransformer`, which now has "depths", [T], in what `encode(..., output_value=None)` gives."""
     depths: ContextVar[Any] = ContextVar("depths")  # of each thread's own call
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:

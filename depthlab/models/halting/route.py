@@ -47,8 +47,10 @@ class Router(nn.Module):
             scores: [N], in any unit: they are standardised.
             share: in (0, 1).
         """
-        features = F.pad(torch.cat([before, new], dim=-1).double(), (0, 1), value=1.0)
-        wanted = (scores.double() - scores.double().mean()) / scores.double().std()
+        # On the CPU: only there is a solver that bears features which depend on each other.
+        features = F.pad(torch.cat([before, new], dim=-1).double().cpu(), (0, 1), value=1.0)
+        wanted = scores.double().cpu()
+        wanted = (wanted - wanted.mean()) / wanted.std()
         solution = torch.linalg.lstsq(features, wanted[:, None], driver="gelsd").solution.squeeze(1)
         even = torch.quantile(features[: 2**20] @ solution, 1 - share)
         self.score_weight.copy_(solution[None, :-1])
