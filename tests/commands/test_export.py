@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoTokenizer
 
 from depthlab.cli import main
@@ -122,6 +123,25 @@ def test_the_card_says_what_the_parent_had_seen(tmp_path, run_of):
         data = card.partition("## Data")[2].partition("## Results")[0]
         assert f"Started from `{parent.name}`. Its card says of what it had seen: “Corpus: novels. 24 documents" in data
         assert "Corpus: laws." in data.partition("”")[2]
+
+
+def test_the_hub_finds_its_scores_in_the_card(tmp_path, run_of):
+    checkpoint = run_of(build(AdaptiveAlbertForPreTraining))
+    export(checkpoint=str(checkpoint), to=str(tmp_path / "out"))
+    (listed,) = ModelCard.load(tmp_path / "out/README.md").data.eval_results
+    assert (listed.task_type, listed.dataset_name) == ("fill-mask", "held-out documents of novels")
+    assert (listed.metric_name, listed.metric_value) == ("MLM accuracy", 0.123)
+    fine_tuning = {"task": "glue", "data": {"task": "mrpc"}}
+    (tmp_path / "out/training.yaml").write_text(yaml.safe_dump(fine_tuning))
+    scores = {"val/score": 0.5, "val/accuracy": 0.7, "val/f1": 0.81234}
+    (tmp_path / "run/results.json").write_text(json.dumps({"steps": STEPS} | scores))
+    write_card(tmp_path / "run", Exported(tmp_path / "out", STEPS, 1, "float32"))
+    listed = ModelCard.load(tmp_path / "out/README.md").data.eval_results
+    assert [(one.dataset_type, one.dataset_config, one.metric_type) for one in listed] == [
+        ("glue", "mrpc", "accuracy"),
+        ("glue", "mrpc", "f1"),
+    ]
+    assert [one.metric_value for one in listed] == [0.7, 0.8123]
 
 
 def test_work_that_is_the_whole_runs_is_said_to_be(tmp_path, run_of):

@@ -20,7 +20,7 @@ THEIRS = common_tests()
 modeling = import_module(f"{THEIRS}.test_modeling_common")
 ConfigTester = import_module(f"{THEIRS}.test_configuration_common").ConfigTester
 TrainingTesterMixin = import_module(f"{THEIRS}.test_training_mixin").TrainingTesterMixin
-# Ours checkpoints itself, as theirs do, but is none of theirs: what needs a gradient is more than its positional arguments.
+# Ours checkpoints itself as theirs do, without being one: it has more to recompute from than its positional arguments.
 modeling.GradientCheckpointingLayer = (modeling.GradientCheckpointingLayer, AdaptiveLayer)
 
 SIZES = {
