@@ -64,6 +64,8 @@ class RouteState(NamedTuple):
     """[...], its row in [B]."""
     real: Tensor
     """[...] bool, False on padding."""
+    first: Tensor
+    """[...] bool, True where a sequence begins."""
     gate: Tensor
     """g, [...] fp32: 1 where a token goes on, with the router's gradient."""
 
@@ -72,9 +74,9 @@ class RouteState(NamedTuple):
 class Route(HaltingRule):
     """Each token is decided about once, after iteration `route_at`: it halts there, or it runs to the cap L.
 
-    A share of each sequence's tokens goes on, those of the highest scores (at least one of them; among equals the
-    earlier); or, with a threshold, all whose score is over it. With k = `route_at` the output is
-    y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0 for others. Backward, g is the router's probability
+    A share of each sequence's tokens goes on: the first, in which heads read a sequence (PoWER-BERT keeps it, too: Goyal
+    et al. 2020), and those of the highest scores (among equals the earlier). Or, with a threshold, all whose score is
+    over it. With k = `route_at` the output is y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0 for others. Backward, g is the router's probability
     sigmoid(score) (straight-through), for the tokens that went on: so the loss says whether that has helped.
 
     Attributes:
@@ -119,7 +121,8 @@ class Route(HaltingRule):
     def begin(self, tokens: Tokens) -> RouteState:
         """Nobody is decided about."""
         gate = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        return RouteState(tokens.position // tokens.length, tokens.real, gate)
+        position, length = tokens.position, tokens.length
+        return RouteState(position // length, tokens.real, position % length == 0, gate)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -136,7 +139,8 @@ class Route(HaltingRule):
         if scores is None:
             scores = (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
         if self.route_threshold is None:
-            goes_on = _best(scores.detach(), state.sequence, state.real, self.route_share)
+            scored = scores.detach().masked_fill(state.first, torch.inf)
+            goes_on = _best(scored, state.sequence, state.real, self.route_share)
         else:
             goes_on = scores > self.route_threshold
         gate = goes_on.to(state.gate.dtype)
