@@ -97,7 +97,7 @@ class AdaptiveAttention(AlbertAttention):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
         attend = eager_attention_forward
-        if not kwargs.get("output_attentions"):
+        if len(queries) and not kwargs.get("output_attentions"):  # HF's others take no empty batch
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         dropout = self.attention_dropout.p if self.training else 0.0
         return attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
@@ -157,7 +157,7 @@ def pack(position: Tensor, counts: list[int], length: int) -> Packing:
     """Of the running tokens [R], as many of each sequence as counts says."""
     batch = len(counts)
     # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
-    longest = min(length, max(8, -(-max(counts) // 8) * 8))
+    longest = min(length, max(8, -(-max(counts, default=0) // 8) * 8))
     if longest * batch == len(position):
         return Packing(position, None, batch, length, longest)
     running = torch.tensor(counts, device=position.device)
