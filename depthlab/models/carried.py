@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 import depthlab.models
-from depthlab.models.registration import CONFIGS, MODELS
+from depthlab.models.registration import CONFIGS, HEADS
 
 PACKAGE = Path(depthlab.models.__file__).parents[1]
 IMPORT = re.compile(r"^(\s*from )(depthlab[.\w]*)(?= import )", re.MULTILINE)
@@ -28,7 +28,7 @@ def carry_code(model: PreTrainedModel, directory: Path) -> None:
     content = json.loads(config.read_text()) | {"dtype": "float32"}
     model_type = content["model_type"]
     if model_type in CONFIGS:
-        names = [CONFIGS[model_type], *(models[model_type] for models in MODELS.values() if model_type in models)]
+        names = [CONFIGS[model_type].removesuffix("Config") + kind for kind in ("Config", *HEADS.values())]
         homes = {name: getattr(depthlab.models, name).__module__ for name in names}
         content["auto_map"] = {_auto_class(name): f"{_flat(home)}.{name}" for name, home in homes.items()}
         sources = _gathered(set(homes.values()))
