@@ -1,4 +1,4 @@
-"""The code that a model's directory carries, so that it loads where depthlab is not installed.
+"""A model's directory, with the code that it carries, so that it loads where depthlab is not installed.
 
 Hugging Face's `trust_remote_code` takes a flat folder of files that import each other relatively: the modules that a
 model is made of are written so, each by its dotted name with underscores, `depthlab_models_encoder.py`.
@@ -6,8 +6,10 @@ model is made of are written so, each by its dotted name with underscores, `dept
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 import depthlab.models
@@ -15,6 +17,23 @@ from depthlab.models.registration import CONFIGS, HEADS
 
 PACKAGE = Path(depthlab.models.__file__).parents[1]
 IMPORT = re.compile(r"^(\s*from )(depthlab[.\w]*)(?= import )", re.MULTILINE)
+
+
+def save_model(model: PreTrainedModel, directory: Path) -> None:
+    """As its own `save_pretrained`, with its code, and whoever may read the configuration may read the weights.
+
+    safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
+
+    Raises:
+        OSError: it can't be written.
+    """
+    try:
+        model.save_pretrained(directory)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    carry_code(model, directory)
+    for weights in directory.glob("*.safetensors"):
+        shutil.copymode(directory / "config.json", weights)
 
 
 def carry_code(model: PreTrainedModel, directory: Path) -> None:

@@ -11,9 +11,10 @@ from transformers import AutoTokenizer
 
 from depthlab.errors import UserError
 from depthlab.files import writing
-from depthlab.models.checkpoint import model_of, read_run, save_model
+from depthlab.models.carried import save_model
+from depthlab.models.checkpoint import model_of, read_run
 from depthlab.models.sentences import write_sentence_modules
-from depthlab.run.directory import RunDirectory, run_of
+from depthlab.run.directory import RunDirectory, hold, read_file, run_of
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -80,7 +81,7 @@ def _write_settings(run_dir: RunDirectory, directory: Path) -> dict[str, Any]:
     """The run's configuration, if it has one, less what says where it lay, went on from, and was a part of."""
     if not run_dir.config.exists():
         return {}
-    content = yaml.safe_load(run_dir.config.read_text())
+    content = hold(read_file(run_dir.config), {}, str(run_dir.config))
     for name in ("base", "run_dir", "ckpt_path", "sweep"):
         content.pop(name, None)
     (directory / SETTINGS).write_text(yaml.safe_dump(content, sort_keys=False))

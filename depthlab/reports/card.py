@@ -1,10 +1,8 @@
 """The model card of an exported run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import AutoConfig
 
@@ -12,7 +10,7 @@ from depthlab.analysis.scores import SCORES
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.export import SETTINGS, Exported
 from depthlab.reports.measured import measured_table
-from depthlab.run.directory import RunDirectory
+from depthlab.run.directory import RunDirectory, read_file
 
 METRICS = {name: tag for tag, name in SCORES.items() if tag != "score"}
 """Names of what the card lists for the hub, and tags."""
@@ -30,9 +28,9 @@ def write_card(run_dir: Path, exported: Exported) -> None:
     directory, steps = exported.path, exported.steps
     config = AutoConfig.from_pretrained(directory)
     results_file, settings_file = RunDirectory(run_dir).results, directory / SETTINGS
-    results = json.loads(results_file.read_text()) if results_file.exists() else {}
+    results = read_file(results_file) if results_file.exists() else {}
     results = results if results.get("steps") == steps else {}
-    settings = yaml.safe_load(settings_file.read_text()) if settings_file.exists() else {}
+    settings = read_file(settings_file) if settings_file.exists() else {}
     parts = [
         f"---\n{_for_the_hub(RunDirectory(run_dir), results, settings)}\n---",
         f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",

@@ -15,7 +15,7 @@ from depthlab.models import (
     AdaptiveBertConfig,
     AdaptiveBertForPreTraining,
 )
-from depthlab.models.checkpoint import save_model
+from depthlab.models.carried import save_model
 from tests.models.conftest import SIZES
 from tests.models.exported import tiny_tokenizer
 from tests.models.variants import build
