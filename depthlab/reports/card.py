@@ -36,7 +36,7 @@ def write_card(run_dir: Path, exported: Exported) -> None:
         f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",
         f"`{config.architectures[0]}`, weights in {exported.dtype}; {_depth(config)}. After `import depthlab`, Hugging "
         "Face's `AutoModel` and its kin take this directory, and `pipeline` does; without depthlab, given "
-        "`trust_remote_code=True`.",
+        "`trust_remote_code=True`." + _states(config),
         f"## Data\n\n{_data(results, settings)}",
         f"## Results\n\n{_scores(results)}",
     ]
@@ -86,6 +86,15 @@ def _depth(config: AdaptiveAlbertConfig) -> str:
         return f"halting `{config.halting}`: {config.rule.describe(config.num_hidden_layers)}"
     rule = f"`{config.act_update}`, `{config.act_cap}`, time penalty {config.time_penalty:g}"
     return f"at most {config.num_hidden_layers} iterations a token ({rule})"
+
+
+def _states(config: AdaptiveAlbertConfig) -> str:
+    if not config.rule.adaptive or config.act_update != "accumulate":
+        return ""
+    return (
+        " `last_hidden_state` is the weighted sum of the states of a token's iterations, not the last of its "
+        "`hidden_states`."
+    )
 
 
 def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
