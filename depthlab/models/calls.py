@@ -63,6 +63,8 @@ class Call(NamedTuple):
     """[B, T] bool, False on padding."""
     attention_mask: Tensor | None
     by_query: bool
+    compiled: bool
+    """Whether torch.compile has the model."""
     kept: HiddenStates
     observer: Observer | None
     head: Head | None

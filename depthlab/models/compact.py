@@ -6,10 +6,11 @@ Shapes: B batch, T length, H hidden, L cap; R running tokens, packed in row-majo
 is its row in [B * T].
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from depthlab.models.block import Packing, mask_of_running, pack, scatter
 from depthlab.models.calls import Call, EncoderOutput, Iteration, each
@@ -72,9 +73,13 @@ class CompactLoop:
 
     def packed(self, position: Tensor, counts: list[int], state: Tensor, remembered: State, mixture: Tensor | None):
         """The running tokens, as many of each sequence as counts says."""
-        packing = pack(position, counts, self.shape[1])
+        packing = pack(position, counts, self.shape[1], self.call.compiled)
         mask = mask_of_running(self.call.attention_mask, self.call.by_query, packing)
-        return Packed(packing, mask, state, remembered, mixture)
+        packed = Packed(packing, mask, state, remembered, mixture)
+        if self.call.compiled:
+            memory = (self.memory.keys, self.memory.values, self.memory.states, self.memory.position)
+            _sizes_vary(packed, memory)
+        return packed
 
     @torch.compiler.disable
     def regroup(self, n: int, packed: Packed, moved: Moved) -> tuple[Packed, bool]:
@@ -123,3 +128,12 @@ class CompactLoop:
 
     def _of(self, position: Tensor) -> Tensor:
         return self.everyone.flatten(0, 1)[position]
+
+
+def _sizes_vary(*inputs: Any) -> None:
+    """Say so to torch.compile, which else makes a graph of the first sizes that it meets, and then another."""
+    for tensor in tree_leaves(inputs):
+        if tensor is not None:  # a row a token, or for each of them; the width of a state is the model's
+            varying = range(1) if tensor.ndim < 3 else range(tensor.ndim)
+            for dimension in varying:
+                torch._dynamo.maybe_mark_dynamic(tensor, dimension)

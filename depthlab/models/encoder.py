@@ -22,7 +22,7 @@ from depthlab.models.calls import Call, EncoderOutput, Head, Iteration, Observer
 from depthlab.models.compact import CompactLoop, Moved, Packed
 from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens, rule_named
 from depthlab.models.hidden_states import HiddenStates
-from depthlab.models.layer import IteratedLayer, Memory
+from depthlab.models.layer import Body, IteratedLayer, Memory
 from depthlab.models.sharding import goes_on
 from depthlab.models.sizes import pad_rows
 
@@ -66,7 +66,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             UserError: the model is being exported or traced, and its depth depends on the data.
         """
         rule = rule_named(self.config.halting) if halting_rule is None else halting_rule
-        call = Call(halting_rule, real, attention_mask, by_query, HiddenStates(hidden_states, real), observer, head)
+        kept, compiled = HiddenStates(hidden_states, real), torch.compiler.is_compiling()
+        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer, head)
         if not rule.chooses(self.training) or self.hold_depth:
             return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
@@ -166,16 +167,16 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         The host learns after each iteration that lets tokens halt how many still run in each sequence; nothing else
         waits for the device. So torch.compile makes one graph of an iteration, and leaves the loop to Python.
         """
-        rule, loop, packed = self._start(embeddings, call)
-        for n in range(rule.first, loop.cap + 1):
-            moved = self._iterate(n, rule, call.head, packed, loop.memory)
+        rule, bodies, loop, packed = self._start(embeddings, call)
+        for n, body in enumerate(bodies, start=rule.first):
+            moved = self._iterate(n, body, rule, call.head, packed, loop.memory)
             packed, runs = loop.regroup(n, packed, moved)
             if n == loop.cap or not goes_on(runs, self.albert_layer_groups):
                 break
         return loop.output()
 
     @torch.compiler.disable
-    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, CompactLoop, Packed]:
+    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, list[Body | None], CompactLoop, Packed]:
         """All real tokens, before the first iteration."""
         rule, real = call.rule or self.rule, call.real
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
@@ -186,12 +187,15 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         state = loop.start(position, state)
         remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
         mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)
-        return rule, loop, loop.packed(position, counts, state, remembered, mixture)
+        bodies = [self.body(n) if n else None for n in range(rule.first, loop.cap + 1)]
+        return rule, bodies, loop, loop.packed(position, counts, state, remembered, mixture)
 
-    def _iterate(self, n: int, rule: HaltingRule, head: Head | None, packed: Packed, memory: Memory) -> Moved:
+    def _iterate(
+        self, n: int, body: Body | None, rule: HaltingRule, head: Head | None, packed: Packed, memory: Memory
+    ) -> Moved:
         """Iteration n of the running tokens: what the device does between two looks of the host."""
         packing, state = packed.packing, packed.state
-        new = self.apply_to_running(n, state, memory, packed.mask, packing) if n else state  # s^n
+        new = state if body is None else self.apply_to_running(body, state, memory, packed.mask, packing)  # s^n
         step, look = self._step(rule, head, packed.remembered, n, state, new)
         weight, mixture = step.weight[:, None].to(new.dtype), None
         if packed.mixture is None:
@@ -200,8 +204,9 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             moved, mixture = new, packed.mixture + weight * new
         counts = order = None
         if rule.decides(n) and not look.at_cap:
-            counts = torch.zeros(packing.batch, dtype=torch.long, device=new.device)
-            counts = counts.index_add(0, packing.position // packing.length, (~step.halted).long())
+            batch, _, length, _ = packing.grid.shape
+            counts = torch.zeros(batch, dtype=torch.long, device=new.device)
+            counts = counts.index_add(0, packing.position // length, (~step.halted).long())
             order = step.halted.byte().argsort(stable=True)  # each part in row-major order
         return Moved(new, moved, mixture, look.asked, step, counts, order)
 

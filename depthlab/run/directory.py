@@ -105,7 +105,7 @@ def read_run(path: Path) -> FinishedRun:
     validations = [hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or []]
     for values in (results, *validations):
         hold(values, {name: (float, None) for name in values if "/" in name}, run.results.name)
-    counts = {name: int for name, value in results["data"].items() if not isinstance(value, list)}
+    counts = {name: float for name, value in results["data"].items() if not isinstance(value, list)}
     hold(results["data"], counts, run.results.name)
     exported = run.model / "config.json"
     model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
@@ -141,7 +141,9 @@ def read_file(file: Path) -> Any:
     """
     try:
         text = file.read_text()
-        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()  # half a surrogate pair can't be
+        return content
     except json.JSONDecodeError as error:
         raise UserError(f"{file.name}, line {error.lineno}: not JSON ({error.msg})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
