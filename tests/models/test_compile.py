@@ -23,6 +23,7 @@ def untraced():
     """Where tests catch logs, torch writes down all that it traces, for minutes."""
     logging.getLogger("torch.__trace").disabled = True
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     yield
     torch._dynamo.reset()
     logging.getLogger("torch.__trace").disabled = False
@@ -51,8 +52,9 @@ def test_a_graph_an_iteration_for_all_sizes(way):
                 assert torch.equal(output.depths, expected.depths)
                 torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state)
         assert len(run) <= output.depths.max() + AROUND
+        if number == 0:
+            assert torch._dynamo.utils.counters["graph_break"].total() <= AROUND + 1
     assert len(made) <= MADE
-    assert torch._dynamo.utils.counters["graph_break"].total() <= AROUND + 1
 
 
 def test_gradients():
