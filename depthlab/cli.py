@@ -20,6 +20,7 @@ EXPERIMENTS = {
     "fit": "Train and validate, from the start or from where a run was left.",
     "validate": "Measure a run on the validation split.",
     "test": "Measure a run on the test splits.",
+    "dial": "Measure one checkpoint at many depths, by any halting rule.",
     "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
     "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
@@ -115,7 +116,7 @@ def _run(name: str, arguments: list[str]) -> None:
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        if name in ("plan", "sweep"):
+        if name in ("dial", "plan", "sweep"):
             find(name)(arguments)
         elif name in EXPERIMENTS:
             import_module("depthlab.commands.experiment").run_experiment(name, arguments)

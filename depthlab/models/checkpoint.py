@@ -65,7 +65,7 @@ class DepthSettings:
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take; of untied layers the first L are left.
         halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
-        halting_settings: settings of a rule of your own.
+        halting_settings: settings of the rule.
         relaxation_rank: rank by which iterations may differ from now on, where the checkpoint's are all the same.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
@@ -76,6 +76,8 @@ class DepthSettings:
         attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
             "eager" trains a third faster there.
         halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
+        dial: the one number of the halting rule that is turned after training, whatever its name.
+        target: in training, the mean depth of all tokens that tau is steered to, beginning with `time_penalty`.
     """
 
     num_hidden_layers: int | None = None
@@ -89,7 +91,9 @@ class DepthSettings:
     time_penalty: float | None = None
     execution: Literal["compact", "dense"] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    dial: float | None = None
     halting_lr_factor: float = 1.0
+    target: float | None = None
 
     def given(self) -> dict[str, Any]:
         """Fields of the configuration that are not null.
@@ -99,8 +103,8 @@ class DepthSettings:
         """
         if not 0 <= self.halting_lr_factor < math.inf:
             raise UserError(f"model.depth.halting_lr_factor must be 0 or more, got {self.halting_lr_factor}")
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: value for name, value in fields.items() if name != "halting_lr_factor"}
+        of_training = ("halting_lr_factor", "target")
+        return {name: value for name, value in asdict(self).items() if value is not None and name not in of_training}
 
 
 @dataclass
