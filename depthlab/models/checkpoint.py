@@ -3,7 +3,6 @@
 import math
 import pickle
 import re
-import shutil
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.files import shipped
 from depthlab.hub_errors import first_line, loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
@@ -28,6 +28,9 @@ from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
+
+SHIPPED = "checkpoints/minilm-adaptive"
+"""The model that comes with depthlab; it goes by this name in any folder."""
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 
@@ -171,6 +174,12 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     raise UserError("the checkpoint has no model of depthlab's")
 
 
+def place_of(checkpoint: str) -> str:
+    """Where a checkpoint lies: where its name says, unless it is the one that comes with depthlab."""
+    is_elsewhere = checkpoint == SHIPPED and not Path(checkpoint).exists()
+    return str(shipped(SHIPPED) or checkpoint) if is_elsewhere else checkpoint
+
+
 def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedModel, what: str) -> dict[str, Tensor]:
     """The weights that a model takes which goes to other depths than those it is of: fixed ones need no halting unit.
 
@@ -193,6 +202,7 @@ def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedMode
 
 def find_tokenizer(checkpoint: str) -> str:
     """Where the tokenizer of a checkpoint lies, for `load_tokenizer`."""
+    checkpoint = place_of(checkpoint)
     found = find_checkpoint(checkpoint)
     return checkpoint if found is None else str(run_of(found).tokenizer)
 
@@ -227,6 +237,7 @@ def is_ours(checkpoint: str) -> bool:
     Raises:
         UserError: there is neither a run nor a model.
     """
+    checkpoint = place_of(checkpoint)
     if find_checkpoint(checkpoint) is not None:
         return True
     return loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint)).model_type in OUR_TYPES
@@ -247,7 +258,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ;
             or the checkpoint's iterations differ already, by another rank.
     """
-    settings = settings or {}
+    settings, checkpoint = settings or {}, place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
@@ -283,6 +294,7 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
+    checkpoint = place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found, settings)).eval()
@@ -294,22 +306,6 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     if getattr(config, "halting", "fixed") == "fixed" and model.base_model.encoder.halting is not None:
         raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
     return model
-
-
-def save_model(model: PreTrainedModel, directory: Path) -> None:
-    """As its own `save_pretrained`, but whoever may read the configuration may read the weights.
-
-    safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
-
-    Raises:
-        OSError: it can't be written.
-    """
-    try:
-        model.save_pretrained(directory)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
-    for weights in directory.glob("*.safetensors"):
-        shutil.copymode(directory / "config.json", weights)
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:

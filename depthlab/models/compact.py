@@ -71,7 +71,9 @@ class CompactLoop:
         self.memory.refresh(position, state)
         return state
 
-    def packed(self, position: Tensor, counts: list[int], state: Tensor, remembered: State, mixture: Tensor | None):
+    def packed(
+        self, position: Tensor, counts: list[int], state: Tensor, remembered: State, mixture: Tensor | None
+    ) -> Packed:
         """The running tokens, as many of each sequence as counts says."""
         packing = pack(position, counts, self.shape[1], self.call.compiled)
         mask = mask_of_running(self.call.attention_mask, self.call.by_query, packing)
