@@ -117,4 +117,5 @@ class TestFixed(CommonTests, unittest.TestCase):
 class TestUntied(CommonTests, unittest.TestCase):
     all_model_classes = classes("AdaptiveBert")
     config_class = AdaptiveBertConfig
-    changes: ClassVar = {"halting_bias_init": SPLIT, "num_hidden_groups": 2}
+    # A layer that no token reaches has no gradient: of the few tokens some must go on, whatever weights are drawn.
+    changes: ClassVar = {"halting_bias_init": SPLIT - 1, "num_hidden_groups": 2}
