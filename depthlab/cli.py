@@ -25,6 +25,7 @@ EXPERIMENTS = {
 """Commands whose options are those of an experiment: all but `plan` and `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
+    "bench": "Measure how fast a model is on your own sentences, in its executions and beside others.",
     "status": "Show how far runs and sweeps are: state, step, time left, losses, depths, throughput.",
     "replay": "Run the step again in which a run's numbers went bad, and say where they first did.",
     "export": "Write a run's checkpoint as a Hugging Face directory.",

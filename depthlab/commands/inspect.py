@@ -54,7 +54,7 @@ def inspect(
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     logging.disable_progress_bar()
     model = load_as_saved(checkpoint)
-    inspector = Inspector(model, _tokenizer_of(checkpoint, model.config))
+    inspector = Inspector(model, tokenizer_of(checkpoint, model.config))
     inspections = [inspector(text) for text in texts]
 
     introduction = f"{checkpoint}: {_depths(model.config)}."
@@ -89,7 +89,12 @@ def _read(texts: list[str] | None, file: str | None) -> list[str]:
         raise UserError(f"{source} is not UTF-8 text (byte {error.start})") from None
 
 
-def _tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+def tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """A checkpoint's own.
+
+    Raises:
+        UserError: it has none, or that of another model.
+    """
     place = find_tokenizer(checkpoint)
     if Path(checkpoint).exists() and not Path(place).exists():
         raise UserError(f"{checkpoint} has no tokenizer: {place} does not exist")
