@@ -1,6 +1,7 @@
 """How fast a model is on one's own sentences, in its executions and beside others: latency, throughput, memory."""
 
 import functools
+import importlib.util
 import re
 import statistics
 import time
@@ -17,12 +18,16 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, PreTrainedTokenizerBase
 
+from depthlab.errors import UserError
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
 
-Engine = Literal["compact", "dense", "fixed", "transformers"]
-ENGINES: tuple[Engine, ...] = ("compact", "dense", "fixed", "transformers")
-"""Both executions; every token up to the cap; and Hugging Face's ALBERT or BERT of the same sizes, which does that."""
-Dtype = Literal["float32", "float16", "bfloat16"]
+Engine = Literal["compact", "dense", "fixed", "transformers", "onnxruntime"]
+ENGINES: tuple[Engine, ...] = ("compact", "dense", "fixed", "transformers", "onnxruntime")
+"""Both executions; every token up to the cap; Hugging Face's ALBERT or BERT of the same sizes, which does that; and the
+compact execution as an ONNX graph."""
+Dtype = Literal["float32", "float16", "bfloat16", "int8"]
+OF_ONNXRUNTIME = ("float32", "int8")
+"""Its dtypes; nothing else runs in int8."""
 Batch = Mapping[str, Tensor]
 
 SLOWEST_USABLE = 0.1
@@ -52,9 +57,9 @@ class Speed:
     token_iterations: float
     """Per second: those computed, of such tokens."""
     share: float
-    """Floating point operations a second, of real tokens, over those of a matrix product in this dtype."""
-    memory: float
-    """MiB of tensors that its largest batch has at once, beside the weights."""
+    """Operations a second, of real tokens, over those of a matrix product in this dtype; in int8, in float32."""
+    memory: float | None
+    """MiB of tensors that its largest batch has at once, beside the weights; None where torch does not hold them."""
 
 
 class Runner(NamedTuple):
@@ -75,11 +80,21 @@ def batches(
     return [tokenizer(part, return_tensors="pt", **settings).to(device) for part in parts]
 
 
-def runners(model: AdaptiveAlbertModel, engines: Iterable[Engine]) -> dict[Engine, Runner]:
-    """Of a model in evaluation mode. There is none of Hugging Face's where iterations differ in part."""
+def runners(model: AdaptiveAlbertModel, engines: Iterable[Engine], dtype: Dtype) -> dict[Engine, Runner]:
+    """Of a model in evaluation mode, in this dtype (in float32 for int8); those that there are.
+
+    There is none of Hugging Face's where iterations differ in part. onnxruntime has to be installed, runs on a CPU, and
+    has not every model.
+    """
     found: dict[Engine, Runner] = {}
     for engine in engines:
-        if engine == "transformers":
+        if engine == "onnxruntime":
+            run = _onnx_run(model, dtype) if dtype in OF_ONNXRUNTIME else None
+            if run is not None:
+                found[engine] = Runner(run, functools.partial(_work, model, "compact"))
+        elif dtype == "int8":
+            continue
+        elif engine == "transformers":
             other = same_size(model.config)
             if other is not None:
                 other = other.eval().to(model.device, model.dtype)
@@ -88,6 +103,29 @@ def runners(model: AdaptiveAlbertModel, engines: Iterable[Engine]) -> dict[Engin
             work = functools.partial(_work, model, engine)
             found[engine] = Runner(functools.partial(_run, model, engine), work)
     return found
+
+
+def _onnx_run(model: AdaptiveAlbertModel, dtype: Dtype) -> Callable[[Batch], Tensor] | None:
+    """By onnxruntime, with as many threads as torch has."""
+    if model.device.type != "cpu" or not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+        return None
+    import onnxruntime
+
+    from depthlab.models.onnx.export import to_onnx
+
+    try:
+        graph = to_onnx(model, dtype)
+    except UserError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, ["CPUExecutionProvider"])
+
+    def run(batch: Batch) -> Tensor:
+        _, depths = session.run(["last_hidden_state", "depths"], {name: ids.numpy() for name, ids in batch.items()})
+        return torch.from_numpy(depths)
+
+    return run
 
 
 def same_size(config: AdaptiveAlbertConfig) -> nn.Module | None:
@@ -171,7 +209,7 @@ def _speed(
         depth=iterations / tokens,
         token_iterations=computed / a_round,
         share=operations / a_round / peak,
-        memory=memory.peak / 2**20,
+        memory=None if engine == "onnxruntime" else memory.peak / 2**20,
     )
 
 

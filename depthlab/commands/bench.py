@@ -1,5 +1,6 @@
 """The command `depthlab bench`: how fast a model is on one's own sentences."""
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -26,7 +27,7 @@ from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 from depthlab.files import check_own, writing
 from depthlab.models.checkpoint import load_as_saved
-from depthlab.render.document import Document, Table, to_markdown
+from depthlab.render.document import Document, Table, dashed, to_markdown
 from depthlab.render.figures import embed
 from depthlab.render.html import to_html
 from depthlab.render.speed_curves import speed_curves
@@ -43,7 +44,7 @@ def bench(
     checkpoint: str,
     data: str | None = None,
     batch_sizes: tuple[int, ...] = (1, 8, 32, 64),
-    dtypes: tuple[Dtype, ...] = ("float32", "bfloat16"),
+    dtypes: tuple[Dtype, ...] = ("float32", "bfloat16", "int8"),
     engines: tuple[Engine, ...] = ENGINES,
     sentences: int = 128,
     rounds: int = 3,
@@ -60,10 +61,11 @@ def bench(
         checkpoint: A run, a directory that `depthlab export` or `convert` wrote, or an ALBERT of Hugging Face's.
         data: A file with a sentence a line, UTF-8, plain or gzipped; without it, verses of the sample corpus.
         batch_sizes: Sentences at a time.
-        dtypes: Of weights and states. One in which the machine multiplies at less than a tenth of its speed in float32
-            is left out.
+        dtypes: Of weights and states; int8 is onnxruntime's. One in which the machine multiplies at less than a tenth
+            of its speed in float32 is left out.
         engines: "compact" and "dense", the two executions; "fixed": every token up to the cap; "transformers": Hugging
-            Face's ALBERT or BERT of the same sizes, with random weights, where there is one.
+            Face's ALBERT or BERT of the same sizes, with random weights, where there is one; "onnxruntime", on a CPU,
+            where it is installed.
         sentences: How many of the file are read, from the first on.
         rounds: How often they are run by each engine, the engines in turn.
         device: Of torch; without it, a GPU where there is one.
@@ -81,24 +83,30 @@ def bench(
     texts, source = _texts(data, sentences)
     place = _device(device)
     logging.disable_progress_bar()
-    model = load_as_saved(checkpoint).base_model
-    tokenizer = tokenizer_of(checkpoint, model.config)
-    longest = model.config.max_position_embeddings
+    original = load_as_saved(checkpoint).base_model
+    tokenizer = tokenizer_of(checkpoint, original.config)
+    longest = original.config.max_position_embeddings
     inputs = {size: batches(tokenizer, texts, size, longest, place) for size in dict.fromkeys(batch_sizes)}
 
     facts = {"checkpoint": checkpoint, "data": source, "sentences": len(texts), **machine(place)}
     supports = f" ({' '.join(facts['supports'])}; {facts['threads']} threads)" if "supports" in facts else ""
     print(f"{checkpoint}, {len(texts)} sentences of {source}\n{facts['device']}{supports}, torch {facts['torch']}")
-    peaks = {dtype: matmul_speed(model.config, getattr(torch, dtype), place) for dtype in ["float32", *dtypes]}
+    products = dict.fromkeys(["float32", *(dtype for dtype in dtypes if dtype != "int8")])
+    peaks = {dtype: matmul_speed(original.config, getattr(torch, dtype), place) for dtype in products}
+    print(*(f"{dtype}: a matrix product at {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items()), sep="\n")
     speeds: list[Speed] = []
     for dtype in dict.fromkeys(dtypes):
-        print(f"{dtype}: a matrix product at {peaks[dtype] / 1e9:,.0f} GFLOP/s", end="", flush=True)
-        usable = peaks[dtype] > SLOWEST_USABLE * peaks["float32"]
-        print("" if usable else "; left out, as this machine has no arithmetic for it", flush=True)
+        product = dtype if dtype in peaks else "float32"
+        usable = peaks[product] > SLOWEST_USABLE * peaks["float32"]
         if usable:
-            model = model.to(place, getattr(torch, dtype))
-            speeds += measure(model, runners(model, engines), inputs, dtype, peaks[dtype], rounds)
-    table = _table(speeds, model.config.num_hidden_layers)
+            model = copy.deepcopy(original).to(place, getattr(torch, product))
+            found = runners(model, dict.fromkeys(engines), dtype)
+            speeds += measure(model, found, inputs, dtype, peaks[product], rounds)
+        else:
+            print(f"{dtype} is left out: this machine has no arithmetic for it")
+    if not speeds:
+        raise UserError("there is nothing to measure: no engine of --engines runs this model in --dtypes")
+    table = _table(speeds, original.config.num_hidden_layers)
     print("", to_markdown(table), sep="\n")
     if target is not None:
         curves = embed(speed_curves(speeds), "Sentences per second, and milliseconds a batch.", "speed.svg")
@@ -134,12 +142,12 @@ def _table(speeds: list[Speed], cap: int) -> Table:
     rows, before = [], None
     for speed in speeds:
         numbers = [f"{speed.p50:.1f}", f"{speed.p95:.1f}", f"{speed.sentences:,.0f}", f"{speed.tokens:,.0f}"]
-        numbers += [f"{speed.depth:.2f}", f"{speed.token_iterations:,.0f}", f"{speed.share:.2f}", f"{speed.memory:.1f}"]
+        numbers += [f"{speed.depth:.2f}", f"{speed.token_iterations:,.0f}", f"{speed.share:.2f}", dashed(speed.memory)]
         rows.append([speed.dtype if speed.dtype != before else "", speed.engine, str(speed.batch), *numbers])
         before = speed.dtype
     caption = (
         f"Milliseconds are medians and 95th percentiles of batches; the cap is {cap}. Token-iterations are those "
-        "computed. The product is a matrix product in the same dtype, measured in this run; MiB are those of the "
-        "tensors that the largest batch has at once, beside the weights."
+        "computed. The product is a matrix product in the same dtype (for int8 in float32), measured in this run; MiB "
+        "are those of the tensors that the largest batch has at once, beside the weights."
     )
     return Table(caption, HEADER, rows, left=2)

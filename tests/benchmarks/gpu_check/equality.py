@@ -8,7 +8,6 @@ from torch import Tensor
 
 from depthlab.models import AdaptiveAlbertModel
 from tests.benchmarks.gpu_check.bench import Bench
-from tests.models.variants import differing
 
 ROUTE = {"halting": "route", "act_update": "accumulate"}
 CASES = {  # whose depths do not hang on rounding: imposed, or decided by a new router, to which all tokens are equal
@@ -43,7 +42,8 @@ def check(bench: Bench) -> None:
         "|---|---|---:|---:|---:|---:|---:|---|",
     )
     for name, changes in CASES.items():
-        model = differing(bench.ours(None if "halting" in changes else depths, initializer_range=0.05, **changes))
+        model = bench.ours(None if "halting" in changes else depths, **changes)
+        _make_iterations_differ(model)
         states, gradients = _run(copy.deepcopy(model).double(), "dense", inputs, True)
         for precision, dtype in PRECISIONS.items():
             errors = {}
@@ -60,9 +60,16 @@ def check(bench: Bench) -> None:
     _own_unit(bench, inputs)
 
 
+def _make_iterations_differ(model: AdaptiveAlbertModel) -> None:
+    """By as much as the layer's own weights: larger differences turn rounding into chaos within 24 iterations."""
+    for name, parameter in model.named_parameters():
+        if "relaxation" in name:
+            torch.nn.init.normal_(parameter, std=model.config.initializer_range)
+
+
 def _own_unit(bench: Bench, inputs: dict[str, Tensor]) -> None:
     """Depths by a halting unit of its own: those near the threshold hang on rounding."""
-    model = bench.ours(halting_bias_init=-1.0, initializer_range=0.05)
+    model = bench.ours(halting_bias_init=-2.0 if bench.on_gpu else -0.5, initializer_range=0.05)
     bench.say("")
     for precision, dtype in PRECISIONS.items():
         depths = []
