@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 from depthlab.errors import BadNumbers, UserError
+from depthlab.version import VERSION
 
 EXPERIMENTS = {
     "plan": "Say what an experiment will take, and check what can be checked, before it is paid for.",
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in ("-h", "--help"):
             print(HELP.format(commands=_listed()))
         elif name == "--version":
-            print("depthlab", version("depthlab"))
+            print("depthlab", VERSION)
         elif name.startswith("--print_completion"):
             functions = {command: find(command) for command in FUNCTIONS}
             kind = "".join([*name.split("=")[1:], *rest])
