@@ -86,12 +86,8 @@ class Inspector:
                 for position, probability in noted:
                     halting[position].append(probability)
 
-        self.model.base_model.encoder.observer = note
-        try:
-            with torch.inference_mode():
-                output = self.model(**inputs)
-        finally:
-            self.model.base_model.encoder.observer = None
+        with torch.inference_mode():
+            output = self.model(**inputs, observer=note)
         unknown = self.tokenizer.unk_token_id
         pieces = []
         for row, (token, depth) in enumerate(zip(ids.tolist(), output.depths[0].tolist(), strict=True)):

@@ -46,18 +46,18 @@ class DepthCollapse(Callback):
             UserError: the model's tokens have no depth.
         """
         self._encoder = adaptive_model(pl_module, self).encoder
-        self._hook = self._encoder.register_forward_hook(self._see)
+        self._hook = self._encoder.register_forward_hook(self._see, with_kwargs=True)
         self._forget()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._hook.remove()
 
-    def _see(self, module: Any, args: Any, output: EncoderOutput) -> None:
+    def _see(self, module: Any, args: Any, kwargs: dict[str, Any], output: EncoderOutput) -> None:
         """Lowest and highest depth since the last look; where there is nothing to collapse, no look counts."""
         encoder = self._encoder
         if not encoder.training:
             return
-        if encoder.hold_depth or not encoder.config.rule.adaptive or encoder.imposed is not None:
+        if encoder.hold_depth or not encoder.config.rule.adaptive or kwargs.get("halting_rule") is not None:
             self._chose = False
             return
         cap = encoder.config.num_hidden_layers

@@ -16,7 +16,7 @@ from depthlab.callbacks.watched import adaptive_model
 from depthlab.files import cannot_write
 from depthlab.kinds import TokenKind
 from depthlab.metrics import FixedPointMetric
-from depthlab.models.encoder import Iteration
+from depthlab.models.encoder import Iteration, Observer
 from depthlab.render.fixed_point import READINGS, fixed_point_figure
 from depthlab.run.directory import RunDirectory
 
@@ -66,11 +66,13 @@ class FixedPointMonitor(Callback):
     ) -> None:
         """Look into the encoder, for this batch."""
         if trainer.loggers:
-            self.encoder.observer = partial(self._count, batch["kinds"].flatten())
+            count = partial(self._count, batch["kinds"].flatten())
+            self._look = self.encoder.register_forward_pre_hook(partial(_watch, count), with_kwargs=True)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
         """Look away."""
-        self.encoder.observer = None
+        if trainer.loggers:
+            self._look.remove()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over the held-out data."""
@@ -113,3 +115,8 @@ class FixedPointMonitor(Callback):
         """Kinds are [B * T]."""
         n, position, before, new, after, _ = iteration
         self.metric.update(n, kinds[position], before, new, after)
+
+
+def _watch(observer: Observer, encoder: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A call of the encoder, watched; unless who calls it has said who watches."""
+    return args, {"observer": observer} | kwargs

@@ -4,8 +4,7 @@ Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.
 `from_pretrained` takes any HF ALBERT checkpoint as it is.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -14,15 +13,17 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import AlbertConfig
 from transformers.generation import GenerationConfig
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.albert.modeling_albert import AlbertAttention, AlbertEmbeddings, AlbertPreTrainedModel
+from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from depthlab.errors import UserError
-from depthlab.models.encoder import AdaptiveAlbertTransformer
+from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
 from depthlab.models.halting import HaltingRule, rule_named
 from depthlab.models.halting.rule import did_you_mean
+from depthlab.models.hidden_states import chosen_states
+from depthlab.models.masks import attention_bias, real_tokens
 from depthlab.models.relaxation import initialise_difference
 
 _HF_KEYS = {  # what PreTrainedConfig takes beside its fields
@@ -229,7 +230,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embeddings.word_embeddings = value
 
-    @capture_outputs
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -238,29 +239,31 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> AdaptiveAlbertOutput:
         """Run the iteration.
 
         The pooler reads the first real token of a sequence, from which positions are counted, too: padding may be on
-        the left.
+        the left. A call changes nothing that another one sees, so threads may share a model.
 
         Args:
             input_ids: [B, T].
-            attention_mask: [B, T], 0 on padding; everything is real without it.
+            attention_mask: [B, T], 0 on padding; everything is real without it. Or [B, T, T] or [B, 1 or A, T, T]: who
+                attends to whom, see `masks.py`; a token is real if any attends to it.
             token_type_ids: [B, T], the segment of each token; zeros without it.
             position_ids: [B, T] or [1, T]; without it 0, 1, ... from the first real token on.
             inputs_embeds: [B, T, E] in place of `input_ids`.
-            output_attentions: return the attention weights [B, A, T, T] of each iteration that the batch took: L of
-                them at fixed depth, else as many as its deepest token needed. All tokens are computed for it, by the
-                eager implementation whatever the model's.
-            output_hidden_states: return h^0..h^L.
-            kwargs: what HF's attention functions take.
+            output_attentions: return the attention weights [B, A, T, T] of each iteration, L of them; zeros for
+                iterations that no token of the batch took. All tokens are computed for it, by the eager implementation
+                whatever the model's.
+            output_hidden_states: return h^0..h^L; of some of them only, None in place of the others. The last is
+                `last_hidden_state`, but for `act_update="accumulate"`, where that is the weighted sum of h^1..h^L.
+            kwargs: what the encoder takes (`halting_rule`, `observer`), and HF's attention functions.
 
         Raises:
             ValueError: neither or both of input_ids and inputs_embeds; a sequence longer than the position embeddings;
-                an attention mask of another shape; attention weights of an sdpa model under gradient checkpointing.
+                an attention mask of another shape.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
@@ -271,47 +274,52 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
                 f"sequences of {shape[1]} tokens do not fit the model's {self.config.max_position_embeddings} "
                 "position embeddings (max_position_embeddings): shorten them"
             )
-        if attention_mask is not None and attention_mask.shape != shape:
-            raise ValueError(f"attention_mask must be [B, T] = {list(shape)}, got {list(attention_mask.shape)}")
-
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        eager = self.config._attn_implementation == "eager"
-        if output_attentions and not eager and self.training and self.encoder.gradient_checkpointing:
-            raise ValueError('output_attentions under gradient checkpointing needs attn_implementation="eager"')
+        cap = self.config.num_hidden_layers
 
         real, first = torch.ones(shape, dtype=torch.bool, device=given.device), None
         if attention_mask is not None:
-            real = attention_mask.bool()
+            real = real_tokens(attention_mask, shape)
             first = real.byte().argmax(dim=1)  # [B], where the first real token stands
             if position_ids is None:
                 position_ids = (torch.arange(shape[1], device=real.device) - first[:, None]).clamp(min=0)
         embeddings = self.embeddings(
             input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
-        with self._eager_attention() if output_attentions and not eager else nullcontext():
-            encoded = self.encoder(
-                embeddings,
-                real,
-                create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=attention_mask),
-                output_attentions=output_attentions,
-                output_hidden_states=output_hidden_states,
-                **kwargs,
-            )
-        states, pooled = encoded.last_hidden_state, None
+        encode = self._recording if output_attentions else self.encoder
+        encoded = encode(
+            embeddings,
+            real,
+            attention_bias(self.config, embeddings, attention_mask, additive=output_attentions),
+            by_query=attention_mask is not None and attention_mask.ndim > 2,
+            hidden_states=chosen_states(output_hidden_states, cap),
+            output_attentions=output_attentions,
+            **kwargs,
+        )
+        states, pooled, attentions = encoded.last_hidden_state, None, encoded.attentions
         if self.pooler is not None:
             cls = states[:, 0] if first is None else states[torch.arange(shape[0], device=first.device), first]
             pooled = torch.tanh(self.pooler(cls))
+        if attentions is not None:
+            nobody = attentions[0].new_zeros(()).expand_as(attentions[0])
+            attentions += (nobody,) * (cap - len(attentions))
         return AdaptiveAlbertOutput(
             last_hidden_state=states,
             pooler_output=pooled,
             hidden_states=encoded.hidden_states,
+            attentions=attentions,
             depths=encoded.depths,
             remainders=encoded.remainders,
             ponder_cost=(encoded.depths + encoded.remainders).sum(dim=1),
         )
+
+    @capture_outputs
+    def _recording(self, *args: Any, **kwargs: Any) -> EncoderOutput:
+        """The encoder's output with the attention weights in it."""
+        return self.encoder(*args, **kwargs)
 
     def flops(self, depths: Tensor) -> Tensor:
         """Floating point operations of a forward pass in which tokens take these depths, by the model's execution.
@@ -330,13 +338,3 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         """
         pooler = 0 if self.pooler is None else 2 * self.pooler.weight.numel()
         return self.encoder.flops(depths) + pooler
-
-    @contextmanager
-    def _eager_attention(self) -> Iterator[None]:
-        """Attention that returns its weights; that of torch keeps them to itself."""
-        usual = self.config._attn_implementation
-        self.config._attn_implementation = "eager"
-        try:
-            yield
-        finally:
-            self.config._attn_implementation = usual

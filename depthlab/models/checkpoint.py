@@ -60,7 +60,7 @@ class DepthSettings:
     """How deep a loaded model goes. What is null stays as the checkpoint has it.
 
     Args:
-        num_hidden_layers: L, the cap: the most iterations a token can take.
+        num_hidden_layers: L, the cap: the most iterations a token can take; of untied layers the first L are left.
         halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
         halting_settings: settings of a rule of your own.
         relaxation_rank: rank by which iterations may differ from now on, where the checkpoint's are all the same.
@@ -268,6 +268,8 @@ def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlb
     if rank not in (0, settings.get("relaxation_rank", rank)):
         raise UserError(f"relaxation_rank is {rank} in the checkpoint and can't be changed: leave the setting out")
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
+    if config_class is AdaptiveBertConfig and "num_hidden_layers" in settings:  # the first of its layers
+        settings = {"num_hidden_groups": settings["num_hidden_layers"]} | settings
     rule = {"halting": settings["halting"]} if "halting" in settings else {}
     return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
 

@@ -11,32 +11,38 @@ Shapes: B batch, T length, E embedding, H hidden, L cap; N real tokens of the ba
 tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
+from depthlab.models.block import mask_of_running, pack, scatter
 from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens
-from depthlab.models.layer import IteratedLayer, pack, scatter
+from depthlab.models.hidden_states import HiddenStates
+from depthlab.models.layer import IteratedLayer
+from depthlab.models.sharding import goes_on
 from depthlab.models.sizes import pad_rows
 
 
 @dataclass
-class EncoderOutput:
+class EncoderOutput(ModelOutput):
     """What leaves the iteration; zeros at padding throughout."""
 
-    last_hidden_state: Tensor
+    last_hidden_state: Tensor | None = None
     """[B, T, H]"""
-    depths: Tensor
+    depths: Tensor | None = None
     """N_t, [B, T] int64"""
-    remainders: Tensor
+    remainders: Tensor | None = None
     """R_t, [B, T] fp32"""
-    hidden_states: tuple[Tensor, ...] | None
-    """h^0..h^L, L + 1 x [B, T, H]: the states that are attended to, frozen ones repeated."""
+    hidden_states: tuple[Tensor | None, ...] | None = None
+    """h^0..h^L, L + 1 x [B, T, H]: the states that iterations start from and end with, frozen ones repeated."""
+    attentions: tuple[Tensor, ...] | None = None
+    """[B, A, T, T] of each iteration that some token took, where they were recorded."""
 
 
 class Iteration(NamedTuple):
@@ -56,6 +62,22 @@ class Iteration(NamedTuple):
     """p^n, [R] fp32, or what else the rule asked for; None where it asks for nothing."""
 
 
+Observer = Callable[[Iteration], None]
+
+
+class Call(NamedTuple):
+    """What one call of the encoder asks for."""
+
+    rule: HaltingRule
+    """Decides which token halts."""
+    real: Tensor
+    """[B, T] bool, False on padding."""
+    attention_mask: Tensor | None
+    by_query: bool
+    kept: HiddenStates
+    observer: Observer | None
+
+
 class AdaptiveAlbertTransformer(IteratedLayer):
     """HF's ALBERT encoder, same parameter names, plus what the halting rule learns."""
 
@@ -63,62 +85,65 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         super().__init__(config)
         self.halting: nn.Module | None = config.rule.unit(config.hidden_size)
         self.hold_depth = False
-        """While True every token takes all L iterations and the halting rule rests: training at fixed depth first."""
-        self.imposed: HaltingRule | None = None
-        """Decides in place of the configuration's rule, where there is one."""
-        self.observer: Callable[[Iteration], None] | None = None
-        """Called after every iteration, in every execution; what it is given may be overwritten later."""
-
-    @property
-    def rule(self) -> HaltingRule:
-        """Who decides which token halts."""
-        return self.config.rule if self.imposed is None else self.imposed
+        """While True every token takes all L iterations and the halting rule rests: training at fixed depth first.
+        A mode, as `training` is: it is set between calls, and no call sets it."""
 
     def forward(
         self,
         embeddings: Tensor,
         real: Tensor,
         attention_mask: Tensor | None,
-        output_hidden_states: bool = False,
+        by_query: bool = False,
+        hidden_states: Collection[int] = (),
+        halting_rule: HaltingRule | None = None,
+        observer: Observer | None = None,
         **attention_kwargs,
     ) -> EncoderOutput:
-        """Iterate.
+        """Iterate. A call changes nothing that another one sees: threads may share a model.
 
         Args:
             embeddings: [B, T, E].
             real: [B, T] bool, False on padding.
-            attention_mask: the same as HF's attention functions take it: broadcasting to [B, 1, T, T], or None.
-            output_hidden_states: keep h^0..h^L.
+            attention_mask: the same as HF's attention functions take it: broadcasting to [B, A, T, T], or None.
+            by_query: whether queries of a sequence differ in what they may attend to.
+            hidden_states: which of h^0..h^L to return.
+            halting_rule: decides in place of the configuration's.
+            observer: called after every iteration, in every execution; what it is given may be overwritten later.
             attention_kwargs: passed on to HF's attention, by the dense execution.
 
         Raises:
             UserError: the model is being exported or traced, and its depth depends on the data.
         """
-        if not self._adapts():
-            return self._fixed(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
+        rule = halting_rule or self.config.rule
+        call = Call(rule, real, attention_mask, by_query, HiddenStates(hidden_states, real), observer)
+        if not rule.adaptive or self.hold_depth:
+            return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise UserError(
                 "a model of adaptive depth can't be exported or traced yet, as its loop depends on the data: load it "
                 'with halting="fixed" (every token takes all iterations)'
             )
-        # Attention weights are [B, A, T, T] and come from HF's attention modules, which the dense execution calls.
+        # Attention weights are [B, A, T, T], of all tokens.
         if self.config.execution == "dense" or attention_kwargs.get("output_attentions"):
-            return self._dense(embeddings, real, attention_mask, output_hidden_states, **attention_kwargs)
-        return self._compact(embeddings, real, attention_mask, output_hidden_states)
+            return self._dense(embeddings, call, **attention_kwargs)
+        return self._compact(embeddings, call)
+
+    @property
+    def rule(self) -> HaltingRule:
+        """Who decides which token halts, where a call does not say."""
+        return self.config.rule
 
     def flops(self, depths: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
-        only_running = self._adapts() and self.config.execution == "compact"
+        rule, adapts = self.rule, self.rule.adaptive and not self.hold_depth
+        only_running = adapts and self.config.execution == "compact"
         total = super().flops(depths, only_running)
-        if self._adapts() and self.halting is not None:
+        if adapts and self.halting is not None:
             ran = depths if only_running else (depths > 0) * depths.max()
-            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if self.rule.decides(n))
+            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if rule.decides(n))
             matrices = (parameter.numel() for parameter in self.halting.parameters() if parameter.ndim > 1)
             total = total + asked * 2 * sum(matrices)
         return total
-
-    def _adapts(self) -> bool:
-        return self.rule.adaptive and not self.hold_depth
 
     def _step(self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
@@ -132,42 +157,29 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             step = step._replace(remainder=torch.zeros_like(step.weight))
         return step, look
 
-    def _observe(self, n, running, before, new, after, asked=None) -> None:
-        """Hand the running tokens of [B, T, ...] to the observer, if there is one."""
-        if self.observer is not None:
-            position = running.flatten().nonzero().squeeze(1)
-            before, new, after = (states.flatten(0, 1)[position] for states in (before, new, after))
-            asked = None if asked is None else asked.flatten(0, 1)[position]
-            self.observer(Iteration(n, position, before, new, after, asked))
-
-    def _fixed(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
+    def _fixed(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """Plain ALBERT: L iterations for every token."""
-        cap = self.config.num_hidden_layers
-        state = self.project(embeddings)
-        hidden_states = [state]
+        cap, real = self.config.num_hidden_layers, call.real
+        state = call.kept.keep(self.project(embeddings))
         for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, attention_mask, **attention_kwargs)
-            self._observe(n, real, state, new, new)
-            state = new
-            hidden_states.append(state)
+            before, new = state, self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)
+            state = call.kept.keep(new)
+            _observe(call.observer, n, real, before, new, state)
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
-        return _without_padding(
-            real, state, real.long() * cap, remainders, hidden_states if output_hidden_states else None
-        )
+        return _without_padding(call, state, real.long() * cap, remainders, call.kept.all(state, cap))
 
-    def _dense(self, embeddings, real, attention_mask, output_hidden_states, **attention_kwargs) -> EncoderOutput:
+    def _dense(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """The equations as they stand: every iteration computes every token, until the last one has halted."""
-        blend, cap, rule = self.config.act_update == "blend", self.config.num_hidden_layers, self.rule
-        state = self.project(embeddings)  # h^{n-1}, [B, T, H]
+        blend, cap, rule, real = self.config.act_update == "blend", self.config.num_hidden_layers, call.rule, call.real
+        state = call.kept.keep(self.project(embeddings))  # h^{n-1}, [B, T, H]
         running = real
         position = torch.arange(real.numel(), device=real.device).view_as(real)
         remembered = rule.begin(Tokens(state, position, real.shape[1], real))
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
         depths, mixture = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state)
-        hidden_states = [state]
 
         for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, attention_mask, **attention_kwargs)  # s^n
+            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)  # s^n
             step, look = self._step(rule, remembered, n, state, new)
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
             if blend:
@@ -175,22 +187,19 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             else:
                 mixture = torch.where(moves, mixture + weight * new, mixture)
                 state = torch.where(moves, new, state)
-            self._observe(n, running, look.before, new, state, look.asked)
+            state = call.kept.keep(state)
+            _observe(call.observer, n, running, look.before, new, state, look.asked)
             depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
             remembered = _each(partial(_where, running), step.state, remembered)
             running = running & ~step.halted
-            hidden_states.append(state)
-            if not running.any():
+            if not goes_on(bool(running.any()), self.albert_layer_groups):
                 break
 
-        hidden_states += [state] * (cap + 1 - len(hidden_states))
-        state = state if blend else mixture
-        return _without_padding(real, state, depths, remainders, hidden_states if output_hidden_states else None)
+        hidden_states = call.kept.all(state, cap)
+        return _without_padding(call, state if blend else mixture, depths, remainders, hidden_states)
 
-    def _compact(
-        self, embeddings: Tensor, real: Tensor, attention_mask: Tensor | None, output_hidden_states: bool
-    ) -> EncoderOutput:
+    def _compact(self, embeddings: Tensor, call: Call) -> EncoderOutput:
         """The same, computing the running tokens only.
 
         The loop holds the running tokens packed, [R, H], and what the rule remembers of them; what they attend to, of
@@ -199,38 +208,40 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         The host learns after each iteration that lets tokens halt how many still run in each sequence; nothing else
         waits for the device.
         """
-        blend, cap, rule = self.config.act_update == "blend", self.config.num_hidden_layers, self.rule
-        batch, length = real.shape
-        key_mask = None if attention_mask is None else attention_mask[:, :, :1]  # [B, 1, 1, T], for any query
+        blend, cap, rule, kept = self.config.act_update == "blend", self.config.num_hidden_layers, call.rule, call.kept
+        batch, length = call.real.shape
+        size = batch * length
 
-        position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
-        counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
+        position = call.real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
+        counts = call.real.sum(dim=1).tolist()  # of running tokens per sequence, B
         state = embeddings.flatten(0, 1)[position]
         state = self.project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
+        if kept.chosen:
+            everyone = kept.keep(scatter(position, state, size).unflatten(0, (batch, length)))
+            state = everyone.flatten(0, 1)[position]
         remembered = rule.begin(Tokens(state, position, length, torch.ones_like(position, dtype=torch.bool)))
-        changed, moved = position, state  # the tokens that ran in the last iteration, and their states now
-        memory = self.new_memory(batch * length)
+        memory = self.new_memory(size)
+        memory.refresh(position, state)
         packing = pack(position, counts, length)
         mixture = torch.zeros_like(state)
         finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
-        hidden_states = [scatter(position, state, batch * length)] if output_hidden_states else []
 
         for n in range(1, cap + 1):
-            self.remember(n, memory, changed, moved)
-            new = self.apply_to_running(n, state, memory, key_mask, packing)  # s^n
+            mask = mask_of_running(call.attention_mask, call.by_query, packing)
+            new = self.apply_to_running(n, state, memory, mask, packing)  # s^n
             step, look = self._step(rule, remembered, n, state, new)
             weight = step.weight[:, None].to(new.dtype)
-            if blend:
-                changed, moved = position, torch.lerp(state, new, weight)
-                output = moved
-            else:
-                changed, moved = position, new
+            moved = torch.lerp(state, new, weight) if blend else new
+            if kept.chosen:
+                everyone = everyone.flatten(0, 1).index_copy(0, position, moved).unflatten(0, (batch, length))
+                everyone = kept.keep(everyone)
+                moved = everyone.flatten(0, 1)[position]
+            if not blend:
                 mixture = mixture + weight * new
-                output = mixture
-            if self.observer is not None:
-                self.observer(Iteration(n, position, state, new, moved, look.asked))
-            if output_hidden_states:
-                hidden_states.append(hidden_states[-1].index_copy(0, changed, moved))
+            output = moved if blend else mixture
+            memory.refresh(position, moved)
+            if call.observer is not None and len(position):
+                call.observer(Iteration(n, position, state, new, moved, look.asked))
 
             if look.at_cap:
                 finished.append((position, output, step.remainder, n))
@@ -238,13 +249,12 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             if not rule.decides(n):
                 state, remembered = moved, step.state
                 continue
-            goes_on = ~step.halted
-            counts = torch.zeros(batch, dtype=torch.long, device=real.device)
-            counts = counts.index_add(0, position // length, goes_on.long()).tolist()
+            counts = torch.zeros(batch, dtype=torch.long, device=position.device)
+            counts = counts.index_add(0, position // length, (~step.halted).long()).tolist()
             order = step.halted.byte().argsort(stable=True)  # the running first, each part in row-major order
             going, halting = order.split([sum(counts), len(order) - sum(counts)])
             finished.append((position[halting], output[halting], step.remainder[halting], n))
-            if not len(going):
+            if not goes_on(sum(counts) > 0, self.albert_layer_groups):
                 break
             position, state = position[going], moved[going]
             packing = pack(position, counts, length)
@@ -253,24 +263,27 @@ class AdaptiveAlbertTransformer(IteratedLayer):
                 mixture = mixture[going]
 
         positions, outputs, remainders, _ = zip(*finished, strict=True)
-        everyone = torch.cat(positions)
+        halted = torch.cat(positions)
         depths = torch.cat([torch.full_like(where, n) for where, _, _, n in finished])
-        if output_hidden_states:
-            hidden_states += [hidden_states[-1]] * (cap + 1 - len(hidden_states))
 
         def unpack(rows: Tensor) -> Tensor:
-            return scatter(everyone, rows, batch * length).unflatten(0, (batch, length))
+            return scatter(halted, rows, size).unflatten(0, (batch, length))
 
-        kept = tuple(h.unflatten(0, (batch, length)) for h in hidden_states) if output_hidden_states else None
-        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), kept)
+        hidden_states = kept.all(everyone, cap) if kept.chosen else None
+        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), hidden_states)
 
 
-def _without_padding(
-    real: Tensor, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states: list[Tensor] | None
-) -> EncoderOutput:
-    padding = ~real[..., None]
-    kept = None if hidden_states is None else tuple(h.masked_fill(padding, 0.0) for h in hidden_states)
-    return EncoderOutput(state.masked_fill(padding, 0.0), depths, remainders, kept)
+def _observe(observer: Observer | None, n, running, before, new, after, asked=None) -> None:
+    """Hand the running tokens of [B, T, ...] to the observer, if there is one."""
+    if observer is not None:
+        position = running.flatten().nonzero().squeeze(1)
+        before, new, after = (states.flatten(0, 1)[position] for states in (before, new, after))
+        asked = None if asked is None else asked.flatten(0, 1)[position]
+        observer(Iteration(n, position, before, new, after, asked))
+
+
+def _without_padding(call: Call, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states) -> EncoderOutput:
+    return EncoderOutput(state.masked_fill(~call.real[..., None], 0.0), depths, remainders, hidden_states)
 
 
 def _each(function: Callable[..., Tensor], *states: State) -> State:

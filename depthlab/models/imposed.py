@@ -1,7 +1,5 @@
 """Depths decided from outside instead of by the halting unit: controls for whether it matters *which* token halts."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +7,6 @@ import torch
 from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.encoder import AdaptiveAlbertTransformer
 from depthlab.models.halting import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.act import Act, ActState
 
@@ -17,23 +14,20 @@ BELOW = 0.999
 """Share of the way to the threshold that a token which is to go on can reach: far enough from it for any rounding."""
 
 
-@contextmanager
-def imposed_depths(encoder: AdaptiveAlbertTransformer, depths: Tensor) -> Iterator[None]:
-    """Within it, every token takes as many iterations, 1 to L, as `depths` [B, T] says; 0 on padding.
+def impose(rule: HaltingRule, depths: Tensor) -> "Imposed":
+    """The rule, for a call's `halting_rule`, by which a token takes as many iterations as `depths` [B, T] says.
+
+    1 to L; 0 on padding.
 
     The halting unit still gives the weights of a token's iterations: its probabilities, kept below the threshold until
     the last one, which has the remainder, also at a truncated cap.
 
     Raises:
-        UserError: the encoder does not halt by "act".
+        UserError: the rule is not "act".
     """
-    if not isinstance(encoder.rule, Act):
+    if not isinstance(rule, Act):
         raise UserError('depths can be imposed on halting="act" only: its halting unit gives the weights')
-    encoder.imposed = Imposed(encoder.rule, depths)
-    try:
-        yield
-    finally:
-        encoder.imposed = None
+    return Imposed(rule, depths)
 
 
 class ImposedState(NamedTuple):

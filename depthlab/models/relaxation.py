@@ -10,17 +10,11 @@ What an iteration has of its own is a tree with the layer's names: of its `atten
 `LayerNorm`; `ffn`, `ffn_output` and `full_layer_layer_norm`.
 """
 
-import copy
-from functools import partial
-from typing import TypeVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.models.albert.modeling_albert import AlbertLayer
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class Up(nn.Linear):
@@ -28,30 +22,50 @@ class Up(nn.Linear):
 
 
 class LowRank(nn.Module):
-    """The difference of a linear layer, B A x + b: A [r, in] is `down`, B [out, r] and b [out] are `up`."""
+    """The difference of a linear layer's output, B A x + b: A [r, in] is `down`, B [out, r] and b [out] are `up`."""
 
     def __init__(self, shared: nn.Linear, rank: int) -> None:
         super().__init__()
         self.down = nn.Linear(shared.in_features, rank, bias=False)
         self.up = Up(rank, shared.out_features)
 
-    def forward(self, shared: nn.Linear, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:
         """[..., in] -> [..., out]"""
-        return shared(states) + self.up(self.down(states))
+        return self.up(self.down(states))
 
 
 class OwnNorm(nn.Module):
-    """The difference of a layer norm's gain and bias."""
+    """The difference of a layer norm's output, by that of its gain and bias."""
 
     def __init__(self, shared: nn.LayerNorm) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros_like(shared.weight))
         self.bias = nn.Parameter(torch.zeros_like(shared.bias))
+        self.eps = shared.eps
 
-    def forward(self, shared: nn.LayerNorm, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:
         """[..., H] -> [..., H]"""
-        gain, bias = shared.weight + self.weight, shared.bias + self.bias
-        return F.layer_norm(states, shared.normalized_shape, gain, bias, shared.eps)
+        return F.layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class Own:
+    """What one iteration has of its own, as `differences` has made it.
+
+    No module: it is handed to the layer's call, and what watches calls may move the modules among the arguments.
+    """
+
+    def __init__(self, parts: nn.ModuleDict) -> None:
+        self.parts = parts
+
+    def __getitem__(self, name: str) -> "Own":
+        """Of a part that has parts."""
+        return Own(self.parts[name])
+
+
+def apply_part(owner: nn.Module, name: str, own: Own | None, states: Tensor) -> Tensor:
+    """A part of the shared layer, and what an iteration has of its own beside it, if anything."""
+    shared = getattr(owner, name)(states)
+    return shared if own is None else shared + own.parts[name](states)
 
 
 def differences(layer: AlbertLayer, rank: int) -> nn.ModuleDict:
@@ -77,17 +91,3 @@ def initialise_difference(module: nn.Module) -> None:
     if isinstance(module, Up | OwnNorm):
         init.zeros_(module.weight)
         init.zeros_(module.bias)
-
-
-def relaxed(shared: Module, own: nn.ModuleDict) -> Module:
-    """The shared layer with what an iteration has of its own: a shallow copy, whose children add their differences.
-
-    Weights, hooks and mode are those of the shared one at the moment, so it is made anew whenever it is called.
-    """
-    view = copy.copy(shared)
-    for name, difference in own.items():
-        child = getattr(shared, name)
-        # An attribute goes before a child of the same name; the table of children is the shared layer's, too.
-        is_tree = isinstance(difference, nn.ModuleDict)
-        vars(view)[name] = relaxed(child, difference) if is_tree else partial(difference, child)
-    return view

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from depthlab.kinds import TokenKind
-from depthlab.models.imposed import imposed_depths
+from depthlab.models.imposed import impose
 
 DepthControl = Literal["shuffled", "frequency"]
 
@@ -42,11 +42,8 @@ def run_controlled(
 
     Frequencies are [V], how often each piece occurs; None for any order.
     """
-    encoder = model.base_model.encoder
-    observer, encoder.observer = encoder.observer, None
     with torch.no_grad():
-        chosen = model(**inputs).depths
-    encoder.observer = observer
+        chosen = model(**inputs, observer=None).depths
     ranks = None if frequencies is None else frequencies.to(chosen.device)[inputs["input_ids"]]
-    with imposed_depths(encoder, control_depths(chosen, kinds, index, ranks)):
-        return model(**inputs)
+    rule = impose(model.base_model.encoder.rule, control_depths(chosen, kinds, index, ranks))
+    return model(**inputs, halting_rule=rule)

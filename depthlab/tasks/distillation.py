@@ -79,18 +79,16 @@ class DistillationTask(ScheduledDepth):
 
     @torch.no_grad()
     def _start(self, router: Router) -> None:
-        encoder, rule = self.model.encoder, self.model.config.rule
+        rule = self.model.config.rule
         found: list[tuple[Tensor, Tensor, Tensor]] = []  # states before and after, and pieces
 
         def watch(iteration: Iteration) -> None:
             if iteration.n == rule.route_at:
                 found.append((iteration.before, iteration.new, batch["input_ids"].flatten()[iteration.position]))
 
-        encoder.observer = watch
         for batch in itertools.islice(self.trainer.datamodule.train_dataloader(), START_BATCHES):
             batch = {name: values.to(self.device) for name, values in batch.items()}
-            self.model(**{name: batch[name] for name in INPUTS})
-        encoder.observer = None
+            self.model(**{name: batch[name] for name in INPUTS}, observer=watch)
         before, new, pieces = (torch.cat(parts) for parts in zip(*found, strict=True))
         rarity = -pieces.bincount().log()
         change = (new - before).norm(dim=-1) / before.norm(dim=-1)

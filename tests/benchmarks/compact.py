@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def medians(variants: dict[str, Callable[[], None]], rounds: int) -> dict[str, f
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def step(model: torch.nn.Module, inputs: dict[str, Tensor], backward: bool) -> None:
+def step(model: torch.nn.Module, inputs: dict[str, Any], backward: bool) -> None:
     """Forward, or forward and backward."""
     with torch.set_grad_enabled(backward):
         states = model(**inputs).last_hidden_state
@@ -82,12 +83,10 @@ def step(model: torch.nn.Module, inputs: dict[str, Tensor], backward: bool) -> N
         model.zero_grad()
 
 
-def adaptive(execution: str, cap: int, depths: Tensor, dtype: torch.dtype, rank: int = 0) -> AdaptiveAlbertModel:
-    """An ALBERT of base size with imposed depths."""
+def adaptive(execution: str, cap: int, dtype: torch.dtype, rank: int = 0) -> AdaptiveAlbertModel:
+    """An ALBERT of base size."""
     config = AdaptiveAlbertConfig(num_hidden_layers=cap, execution=execution, relaxation_rank=rank)
-    model = AdaptiveAlbertModel(config)
-    model.encoder.imposed = ImposedHalting(depths)
-    return model.to(dtype).train()
+    return AdaptiveAlbertModel(config).to(dtype).train()
 
 
 def albert(layers: int, dtype: torch.dtype) -> AlbertModel:
@@ -116,13 +115,17 @@ def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
             depths = draw_depths(lengths, cap, mean)
             mean = depths.sum().item() / lengths.sum().item()
             models = {
-                "dense": adaptive("dense", cap, depths, dtype),
-                "compact": adaptive("compact", cap, depths, dtype),
+                "dense": adaptive("dense", cap, dtype),
+                "compact": adaptive("compact", cap, dtype),
                 "hf": albert(cap, dtype),
                 "hf12": albert(12, dtype),
             }
+            imposed = inputs | {"halting_rule": ImposedHalting(depths)}
             for backward in (False, True):
-                runs = {n: functools.partial(step, model, inputs, backward) for n, model in models.items()}
+                runs = {
+                    n: functools.partial(step, model, inputs if n.startswith("hf") else imposed, backward)
+                    for n, model in models.items()
+                }
                 seconds = medians(runs, rounds)
                 efficiency = seconds["dense"] / seconds["compact"] / (cap / mean)
                 useful = int(models["compact"].flops(depths).sum()) * (3 if backward else 1) / seconds["compact"] / peak
@@ -144,12 +147,12 @@ def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     sequences = [{"input_ids": ids} for ids in inputs_of(lengths)["input_ids"]]
     order = torch.randint(0, 2, (len(lengths),))
 
-    def trainer(model: torch.nn.Module) -> Callable[[], None]:
+    def trainer(model: torch.nn.Module, **settings: Any) -> Callable[[], None]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
         def run() -> None:
             batch = collate(sequences)
-            model(**batch, sentence_order_label=order).loss.backward()
+            model(**batch, sentence_order_label=order, **settings).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -159,10 +162,9 @@ def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     runs = {}
     for dtype in dtypes:
         ours = AdaptiveAlbertForPreTraining(AdaptiveAlbertConfig(num_hidden_layers=cap))
-        ours.albert.encoder.imposed = ImposedHalting(depths)
         config = albert(1, dtype).config
         config.num_hidden_layers = cap
-        runs[f"ours, {dtype}"] = trainer(ours.to(dtype).train())
+        runs[f"ours, {dtype}"] = trainer(ours.to(dtype).train(), halting_rule=ImposedHalting(depths))
         runs[f"HF, {dtype}"] = trainer(AlbertForPreTraining(config).to(dtype).train())
     seconds = medians(runs, rounds)
     print("\n| whole pre-training step, small, 16 x 128 | tokens / s | ratio to HF fp32 |\n|---|---:|---:|")
@@ -179,9 +181,9 @@ def bench_linearity(dtype: torch.dtype, rounds: int) -> None:
     for cap in (6, 12, 18, 24):
         for share in (0.3, 0.6, 0.9):
             depths = draw_depths(lengths, cap, 1 + share * (cap - 1))
-            model = adaptive("compact", cap, depths, dtype)
+            model, imposed = adaptive("compact", cap, dtype), inputs | {"halting_rule": ImposedHalting(depths)}
             means.append(depths.double().mean().item())
-            seconds.append(medians({"step": functools.partial(step, model, inputs, True)}, rounds)["step"])
+            seconds.append(medians({"step": functools.partial(step, model, imposed, True)}, rounds)["step"])
     slope, intercept = np.polyfit(means, seconds, 1)
     residual = np.var(np.array(seconds) - (slope * np.array(means) + intercept))
     print(
@@ -194,8 +196,9 @@ def bench_relaxation(dtype: torch.dtype, rounds: int) -> None:
     """Point 6: what the differences of relaxed tying cost, in time and in operations, tiny model."""
     cap, mean = MODELS["tiny"]
     lengths = full_lengths()
-    inputs, depths = inputs_of(lengths), draw_depths(lengths, cap, mean)
-    models = {rank: adaptive("compact", cap, depths, dtype, rank) for rank in (0, 16, 64)}
+    depths = draw_depths(lengths, cap, mean)
+    inputs = inputs_of(lengths) | {"halting_rule": ImposedHalting(depths)}
+    models = {rank: adaptive("compact", cap, dtype, rank) for rank in (0, 16, 64)}
     print("\n| relaxed tying, tiny, 16 x 128: ratio to rank 0 | operations | forward | forward + backward |")
     print("|---|---:|---:|---:|")
     operations = {rank: int(model.flops(depths).sum()) for rank, model in models.items()}
@@ -231,8 +234,8 @@ def memory_of(execution: str, name: str) -> None:
     """Print the MiB that a step needs beyond the loaded model."""
     cap, mean = MODELS[name]
     lengths = full_lengths()
-    model = adaptive(execution, cap, draw_depths(lengths, cap, mean), torch.float32)
-    inputs = inputs_of(lengths)
+    model = adaptive(execution, cap, torch.float32)
+    inputs = inputs_of(lengths) | {"halting_rule": ImposedHalting(draw_depths(lengths, cap, mean))}
     before = peak_mib()
     step(model, inputs, backward=True)
     print(peak_mib() - before)

@@ -72,7 +72,6 @@ def test_depths_and_probabilities_are_the_models(checkpoint):
     for piece, expected in zip(shown.pieces, halting, strict=True):
         assert piece.halting == pytest.approx(expected, abs=1e-5)
     assert shown.mean_depth == pytest.approx(sum(depths) / len(depths))
-    assert inspector.model.albert.encoder.observer is None
 
 
 def test_the_terminal_without_colours(checkpoint):

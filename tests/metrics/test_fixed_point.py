@@ -41,11 +41,12 @@ def observe(model, batches):
     metric = FixedPointMetric(CAP)
     for inputs, kinds in batches:
         kinds = kinds.flatten().byte()
-        model.encoder.observer = lambda it, kinds=kinds: metric.update(
-            it.n, kinds[it.position], it.before, it.new, it.after
-        )
+
+        def watch(it, kinds=kinds):
+            metric.update(it.n, kinds[it.position], it.before, it.new, it.after)
+
         with torch.inference_mode():
-            model(**inputs)
+            model(**inputs, observer=watch)
     return metric
 
 

@@ -15,7 +15,7 @@ EARLY = 0.9 / 64
 
 @dataclass(frozen=True)
 class ImposedHalting(HaltingRule):
-    """In place of a model's rule (`encoder.imposed`): every token halts at the depth given, far from the threshold."""
+    """A call's `halting_rule` by which every token halts at the depth given, far from the threshold."""
 
     depths: Tensor  # [B, T], at most 63; 0 on padding
 

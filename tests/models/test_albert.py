@@ -174,4 +174,4 @@ def test_forward_refuses(sizes):
     with pytest.raises(ValueError, match="exactly one"):
         model()
     with pytest.raises(ValueError, match="attention_mask"):
-        model(input_ids=torch.ones(1, 5, dtype=torch.long), attention_mask=torch.ones(1, 1, 5, 5))
+        model(input_ids=torch.ones(1, 5, dtype=torch.long), attention_mask=torch.ones(1, 1, 1, 5))

@@ -11,10 +11,10 @@ from tests.models.imposed import ImposedHalting
 
 
 def imposed(sizes, depths, execution="compact", **changes):
+    """A model, and inputs for it whose tokens halt at these depths."""
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=int(depths.max()), execution=execution, **changes)
-    model = AdaptiveAlbertModel(config, add_pooling_layer=False)
-    model.encoder.imposed = ImposedHalting(depths)
-    return model
+    inputs = ragged_inputs((depths > 0).sum(dim=1).tolist())
+    return AdaptiveAlbertModel(config, add_pooling_layer=False), inputs | {"halting_rule": ImposedHalting(depths)}
 
 
 def random_depths(lengths, cap):
@@ -43,13 +43,12 @@ def saved_bytes(model, inputs):
 
 def test_memory_falls_with_mean_depth(sizes):
     sizes |= {"hidden_size": 64, "intermediate_size": 256}
-    lengths, cap = [24] * 8, 8
-    inputs = ragged_inputs(lengths)
+    cap = 8
     shares = []
     for mean in (1, 3, 6, 8):
         depths = torch.full((8, 24), mean)
         depths[0, 0] = cap
-        dense, compact = (saved_bytes(imposed(sizes, depths, execution), inputs) for execution in ("dense", "compact"))
+        dense, compact = (saved_bytes(*imposed(sizes, depths, execution)) for execution in ("dense", "compact"))
         shares.append(compact / dense)
         # Each iteration also keeps everyone's keys and values, 2 of the about 16 rows of H that a token leaves behind.
         assert compact / dense < mean / cap + 0.25
@@ -59,7 +58,7 @@ def test_memory_falls_with_mean_depth(sizes):
 @pytest.mark.parametrize("execution", ["dense", "compact"])
 def test_nothing_stays_alive_after_a_step(sizes, execution):
     depths = random_depths([9, 4], 5)
-    model, inputs = imposed(sizes, depths, execution), ragged_inputs([9, 4])
+    model, inputs = imposed(sizes, depths, execution)
 
     def alive():
         model.zero_grad()
@@ -107,11 +106,10 @@ def test_dropout_has_the_same_distribution(sizes):
 
     The two draw in another order, so single draws cannot be compared.
     """
-    lengths = [5, 3]
     depths = torch.tensor([[3, 1, 2, 3, 1], [2, 3, 1, 0, 0]])
     changes = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "initializer_range": 0.3}
-    model = imposed(sizes, depths, **changes).train()
-    inputs = ragged_inputs(lengths)
+    model, inputs = imposed(sizes, depths, **changes)
+    model.train()
     draws = {}
     for execution in ("dense", "compact"):
         model.config.execution = execution
@@ -128,8 +126,8 @@ def test_dropout_has_the_same_distribution(sizes):
 def test_bfloat16_agrees_away_from_the_threshold(sizes):
     """Imposed depths are far from the threshold, so only rounding differs."""
     depths = random_depths([12, 5], 6)
-    inputs = ragged_inputs([12, 5])
-    model = imposed(sizes, depths).bfloat16()
+    model, inputs = imposed(sizes, depths)
+    model.bfloat16()
     compact = model(**inputs).last_hidden_state
     model.config.execution = "dense"
     dense = model(**inputs).last_hidden_state

@@ -94,8 +94,7 @@ PATTERNS = {
 def test_equals_dense_in_every_halting_pattern(sizes, pattern, act_update, dtype, tolerance):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=5, act_update=act_update, initializer_range=0.2)
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).to(dtype)
-    model.encoder.imposed = ImposedHalting(PATTERNS[pattern])
-    inputs = ragged_inputs(LENGTHS)
+    inputs = ragged_inputs(LENGTHS) | {"halting_rule": ImposedHalting(PATTERNS[pattern])}
     dense, compact = run(model, "dense", inputs), run(model, "compact", inputs)
     assert torch.equal(compact[0].depths, PATTERNS[pattern])
     assert_same(dense, compact, tolerance)
@@ -157,9 +156,8 @@ def test_an_observer_sees_every_iteration(sizes, way, inputs_):
     model = AdaptiveAlbertModel(config, add_pooling_layer=False).double().eval()
     inputs = ragged_inputs([6, 4, 1] if inputs_ == "ragged" else [5, 5], extra_padding=inputs_ == "ragged")
     seen = []
-    model.encoder.observer = seen.append
     with torch.no_grad():
-        output = model(**inputs, output_hidden_states=True)
+        output = model(**inputs, output_hidden_states=True, observer=seen.append)
     depths = output.depths.flatten()
     assert len(seen) == depths.max()
     states = [state.flatten(0, 1) for state in output.hidden_states]

@@ -3,8 +3,6 @@
 Of those, these do not apply:
 - generation, caches, encoder-decoder and cross attention: it is an encoder;
 - flash and flex attention, and left-out layers (head pruning): not offered; `_supports_flash_attn` says so;
-- attention masks of shape [B, 1, T, T]: refused, for halting needs to know which tokens are real;
-- `len(attentions) == num_hidden_layers`: with halting it is the depth of the deepest token; nothing more is computed;
 - tracing and `torch.export` with halting="act": how often the loop runs depends on the data, and a model says so;
 - feed-forward chunks in the compact execution: its tokens are packed and computed in one piece, with equal results;
 - offloading, device maps and data parallelism over several accelerators: there is none here.
@@ -95,9 +93,12 @@ def test_attentions_and_hidden_states(way, implementation):
     assert plain.attentions is None and plain.hidden_states is None
     torch.testing.assert_close(watched.last_hidden_state, plain.last_hidden_state, rtol=0, atol=1e-5)
     assert torch.equal(watched.depths, plain.depths)
-    assert len(watched.hidden_states) == 6 and len(watched.attentions) == plain.depths.max()
+    assert len(watched.hidden_states) == 6 and len(watched.attentions) == 5
     attention = model.encoder.albert_layer_groups[0].albert_layers[0].attention
-    for n, (state, weights) in enumerate(zip(watched.hidden_states, watched.attentions, strict=False)):
+    assert not any(weights.any() for weights in watched.attentions[plain.depths.max() :])
+    for n, (state, weights) in enumerate(
+        zip(watched.hidden_states, watched.attentions[: plain.depths.max()], strict=False)
+    ):
         queries, keys = attention.query(state), attention.key(state)
         if "relaxation_rank" in way:
             own = model.encoder.relaxation[min(n, 1)]["attention"]["query"]
@@ -126,19 +127,23 @@ def test_sdpa_and_eager_are_equal(way):
 def test_the_configuration_can_ask_for_attentions_and_hidden_states():
     model = build(BASE, attn_implementation="eager", output_attentions=True, output_hidden_states=True)
     output = model(**batch())
-    assert len(output.attentions) == output.depths.max() and len(output.hidden_states) == 6
+    assert len(output.attentions) == 5 and len(output.hidden_states) == 6
     assert model(**batch(), output_attentions=False, output_hidden_states=False).attentions is None
 
 
-def test_attentions_under_gradient_checkpointing():
-    model = build(BASE).train()
-    model.activation_checkpointing_enable()
-    with pytest.raises(ValueError, match="eager"):
-        model(**batch(), output_attentions=True)
-    model.set_attn_implementation("eager")
-    output = model(**batch(), output_attentions=True)
-    output.last_hidden_state.sum().backward()
-    assert len(output.attentions) == output.depths.max()
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attentions_under_gradient_checkpointing(implementation):
+    """With a loss on them, too."""
+    model, inputs, gradients = build(BASE, attn_implementation=implementation).train(), batch(), []
+    for checkpointing in (False, True):
+        (model.activation_checkpointing_enable if checkpointing else model.activation_checkpointing_disable)()
+        model.zero_grad()
+        output = model(**inputs, output_attentions=True)
+        (output.last_hidden_state.sum() + sum((weights**2).sum() for weights in output.attentions)).backward()
+        assert len(output.attentions) == 5
+        gradients.append([parameter.grad for parameter in model.encoder.parameters()])
+    for with_, without in zip(*reversed(gradients), strict=True):
+        torch.testing.assert_close(with_, without, rtol=1e-5, atol=1e-6)
 
 
 @every_way

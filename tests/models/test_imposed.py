@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from depthlab.models.imposed import imposed_depths
+from depthlab.models.imposed import impose
 from tests.models.conftest import ragged_inputs
 from tests.models.variants import BASE, build
 
@@ -19,8 +19,7 @@ def test_its_own_depths_change_nothing(execution, act_update):
     model, inputs = model_and_inputs(execution=execution, act_update=act_update)
     own = model(**inputs)
     assert len(own.depths.unique()) > 2
-    with imposed_depths(model.encoder, own.depths):
-        again = model(**inputs)
+    again = model(**inputs, halting_rule=impose(model.config.rule, own.depths))
     for name in ("depths", "remainders", "last_hidden_state"):
         assert torch.equal(again[name], own[name]), name
     assert torch.equal(model(**inputs).depths, own.depths)
@@ -35,8 +34,7 @@ def test_any_depths_whatever_the_halting_unit_says(act_update, bias):
     outputs = {}
     for execution in ("dense", "compact"):
         model.config.execution = execution
-        with imposed_depths(model.encoder, depths):
-            outputs[execution] = model(**inputs)
+        outputs[execution] = model(**inputs, halting_rule=impose(model.config.rule, depths))
         assert torch.equal(outputs[execution].depths, depths)
     remainders = outputs["dense"].remainders[depths > 0]
     assert remainders.min() > 0 and remainders.max() <= 1
@@ -48,6 +46,5 @@ def test_any_depths_whatever_the_halting_unit_says(act_update, bias):
 def test_the_halting_unit_still_learns():
     model, inputs = model_and_inputs()
     depths = torch.full((3, 9), 3) * inputs["attention_mask"]
-    with imposed_depths(model.encoder, depths):
-        model(**inputs).last_hidden_state.sum().backward()
+    model(**inputs, halting_rule=impose(model.config.rule, depths)).last_hidden_state.sum().backward()
     assert model.encoder.halting.weight.grad.any()

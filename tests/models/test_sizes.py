@@ -69,11 +69,11 @@ def test_products_of_a_training_step_recur(sizes, attention):
     for most, predicted in ((41, 200), (46, 193)):
         depths = torch.ones(16, 64, dtype=torch.long)
         depths[:, :40] = depths[0, :most] = 2  # 600 tokens and `most` go on
-        model.albert.encoder.imposed = ImposedHalting(depths)
         labels = torch.full((16 * 64,), -100)
         labels[:predicted] = 7
         with Products() as products:
-            model(**inputs, labels=labels.view(16, 64)).loss.backward()
+            rule = ImposedHalting(depths)
+            model(**inputs, labels=labels.view(16, 64), halting_rule=rule).loss.backward()
         shapes.append(products.shapes)
     assert shapes[0] == shapes[1]
     assert any(recurring_size(641) in shape for product in shapes[0] for shape in product)

@@ -36,9 +36,10 @@ def test_iteration_n_applies_layer_n():
     wanted = bert(**inputs, output_hidden_states=True).hidden_states
     real = inputs["attention_mask"].bool()
     for depth in (1, 2, 4):
-        model.encoder.imposed = ImposedHalting(torch.full((2, 6), depth) * real)
+        rule = ImposedHalting(torch.full((2, 6), depth) * real)
         expected = EARLY * sum(wanted[1:depth]) + (1 - EARLY * (depth - 1)) * wanted[depth]
-        torch.testing.assert_close(model(**inputs).last_hidden_state[real], expected[real], rtol=1e-4, atol=1e-5)
+        states = model(**inputs, halting_rule=rule).last_hidden_state
+        torch.testing.assert_close(states[real], expected[real], rtol=1e-4, atol=1e-5)
 
 
 def test_save_and_load(tmp_path):

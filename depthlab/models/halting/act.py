@@ -13,14 +13,17 @@ from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 ActCap = Literal["truncate", "remainder"]
 
 
-class HaltingUnit(nn.Linear):
+class HaltingUnit(nn.Module):
     """Halting probability of a token, sigmoid(w . s + b), from its new state s.
 
-    Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold.
+    Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold. It is no
+    `nn.Linear`, whose output has another shape: what adapts or quantises every linear layer leaves it alone.
     """
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__(hidden_size, 1)
+        super().__init__()
+        linear = nn.Linear(hidden_size, 1)
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., H] -> [...], in (0, 1)."""
@@ -52,14 +55,16 @@ class Act(HaltingRule):
     act_cap: ActCap = "truncate"
     halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
+    initializer_range: float = 0.02
 
     def unit(self, hidden_size: int) -> HaltingUnit:
         """`encoder.halting.weight` [1, H] and `encoder.halting.bias` [1]."""
         return HaltingUnit(hidden_size)
 
     def initialise(self, module: nn.Module) -> None:
-        """The bias says from what depth training starts."""
+        """Weights as everywhere else; the bias says from what depth training starts."""
         if isinstance(module, HaltingUnit):
+            init.normal_(module.weight, std=self.initializer_range)
             init.constant_(module.bias, self.halting_bias_init)
 
     def begin(self, tokens: Tokens) -> ActState:

@@ -47,8 +47,10 @@ class Router(nn.Module):
             scores: [N], in any unit: they are standardised.
             share: in (0, 1).
         """
-        features = F.pad(torch.cat([before, new], dim=-1).double(), (0, 1), value=1.0)
-        wanted = (scores.double() - scores.double().mean()) / scores.double().std()
+        # On the CPU: only there is a solver that bears features which depend on each other.
+        features = F.pad(torch.cat([before, new], dim=-1).double().cpu(), (0, 1), value=1.0)
+        wanted = scores.double().cpu()
+        wanted = (wanted - wanted.mean()) / wanted.std()
         solution = torch.linalg.lstsq(features, wanted[:, None], driver="gelsd").solution.squeeze(1)
         even = torch.quantile(features[: 2**20] @ solution, 1 - share)
         self.score_weight.copy_(solution[None, :-1])
@@ -62,6 +64,8 @@ class RouteState(NamedTuple):
     """[...], its row in [B]."""
     real: Tensor
     """[...] bool, False on padding."""
+    first: Tensor
+    """[...] bool, True where a sequence begins."""
     gate: Tensor
     """g, [...] fp32: 1 where a token goes on, with the router's gradient."""
 
@@ -70,8 +74,9 @@ class RouteState(NamedTuple):
 class Route(HaltingRule):
     """Each token is decided about once, after iteration `route_at`: it halts there, or it runs to the cap L.
 
-    A share of each sequence's tokens goes on, those of the highest scores (at least one of them; among equals the
-    earlier); or, with a threshold, all whose score is over it. With k = `route_at` the output is
+    A share of each sequence's tokens goes on: the first, in which heads read a sequence (so does PoWER-BERT, Goyal et al.
+    2020), and those of the highest scores (among equals the earlier). Or, with a threshold, all whose score is over it.
+    With k = `route_at` the output is
     y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0 for others. Backward, g is the router's probability
     sigmoid(score) (straight-through), for the tokens that went on: so the loss says whether that has helped.
 
@@ -117,7 +122,8 @@ class Route(HaltingRule):
     def begin(self, tokens: Tokens) -> RouteState:
         """Nobody is decided about."""
         gate = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        return RouteState(tokens.position // tokens.length, tokens.real, gate)
+        position, length = tokens.position, tokens.length
+        return RouteState(position // length, tokens.real, position % length == 0, gate)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -134,7 +140,8 @@ class Route(HaltingRule):
         if scores is None:
             scores = (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
         if self.route_threshold is None:
-            goes_on = _best(scores.detach(), state.sequence, state.real, self.route_share)
+            scored = scores.detach().masked_fill(state.first, torch.inf)
+            goes_on = _best(scored, state.sequence, state.real, self.route_share)
         else:
             goes_on = scores > self.route_threshold
         gate = goes_on.to(state.gate.dtype)

@@ -47,7 +47,7 @@ def reference(model, inputs):
             if rule.route_threshold is None:
                 most = round(rule.route_share * len(states))
                 most = max(most, 1) if rule.route_share > 0 else 0
-                going = set(sorted(tokens, key=lambda t: (-scores[t].item(), t))[:most])
+                going = set(sorted(tokens, key=lambda t: (t > 0, -scores[t].item(), t))[:most])
             else:
                 going = {t for t in tokens if scores[t] > rule.route_threshold}
             decided = list(new)
