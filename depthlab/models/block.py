@@ -90,7 +90,7 @@ class AdaptiveAttention(AlbertAttention):
             context = context.reshape(batch, length, self.all_head_size)
         else:
             context = context.reshape(batch * longest, self.all_head_size)
-            context = pad_rows(context if slot is None else context[slot])
+            context = pad_rows(context if slot is None else context.index_select(0, slot))
         attended = self.output_dropout(apply_part(self, "dense", own, context))
         attended = apply_part(self, "LayerNorm", own, hidden_states + attended)
         return (attended, weights) if running is None else (attended, weights, keys, values)
@@ -153,14 +153,13 @@ class AdaptiveLayer(AlbertLayer):
         return apply_part(self, "ffn_output", own, self.activation(apply_part(self, "ffn", own, states)))
 
 
-def pack(position: Tensor, counts: list[int], length: int) -> Packing:
-    """Of the running tokens [R], as many of each sequence as counts says."""
+def pack(position: Tensor, running: Tensor, counts: list[int], length: int) -> Packing:
+    """Of the running tokens [R], as many of each sequence as `running` [B] says, and `counts`, which the host knows."""
     batch = len(counts)
     # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
     longest = min(length, max(8, -(-max(counts) // 8) * 8))
     if longest * batch == len(position):
         return Packing(position, None, batch, length, longest)
-    running = torch.tensor(counts, device=position.device)
     before = running.cumsum(0) - running  # running tokens of earlier sequences
     sequence = position // length
     rank = torch.arange(len(position), device=position.device) - before[sequence]
@@ -184,7 +183,7 @@ def mask_of_running(attention_mask: Tensor | None, by_query: bool, packing: Pack
 
 def scatter(position: Tensor, rows: Tensor, size: int) -> Tensor:
     """Rows [R, ...] to their positions in zeros [size, ...]."""
-    return rows.new_zeros(size, *rows.shape[1:]).index_copy(0, position, rows)
+    return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, position, rows)
 
 
 def written(buffer: Tensor | None, position: Tensor, rows: Tensor, size: int) -> Tensor:

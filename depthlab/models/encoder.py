@@ -213,8 +213,9 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         size = batch * length
 
         position = call.real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
-        counts = call.real.sum(dim=1).tolist()  # of running tokens per sequence, B
-        state = embeddings.flatten(0, 1)[position]
+        running = call.real.sum(dim=1)  # tokens of each sequence, [B]
+        counts = running.tolist()
+        state = embeddings.flatten(0, 1).index_select(0, position)
         state = self.project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
         if kept.chosen:
             everyone = kept.keep(scatter(position, state, size).unflatten(0, (batch, length)))
@@ -222,7 +223,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         remembered = rule.begin(Tokens(state, position, length, torch.ones_like(position, dtype=torch.bool)))
         memory = self.new_memory(size)
         memory.refresh(position, state)
-        packing = pack(position, counts, length)
+        packing = pack(position, running, counts, length)
         mixture = torch.zeros_like(state)
         finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
 
@@ -249,18 +250,19 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             if not rule.decides(n):
                 state, remembered = moved, step.state
                 continue
-            counts = torch.zeros(batch, dtype=torch.long, device=position.device)
-            counts = counts.index_add(0, position // length, (~step.halted).long()).tolist()
+            running = torch.zeros_like(running).index_add(0, position // length, (~step.halted).long())
+            counts = running.tolist()
             order = step.halted.byte().argsort(stable=True)  # the running first, each part in row-major order
-            going, halting = order.split([sum(counts), len(order) - sum(counts)])
-            finished.append((position[halting], output[halting], step.remainder[halting], n))
+            parts = [sum(counts), len(order) - sum(counts)]
+            position, where = position.index_select(0, order).split(parts)
+            goes, ends = output.index_select(0, order).split(parts)
+            going, halting = order.split(parts)
+            finished.append((where, ends, step.remainder.index_select(0, halting), n))
             if not goes_on(sum(counts) > 0, self.albert_layer_groups):
                 break
-            position, state = position[going], moved[going]
-            packing = pack(position, counts, length)
-            remembered = _each(lambda rows, going=going: rows[going], step.state)
-            if not blend:
-                mixture = mixture[going]
+            state, mixture = (goes, mixture) if blend else (moved.index_select(0, going), goes)
+            packing = pack(position, running, counts, length)
+            remembered = _each(partial(torch.index_select, dim=0, index=going), step.state)
 
         positions, outputs, remainders, _ = zip(*finished, strict=True)
         halted = torch.cat(positions)

@@ -104,6 +104,8 @@ def _route(
         )
         scores = graph("Div", *norms)
     if rule.route_threshold is None:
+        first = graph("Equal", graph("Mod", batch.real, batch.length), graph.literal(0))
+        scores = graph("Where", first, graph.literal(np.inf, np.float32), scores)
         goes_on = _best(graph, batch, scores, rule.route_share)
     else:
         goes_on = graph("Greater", scores, graph.literal(rule.route_threshold, np.float32))

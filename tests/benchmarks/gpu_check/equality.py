@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def check(bench: Bench) -> None:
     batch = 8 if bench.on_gpu else 3
     lengths = torch.linspace(bench.length // 4, bench.length, batch).long()
     depths = bench.depths(batch, lengths)
-    inputs = bench.inputs(depths)
+    inputs, imposed = bench.inputs(depths), bench.imposed(depths)
     bench.say(
         "Largest error against the dense execution in fp64, over the largest element there. Gradients: of all",
         "parameters, each over its own largest.",
@@ -42,15 +43,16 @@ def check(bench: Bench) -> None:
         "|---|---|---:|---:|---:|---:|---:|---|",
     )
     for name, changes in CASES.items():
-        model = bench.ours(None if "halting" in changes else depths, **changes)
+        model = bench.ours(**changes)
+        given = inputs if "halting" in changes else imposed
         _make_iterations_differ(model)
-        states, gradients = _run(copy.deepcopy(model).double(), "dense", inputs, True)
+        states, gradients = _run(copy.deepcopy(model).double(), "dense", given, True)
         for precision, dtype in PRECISIONS.items():
             errors = {}
             for execution in ("dense", "compact"):
-                found = _run(copy.deepcopy(model).to(dtype), execution, inputs, True, precision == "bf16-mixed")
+                found = _run(copy.deepcopy(model).to(dtype), execution, given, True, precision == "bf16-mixed")
                 errors[execution] = _error(found[0], states), _largest(found[1], gradients)
-            alone, _ = _run(copy.deepcopy(model).to(dtype), "compact", inputs, False, precision == "bf16-mixed")
+            alone, _ = _run(copy.deepcopy(model).to(dtype), "compact", given, False, precision == "bf16-mixed")
             (dense, dense_gradient), (compact, gradient) = errors["dense"], errors["compact"]
             pairs = ((compact, dense), (gradient, dense_gradient), (_error(alone, states), dense))
             good = all(ours <= WORSE * other + SLACK for ours, other in pairs)
@@ -90,7 +92,7 @@ def _autocast(device: str, mixed: bool):
 
 
 def _run(
-    model: AdaptiveAlbertModel, execution: str, inputs: dict[str, Tensor], backward: bool, mixed: bool = False
+    model: AdaptiveAlbertModel, execution: str, inputs: dict[str, Any], backward: bool, mixed: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """States of the real tokens, and gradients of a weighted sum of them."""
     model.config.execution = execution

@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import nn
 
-from depthlab.models import layer as layers
+from depthlab.models import block
 from tests.benchmarks.gpu_check.bench import Bench
 
 BATCHES = (64, 512, 128, 256)
@@ -47,10 +48,10 @@ def _table(bench: Bench, batches: tuple[int, ...], compiled: bool) -> None:
 def _rows(bench: Bench, batch: int, training: bool, compiled: bool) -> None:
     """Of all models, in one setting."""
     depths = bench.depths(batch)
-    inputs = bench.inputs(depths)
+    inputs = {"Hugging Face": bench.inputs(depths)}
     makers: dict[str, Callable[[], nn.Module]] = {
-        "dense": functools.partial(bench.ours, depths, execution="dense"),
-        "compact": functools.partial(bench.ours, depths, execution="compact"),
+        "dense": functools.partial(bench.ours, execution="dense"),
+        "compact": functools.partial(bench.ours, execution="compact"),
         "Hugging Face": bench.theirs,
     }
     base = None
@@ -60,7 +61,7 @@ def _rows(bench: Bench, batch: int, training: bool, compiled: bool) -> None:
             continue
         model = make() if training else make().bfloat16()
         model.train(training)
-        step = functools.partial(_step, model, inputs, training)
+        step = functools.partial(_step, model, inputs.get(name, bench.imposed(depths)), training)
         if bench.on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -91,8 +92,8 @@ def _rows(bench: Bench, batch: int, training: bool, compiled: bool) -> None:
 def _compiled(model: nn.Module, name: str) -> Iterator[None]:
     """The layer compiled, that of the compact execution for any number of running tokens: none are padded."""
     if name == "compact":
-        apply = torch.compile(layers._apply, dynamic=True)
-        with patch.object(layers, "_apply", apply), patch.object(layers, "pad_rows", lambda rows: rows):
+        model.encoder.albert_layer_groups[0].albert_layers[0].compile(dynamic=True)
+        with patch.object(block, "pad_rows", lambda rows: rows):
             yield
     else:
         model.encoder.albert_layer_groups[0].albert_layers[0].compile()
@@ -107,7 +108,7 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:120].replace("|", "/")
 
 
-def _step(model: nn.Module, inputs: dict[str, torch.Tensor], training: bool) -> None:
+def _step(model: nn.Module, inputs: dict[str, Any], training: bool) -> None:
     if not training:
         with torch.inference_mode():
             model(**inputs)
