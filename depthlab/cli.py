@@ -110,6 +110,8 @@ def find(name: str) -> Any:
 
 def _run(name: str, arguments: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own, about what torch has deprecated
+    # Lightning's, about a sampler that is not its own: ours repeats the first epoch by itself.
+    warnings.filterwarnings("ignore", message="You requested to overfit but enabled")
     from huggingface_hub.errors import StrictDataclassError
 
     try:

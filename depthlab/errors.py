@@ -1,7 +1,12 @@
 """The exceptions that end a command with one line, and what is said in a line where nothing ends."""
 
+import functools
 import os
 import sys
+from collections.abc import Sequence
+
+SHOWN = 10
+"""Sentences that are named when they are left out."""
 
 
 class UserError(ValueError):
@@ -22,3 +27,16 @@ def notice(text: str) -> None:
     """Say a line on the standard error, in the first of several processes alone."""
     if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
         print(text, file=sys.stderr, flush=True)
+
+
+@functools.cache
+def notice_once(text: str) -> None:
+    """As `notice`, but what has been said is not said again."""
+    notice(text)
+
+
+def say_left_out(sentences: Sequence[str], why: str) -> None:
+    """Say how many sentences were left out, if any, and the first of them by name; why they were, as "which WHY"."""
+    if sentences:
+        more = f", and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
+        notice(f"{len(sentences)} sentences left out, which {why}: {', '.join(sentences[:SHOWN])}{more}")

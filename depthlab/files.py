@@ -122,6 +122,29 @@ def make_writable(what: str, folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
+def files_in(folder: Path) -> tuple[list[Path], int]:
+    """All files at any depth, sorted, those of linked folders too, each folder once; and how many hidden ones are left.
+
+    Raises:
+        OSError: a folder can't be read.
+    """
+    found, hidden, seen = [], 0, {os.path.realpath(folder)}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        inside, folders[:] = sorted(folders), []
+        for name in inside:
+            real = os.path.realpath(os.path.join(place, name))
+            if not name.startswith(".") and real not in seen:
+                seen.add(real)
+                folders.append(name)
+        hidden += sum(name.startswith(".") for name in (*inside, *names))
+        found += [file for name in names if not name.startswith(".") and (file := Path(place, name)).is_file()]
+    return sorted(found), hidden
+
+
 def beside(target: Path, state: str) -> Path:
     """The hidden name of something in the making at a place, or of what it replaces: it says whose it is."""
     return target.with_name(f".{target.name}.{state}-{platform.node()}-{os.getpid()}")

@@ -305,7 +305,7 @@ def as_rank(
     """The data module as one rank of a run sees it."""
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0)))
     fit_loop = SimpleNamespace(is_resuming=False, epoch_loop=progress)
-    ranks = {"world_size": world_size, "global_rank": rank, "accumulate_grad_batches": accumulate}
+    ranks = {"world_size": world_size, "global_rank": rank, "accumulate_grad_batches": accumulate, "overfit_batches": 0}
     module.trainer = SimpleNamespace(**ranks, fit_loop=fit_loop)
     return module
 

@@ -71,6 +71,7 @@ def test_prints_table_1_and_where_things_lie(reference):
     results = json.loads((run_dir / "results.json").read_text())
     assert results["steps"] == 20 and results["tokens"] > 0
     assert results["tokens"] < results["token_iterations"] < 5 * results["tokens"]
+    assert "The beginning of a held-out document" in output and "mean depth" in output.split("depth below:")[1]
     assert f"{run_dir / 'model'} (" in output and "parameters in float32, after 20 steps)" in output
     assert results["val/depth/all"] == pytest.approx(scalars(run_dir, "val/depth/all")[20], rel=1e-5)
     assert 0 < results["val/unigram_entropy"] < math.log(120)
@@ -121,6 +122,21 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(reference, cap
     )  # the corpus may be described before
     other = [*validate, "--model.config.num_hidden_layers=4"]
     assert "error: model.config.num_hidden_layers is 4" in error_of(capsys, other)
+
+
+def test_other_checkpoints_stand_beside(reference, tmp_path, capsys):
+    """The run's own model, exported, as another: the same documents, the same masks, so the same figures."""
+    run_dir, _ = reference
+    validate = ["validate", "--config", str(run_dir / "config.yaml"), "--beside"]
+    header, _, *rows = table(printed_by([*validate, json.dumps([str(run_dir / "model")])]))
+    assert [cell.strip() for cell in header.split("|")[2:4]] == ["this run", str(run_dir / "model")]
+    columns = [[cell.strip() for cell in row.split("|")[2:4]] for row in rows]
+    assert len(columns) > 10 and all(own == other != "-" for own, other in columns)
+    AutoModelForPreTraining.from_pretrained(run_dir / "model").base_model.save_pretrained(tmp_path / "headless")
+    AutoTokenizer.from_pretrained(run_dir / "model").save_pretrained(tmp_path / "headless")
+    error = error_of(capsys, [*validate, json.dumps([str(tmp_path / "headless")])])
+    assert "has no head for masked words" in error and str(tmp_path / "headless") in error
+    assert "does not exist" in error_of(capsys, [*validate, f'["{tmp_path / "nothing"}"]'])
 
 
 def test_the_test_part_is_read_by_its_own_command_alone(reference):

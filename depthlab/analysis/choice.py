@@ -18,16 +18,17 @@ def epochs_table(runs: Sequence[RunRecord], models: Sequence[str]) -> pd.DataFra
     """Every validated epoch of every run, a row each; `models` are the names of the runs' models.
 
     Returns:
-        Columns run (its directory), model, task, seed; learning_rate, batch_size, epoch; the score, GLUE's own and all
-        metrics, in percent; depth and depth_cls, mean iterations per token; seconds_per_example, of the model forward
-        in validation, but of a control, which passes over each example twice; tokens and token_iterations of training,
-        all epochs of the run. NaN where nothing was measured.
+        Columns run (its directory), model, task, metric (that is its score), seed; learning_rate, batch_size, epoch;
+        the score, GLUE's own and all metrics, in percent; depth and depth_cls, mean iterations per token;
+        seconds_per_example, of the model forward in validation, but of a control, which passes over each example
+        twice; tokens and token_iterations of training, all epochs of the run. NaN where nothing was measured.
     """
     return pd.DataFrame(
         {
             "run": str(run.directory),
             "model": model,
             "task": run.task,
+            "metric": run.metric,
             "seed": run.seed,
             "learning_rate": run.learning_rate,
             "batch_size": run.batch_size,

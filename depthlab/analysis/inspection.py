@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from depthlab.data.tokenization import word_start_table
+from depthlab.data.tokenization import TextEncoder, word_start_table
 from depthlab.models import (
     AdaptiveAlbertForMaskedLM,
     AdaptiveAlbertForPreTraining,
@@ -15,6 +15,7 @@ from depthlab.models import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
+from depthlab.models.checkpoint import most_tokens
 from depthlab.models.encoder import Iteration
 
 GUESSES = 5
@@ -67,17 +68,17 @@ class Inspector:
         self.model = model
         self.tokenizer = tokenizer
         self._starts = word_start_table(tokenizer)
+        self._encode = TextEncoder(tokenizer, most_tokens(model), masks=True)
 
     def __call__(self, text: str) -> Inspection:
-        """Inspect a text, or a pair of texts with a tab between them; `[MASK]` in it is a masked token.
+        """Inspect a text, or a pair of texts with a tab between them.
 
-        What the model has no positions for is cut off.
+        `[MASK]` in it is a masked token; what else spells a special token is text. What the model has no
+        positions for is cut off.
         """
-        limit = self.model.config.max_position_embeddings
         parts = [part.replace("[MASK]", self.tokenizer.mask_token) for part in text.split("\t", 1)]
-        cut_off = {"truncation": True, "max_length": limit}
-        inputs = self.tokenizer(*parts, **cut_off, return_tensors="pt", return_token_type_ids=True)
-        ids, encoding = inputs["input_ids"][0], inputs.encodings[0]
+        (encoding,) = self._encode([parts[0] if len(parts) == 1 else tuple(parts)])
+        ids = torch.tensor(self._encode.ids(encoding))
         halting: list[list[float]] = [[] for _ in ids]
 
         def note(iteration: Iteration) -> None:
@@ -87,7 +88,8 @@ class Inspector:
                     halting[position].append(probability)
 
         with torch.inference_mode():
-            output = self.model(**inputs, observer=note)
+            segments = torch.tensor([encoding.type_ids])
+            output = self.model(input_ids=ids[None], token_type_ids=segments, observer=note)
         unknown = self.tokenizer.unk_token_id
         pieces = []
         for row, (token, depth) in enumerate(zip(ids.tolist(), output.depths[0].tolist(), strict=True)):
@@ -100,7 +102,7 @@ class Inspector:
                 piece.label = self.model.config.id2label[label]
         findings = [*self._guesses(ids, output), *self._classes(output)]
         if encoding.overflowing:
-            findings.append(("cut off", f"the text is longer than the model's {limit} positions"))
+            findings.append(("cut off", f"the text is longer than the model's {most_tokens(self.model)} positions"))
         return Inspection(pieces, findings, self.model.config.num_hidden_layers)
 
     def _shown(self, token: int) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from depthlab.analysis.scores import SCORES
 from depthlab.analysis.survey import LeftOut, Survey
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
@@ -12,12 +13,14 @@ from depthlab.errors import UserError
 from depthlab.run.config import flatten
 from depthlab.run.directory import FinishedRun, Shape, hold
 
-SUITES = {"glue": "GLUE", "probing": "probing"}
+SUITES = {"glue": "GLUE", "probing": "probing", "own": "your own"}
 """Experiments that are fine-tuning on one task of several, and how to call them."""
+KNOWN = {"glue": GLUE_TASKS, "probing": PROBING_TASKS}
+"""The tasks of a suite; of your own there is any."""
 
 FINE_TUNING: Shape = {"model": dict, "learning_rate": float, "batch_size": int, "seed": int, "epochs": list}
-EPOCH: Shape = {"epoch": float, "step": int, "val/score": float}
-"""What `results.json` has of fine-tuning, and of each validation."""
+EPOCH: Shape = {"val/score": float}
+"""What `results.json` has of fine-tuning, and of each validation beside its step."""
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
@@ -44,6 +47,7 @@ class RunRecord:
     directory: Path
     suite: str  # one of SUITES
     task: str  # one of the suite's
+    metric: str  # what its score is
     model: dict[str, Any]  # the checkpoint, and what depth it has, without what means nothing at fixed depth
     training: dict[str, Any]  # all on which a score depends but the grid, learning rate and batch, and the seed
     learning_rate: float  # highest of the schedule
@@ -56,8 +60,8 @@ class RunRecord:
     tested: dict[str, float]  # of the best state, by tag; empty where the test split has no labels
 
 
-def read_records(survey: Survey, suite: str) -> tuple[list[RunRecord], list[LeftOut]]:
-    """All runs of a suite, one of :data:`SUITES`, in the order of their directories; and those that can't be used.
+def read_records(survey: Survey, *suites: str) -> tuple[list[RunRecord], list[LeftOut]]:
+    """All runs of suites, keys of :data:`SUITES`, in the order of their directories; and those that can't be used.
 
     Runs of other experiments that a folder holds are passed over; one that is itself named is listed.
 
@@ -65,14 +69,14 @@ def read_records(survey: Survey, suite: str) -> tuple[list[RunRecord], list[Left
         UserError: There is no finished run of the suite.
     """
     records: list[RunRecord] = []
-    left_out = [other for other in survey.left_out if other.task in (suite, None)]
+    left_out = [other for other in survey.left_out if other.task in (*suites, None)]
     others: list[LeftOut] = []
     first: dict[Any, Path] = {}
     for run in survey.runs:
         directory, task = run.directory.path, run.config["task"]
-        if task != suite:
+        if task not in suites:
             if directory.resolve() in survey.named:
-                others.append(LeftOut(directory, f"it is a run of {task}, not of {suite}"))
+                others.append(LeftOut(directory, f"it is a run of {task}, not of {' or '.join(suites)}"))
             continue
         try:
             record = as_record(run)
@@ -88,7 +92,8 @@ def read_records(survey: Survey, suite: str) -> tuple[list[RunRecord], list[Left
             records.append(record)
     if not records:
         reason = f"; {left_out[0].path}: {left_out[0].reason}" if left_out else ""
-        raise UserError(f"no finished run of a {SUITES[suite]} task in {', '.join(survey.paths)}{reason}")
+        what = " or ".join(f"a {SUITES[one]} task" if one != "own" else "your own task" for one in suites)
+        raise UserError(f"no finished run of {what} in {', '.join(survey.paths)}{reason}")
     return records, left_out + others
 
 
@@ -100,16 +105,19 @@ def as_record(run: FinishedRun) -> RunRecord:
     """
     config, results = run.config, run.results
     suite, name = config["task"], run.directory.results.name
-    known = {"glue": GLUE_TASKS, "probing": PROBING_TASKS}.get(suite, ())
-    if results.get("task") not in known:
-        raise UserError(f"its task is {results.get('task', suite)}, none of GLUE's or of probing")
+    task = results.get("task")
+    if suite not in SUITES or not isinstance(task, str) or task not in KNOWN.get(suite, [task]):
+        raise UserError(f"its task is {results.get('task', suite)}, none of GLUE's or of probing, or of your own")
     hold(results, FINE_TUNING, name)
+    metrics = results.get("metrics") or [score_of(suite, task)]
+    if not isinstance(metrics, list) or not isinstance(metrics[0], str) or metrics[0] not in SCORES:
+        raise UserError(f"{name} is not what a run writes (metrics is {str(metrics)[:40]!r})")
     if not results["epochs"]:
         raise UserError(f"{name} has no validated epoch")
     for epoch in results["epochs"]:
         hold(epoch, EPOCH, name)
     hold(results["model"], {"checkpoint": str, "num_hidden_layers": int}, name)
-    hold(results["data"], {"train": int}, name)
+    hold(results["data"], {"train": int} | dict.fromkeys(results["data"], int), name)
     model, data = dict(results["model"]), results["data"]
     if "control" in results:
         model["control"] = results["control"]
@@ -118,14 +126,15 @@ def as_record(run: FinishedRun) -> RunRecord:
     if model.get("halting") == "fixed":
         model = {name: value for name, value in model.items() if name not in ADAPTIVE_ONLY}
     drawn = data.get("train_drawn", data["train"])
-    splits = GLUE_TASKS[results["task"]].splits if suite == "glue" else PROBING_SPLITS.values()
+    splits = GLUE_TASKS[task].splits if suite == "glue" else PROBING_SPLITS.values()
     data = {split: count for split, count in data.items() if split in splits}
     training = {**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn}
-    if suite == "probing":  # its files are SentEval's, or those of any treebanks; GLUE's are always the same
+    if suite != "glue":  # files are SentEval's, or those of any treebanks, or any at all; GLUE's are always the same
         training["examples"] = "/".join(map(str, data.values()))
     return RunRecord(
         directory=run.directory.path,
         suite=suite,
+        metric=metrics[0],
         model=model,
         training=training,
         learning_rate=float(results["learning_rate"]),
@@ -135,6 +144,11 @@ def as_record(run: FinishedRun) -> RunRecord:
         tested={tag: value for tag, value in results.items() if tag.startswith("test/")},
         **{name: results[name] for name in ("task", "batch_size", "seed", "epochs", "tokens")},
     )
+
+
+def score_of(suite: str, task: str) -> str:
+    """The metric that is a task's score, of runs of before, which do not say."""
+    return GLUE_TASKS[task].metrics[0] if suite == "glue" else "accuracy"
 
 
 def hashable(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -156,4 +170,6 @@ def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(name), _frozen(one)) for name, one in value.items()))
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -8,5 +8,6 @@ SCORES = {  # tag: what it is called
     "matthews_corrcoef": "Matthews correlation",
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
-    "glue_score": "GLUE's own score",
+    "span_f1": "F1 of spans",
+    "glue_score": "mean of the metrics (GLUE's own score)",
 }

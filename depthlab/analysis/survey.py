@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from depthlab.errors import UserError
-from depthlab.run.directory import FinishedRun, RunDirectory, read_run
+from depthlab.files import files_in
+from depthlab.run.directory import FinishedRun, RunDirectory, hold, read_file, read_run
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class Survey:
 def survey(paths: Sequence[str]) -> Survey:
     """Look through run directories, folders that hold such at any depth, and files in Parquet; each folder once.
 
+    Hidden files and folders are passed over.
+
     Raises:
         UserError: A path does not exist.
     """
@@ -41,7 +42,7 @@ def survey(paths: Sequence[str]) -> Survey:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path} does not exist; name run directories, folders that hold some, or tables")
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        for file in [path] if path.is_file() else files_in(path)[0]:
             run = RunDirectory(file.parent)
             if file in (run.config, run.results):
                 directories.setdefault(run.path.resolve(), run.path)
@@ -61,7 +62,7 @@ def survey(paths: Sequence[str]) -> Survey:
 def _task(directory: Path) -> str | None:
     """The experiment's kind, where the configuration can be read."""
     try:
-        config = yaml.safe_load(RunDirectory(directory).config.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        task = hold(read_file(RunDirectory(directory).config), {"task": str}, "config.yaml")["task"]
+    except UserError:
         return None
-    return config.get("task") if isinstance(config, dict) else None
+    return task

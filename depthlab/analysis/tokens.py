@@ -43,10 +43,20 @@ COLUMNS: dict[str, Column] = {
 }
 """All that statistics read. A table may have other columns, which are kept."""
 
+LARGEST = 2**31
+"""Of numbers, either way."""
+WORD = ["model", "treebank", "sentence", "word"]
+ALIKE = ["document", "form", "pieces", "upos", "deprel", "sentence_length"]
+"""What all pieces of a word share."""
 KEY = ["model", "treebank", "sentence", "position"]
 """What no two rows share."""
 
 _HOLDS = {"texts": is_string_dtype, "integers": is_integer_dtype, "numbers": is_float_dtype}
+
+
+def _least(name: str, column: Column) -> int:
+    """The lowest number that a column may have."""
+    return -LARGEST if column.holds == "numbers" else int(name in ("pieces", "depth", "sentence_length"))
 
 
 def read_tokens(files: Sequence[Path]) -> pd.DataFrame:
@@ -117,7 +127,8 @@ def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
         The table with its columns in order, and nan in those that were not measured.
 
     Raises:
-        UserError: It is empty; a column is missing, holds something else, or lacks values; a piece occurs twice.
+        UserError: It is empty; a column is missing, holds something else, or lacks values; a piece occurs twice, or
+            those of a word differ in what is the word's.
     """
     if tokens.empty:
         raise UserError(f"{source}: the table has no rows; run depthlab predict over a treebank with sentences in it")
@@ -131,8 +142,17 @@ def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
         values = tokens[name]
         if column.presence == "everywhere" and values.isna().any():
             raise UserError(f"{source}, row {values.isna().argmax()}: there is no {name} ({column.meaning})")
-        if not _HOLDS[column.holds](values.dtype) and values.notna().any():
+        known = values.dropna()
+        is_so = _HOLDS[column.holds](known.dtype) and (known.dtype != object or known.map(type).eq(str).all())
+        if not is_so and len(known):
             raise UserError(f"{source}: column {name} holds {values.dtype}, not {column.holds} ({column.meaning})")
+        beyond = [] if column.holds == "texts" else known[~known.between(_least(name, column), LARGEST)]
+        if len(beyond):
+            raise UserError(f"{source}, row {beyond.index[0]}: {name} is {beyond.iloc[0]} ({column.meaning})")
+    unlike = tokens.groupby(WORD, sort=False, dropna=False)[ALIKE].nunique(dropna=False) > 1
+    if unlike.to_numpy().any():
+        name, word = unlike.any().idxmax(), unlike.any(axis=1).idxmax()
+        raise UserError(f"{source}: the pieces of word {word[-1]} of sentence {word[-2]} differ in their {name}")
     if tokens.duplicated(KEY).any():
         row = tokens[tokens.duplicated(KEY)].iloc[0]
         raise UserError(f"{source}: sentence {row.sentence} of {row.model} has two pieces at position {row.position}")

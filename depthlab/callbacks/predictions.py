@@ -8,9 +8,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from depthlab.files import writing
 from depthlab.metrics.glue import Predictions
 
+PARTIAL = "# partial"
+"""How the first line of a file begins that has not all of a split: `trainer.limit_predict_batches` makes such."""
+
 
 class PredictionWriter(Callback):
-    """Writes one TSV of each test split: a header, and `index<TAB>prediction` of every example in order.
+    """Writes a file of each test split, in the data's own form, every example in order; a partial one says so.
 
     Args:
         folder: where they go; there they replace those of before.
@@ -47,8 +50,9 @@ class PredictionWriter(Callback):
 
     def _write(self, data: Any, split: str, index: list[int], predictions: list[Any]) -> None:
         file = self.folder / data.prediction_file(split)
-        rows = zip(index, map(data.as_written, predictions), strict=True)
-        lines = ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
+        lines, examples = data.predicted_lines(split, index, predictions), data.summary[split]
+        if (predicted := data.count(index)) < examples:
+            lines.insert(0, f"{PARTIAL}: {predicted} of {examples} examples")
         with writing("predictions to", file) as unfinished:
             unfinished.write_text("\n".join(lines) + "\n")
         self.files.append(file)

@@ -32,17 +32,24 @@ class Resumable(Checkpoint):
     Args:
         directory: where `last.ckpt` goes; in the run directory by default.
         every_n_steps: optimiser steps between two saves.
+        other_data: let a run go on with other data than its checkpoint's: another corpus, batch size, seed, or masks.
 
     Raises:
         UserError: `every_n_steps` is not positive.
     """
 
-    def __init__(self, directory: str = "checkpoints/runs/default/checkpoints", every_n_steps: int = 500) -> None:
+    def __init__(
+        self,
+        directory: str = "checkpoints/runs/default/checkpoints",
+        every_n_steps: int = 500,
+        other_data: bool = False,
+    ) -> None:
         if every_n_steps < 1:
             raise UserError(f"checkpoint.every_n_steps must be positive, got {every_n_steps}")
         self.path = Path(directory) / "last.ckpt"
         self.run = run_of(self.path)
         self.every_n_steps = every_n_steps
+        self.other_data = other_data
         self.interrupted = False
         self.validation_due = False
         """Whether validation is to come after the last step."""
@@ -141,13 +148,26 @@ class Resumable(Checkpoint):
         checkpoint["random_states"] = states_of_all_ranks(pl_module.device)
         checkpoint["validation_due"] = self.validation_due
         checkpoint["log_sizes"] = log_sizes(self.run)
+        checkpoint["data"] = _identity(trainer)
         if self._progress is not None:
             # Lightning's count of now would take an epoch that was cut short for a whole one.
             checkpoint["loops"]["fit_loop"] = self._progress
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take it back; a checkpoint that was saved without this has none of it."""
+        """Take it back; a checkpoint that was saved without this has none of it.
+
+        Raises:
+            UserError: the run would go on with other data.
+        """
         if trainer.state.fn == TrainerFn.FITTING:
+            ours, theirs = _identity(trainer), checkpoint.get("data", {})
+            differing = [name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
+            for name in [] if self.other_data else [name for name in ours if name in differing]:
+                both = f" ({theirs[name]}, now {ours[name]})" if name not in ("corpus", "train") else ""
+                raise UserError(
+                    f"data.{name} is not that of the checkpoint to go on from{both}: take the run's own, start another "
+                    "run, or let this one go on with --checkpoint.other_data true"
+                )
             self._states = checkpoint.get("random_states", [])
             self._log_sizes = checkpoint.get("log_sizes")
             self.validation_due = checkpoint.get("validation_due", False)
@@ -188,6 +208,11 @@ class Resumable(Checkpoint):
     def _restore(self) -> None:
         for number, handler in getattr(self, "_previous", {}).items():
             signal.signal(number, handler)
+
+
+def _identity(trainer: Trainer) -> dict[str, Any]:
+    """Of the data, where it is of ours."""
+    return trainer.datamodule.identity() if hasattr(trainer.datamodule, "identity") else {}
 
 
 def _validates_next(trainer: Trainer) -> bool:

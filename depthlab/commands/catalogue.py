@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
 from depthlab.callbacks import TokenTable
 from depthlab.data.benchmarks.glue import GlueDataModule
+from depthlab.data.benchmarks.own import OwnDataModule
 from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.corpora.sentence_batches import SentenceDataModule
@@ -48,6 +49,7 @@ EXPERIMENTS = {
     "similarity": Experiment(SimilarityTask, GlueDataModule),
     "glue": Experiment(ClassificationTask, GlueDataModule),
     "probing": Experiment(ClassificationTask, ProbingDataModule),
+    "own": Experiment(ClassificationTask, OwnDataModule),
     "treebank": Experiment(TreebankTask, TreebankDataModule, TokenTable),
 }
 """By `task` in their YAML."""

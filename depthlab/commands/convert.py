@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from depthlab.data.hub import announce, may_be_on_hub
+from depthlab.data.tokenization import load_tokenizer
+from depthlab.errors import UserError
 from depthlab.files import check_new, writing
 from depthlab.models.checkpoint import save_model
 from depthlab.models.convert import conversion
-from depthlab.models.convert.foreign import read_tokenizer
 
 
 def convert(source: str, out: str, **settings: Any) -> None:
@@ -26,8 +28,15 @@ def convert(source: str, out: str, **settings: Any) -> None:
     """
     target = Path(out).absolute()
     check_new("OUT", target)
+    if not Path(source).exists() and may_be_on_hub(source):
+        announce(source)
     model, notes = conversion.convert(source, **settings)
-    tokenizer = read_tokenizer(source, model.config.vocab_size)
+    tokenizer = load_tokenizer(source, "SOURCE")
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for "
+            f"{model.config.vocab_size}"
+        )
     with writing("to OUT", target) as unfinished:
         save_model(model, unfinished)
         tokenizer.save_pretrained(unfinished)

@@ -9,8 +9,9 @@ import yaml
 
 from depthlab.commands.catalogue import EXPERIMENTS, STEPS
 from depthlab.commands.experiment_cli import ExperimentCLI, SettingsOnly
+from depthlab.commands.refusals import refusals_in_a_line
 from depthlab.errors import UserError
-from depthlab.run.config import read_yaml, with_bases
+from depthlab.run.config import read_yaml, with_bases, without_empty_sections
 
 
 def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentCLI] = ExperimentCLI) -> ExperimentCLI:
@@ -27,7 +28,8 @@ def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentC
     possible = experiment.commands()
     if command in STEPS and "--config" in arguments and command not in possible:
         raise UserError(f"there is nothing to {command} in {name}, only to {' or '.join(possible)}")
-    return cli(command, experiment, arguments)
+    with refusals_in_a_line():
+        return cli(command, experiment, without_empty_sections(arguments))
 
 
 def read_settings(arguments: Sequence[str]) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -31,11 +31,13 @@ from depthlab.callbacks import (
     WholeCheckpoints,
 )
 from depthlab.callbacks.finite import OnBadStep
+from depthlab.commands.beside import check_beside
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
-from depthlab.commands.outcome import finish, say
+from depthlab.commands.outcome import finish, say, show_table
 from depthlab.commands.parser import OneLineErrors
-from depthlab.data.steps import StepDataModule
+from depthlab.commands.trainer import ExperimentTrainer
+from depthlab.commands.vocabulary import follow_tokenizer
 from depthlab.data.workers import named_when_killed
 from depthlab.errors import BadNumbers, UserError, notice
 from depthlab.files import writing
@@ -43,9 +45,9 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import find_tokenizer
 from depthlab.reports.card import write_card
 from depthlab.reports.labels import predicted_document
-from depthlab.reports.measured import measured_table
 from depthlab.run.directory import RunDirectory
 from depthlab.run.progress import ProgressFile
+from depthlab.tasks.pretraining import MaskedLanguageModelling
 
 NOISE = ("💡 Tip: ", "`weights_only` was not set")
 """How Lightning's lines begin that say nothing of the run."""
@@ -62,26 +64,14 @@ set_parsing_settings(
 )
 
 
-class ExperimentTrainer(Trainer):
-    """Lightning's Trainer, in optimiser steps; and a step ahead of it."""
-
-    def count_steps(self, datamodule: StepDataModule) -> None:
-        """Accumulate what the data asks for, and validate by optimiser steps, not by what a device does at a time.
-
-        So neither setting knows how many devices there are. `accumulate_grad_batches` above 1 is taken as it is.
-        """
-        if self.accumulate_grad_batches == 1:
-            self.accumulate_grad_batches = datamodule.pieces(self.world_size)
-        if isinstance(self.val_check_interval, int):
-            self.val_check_interval *= self.accumulate_grad_batches
-
-    def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
-        """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
-        datamodule.prepare_data()
-
-
 class ExperimentParser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser, with errors of one line."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """As jsonargparse's; a seed is a number: of `true` Lightning would draw one that nobody chose."""
+        if names == ("--seed_everything",):
+            settings["type"] = int
+        return super().add_argument(*names, **settings)
 
 
 class SaveConfigAndTokenizer(SaveConfigCallback):
@@ -166,12 +156,20 @@ class ExperimentCLI(LightningCLI):
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         table = self.experiment.table
+        if issubclass(self.experiment.task, MaskedLanguageModelling):
+            parser.add_argument(
+                "--beside",
+                type=list[str] | None,
+                help="Checkpoints with a head for masked words, whose figures on the same held-out documents stand "
+                "beside those of the run.",
+            )
         self.table_options = [] if table is None else parser.add_class_arguments(table, instantiate=False)
         parameters = signature(self._model_class).parameters
         if "checkpoint" in parameters:
             parser.link_arguments("model.checkpoint", "data.tokenizer", compute_fn=find_tokenizer)
         if "labels" in parameters:
-            for source, target in (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics")):
+            links = (("task_name", "task"), ("labels", "labels"), ("metrics", "metrics"), ("unit", "unit"))
+            for source, target in (link for link in links if link[1] in parameters):
                 parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
@@ -184,6 +182,11 @@ class ExperimentCLI(LightningCLI):
         options.base = None
         if not self.experiment.is_trained and options.ckpt_path is not None:
             _take_as_model(options)
+
+    def instantiate_classes(self) -> None:
+        """The settings' classes."""
+        follow_tokenizer(self.config[self.command])
+        super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read the whole checkpoint here, for hyper-parameters that ours keep elsewhere."""
@@ -229,6 +232,10 @@ class ExperimentCLI(LightningCLI):
             kwargs.setdefault("logger", self.make_loggers())
         else:
             kwargs.setdefault("logger", False)
+        if self.options.trainer.enable_checkpointing is False:
+            raise UserError(
+                "trainer.enable_checkpointing false: a run keeps its state; checkpoint.every_n_steps is how often"
+            )
         kwargs["plugins"] = [WholeCheckpoints(), *_listed(self.options.trainer.plugins)]
         trainer = super().instantiate_trainer(**kwargs)
         trainer.count_steps(self.datamodule)
@@ -258,6 +265,7 @@ class ExperimentCLI(LightningCLI):
         checkpoint = self._find_checkpoint()
         ours = {self.run.last.resolve(), self.run.previous.resolve()}
         refuse_to_overwrite(self.run, goes_on=checkpoint is not None and checkpoint.resolve() in ours)
+        check_beside(self)
 
     def fit(self, **arguments: Any) -> None:
         """Train, as the only one in this run directory; then evaluate what has not been, and say what became of it."""
@@ -272,6 +280,7 @@ class ExperimentCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""
+        check_beside(self)
         if self.options.ckpt_path == "model":
             if "checkpoint" not in signature(self._model_class).parameters:
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
@@ -294,13 +303,9 @@ class ExperimentCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Print the task's table."""
-        self.print_table("test" if self.command == "test" else "val", self.trainer.callback_metrics)
+        show_table(self, "test" if self.command == "test" else "val", self.trainer.callback_metrics)
 
     after_test = after_validate
-
-    def print_table(self, stage: str, measured: Mapping[str, Any]) -> None:
-        """Print what was measured in a stage, in the task's own form."""
-        say("\n" + measured_table(measured, getattr(self.model, "task", ""), stage))
 
     def after_predict(self) -> None:
         """Say what was found, and what was written."""
@@ -310,7 +315,8 @@ class ExperimentCLI(LightningCLI):
             say(self.writer.report())
         else:
             written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
-            say(predicted_document(self.writer.table, self.datamodule.summary).to_markdown() + written)
+            counts = self.datamodule.counts(self.writer.table["sentence"].unique())
+            say(predicted_document(self.writer.table, counts).to_markdown() + written)
 
 
 class SettingsOnly(ExperimentCLI):

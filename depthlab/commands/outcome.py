@@ -5,15 +5,19 @@ tested without a command for each; `depthlab test` only prints.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from depthlab.commands.beside import measure_beside, show_sentence
 from depthlab.errors import UserError
+from depthlab.reports.measured import measured_table
 from depthlab.run.checkpoints import damage
 from depthlab.run.config import read_yaml
+from depthlab.tasks.pretraining import MaskedLanguageModelling
 
 if TYPE_CHECKING:
     from depthlab.commands.experiment_cli import ExperimentCLI
@@ -42,14 +46,25 @@ def finish(fit: "ExperimentCLI") -> None:
     results = _validate(fit)
     work = fit.throughput.savings(fit.model.cap)  # before the best state brings back the totals of its time
     tested = _test(fit)
-    results |= tested
+    results |= tested | ({"batches": taken} if (taken := batches_taken(trainer)) else {})
     if trainer.is_global_zero:
         fit.run.write_results(results)
         trainer.logger.log_results(read_yaml(fit.run.config), results)
         fit.exporter.update_card()
     for stage in ("val", "test") if tested else ("val",):
-        fit.print_table(stage, results)
+        show_table(fit, stage, results)
+    if trainer.is_global_zero and isinstance(fit.model, MaskedLanguageModelling):
+        say("\nThe beginning of a held-out document, depth below:\n")
+        show_sentence(fit)
     say("\n" + _places(fit, work))
+
+
+def show_table(experiment: "ExperimentCLI", stage: str, measured: Mapping[str, Any]) -> None:
+    """Print what was measured in a stage, in the task's own form, and of how much where that is not all."""
+    limited = batches_taken(experiment.trainer).get(stage)
+    of = "" if limited is None else f"\n\nOf {limited} batches alone (trainer.limit_{stage}_batches)."
+    beside = measure_beside(experiment, stage)
+    say("\n" + measured_table(measured, getattr(experiment.model, "task", ""), stage, beside) + of)
 
 
 def _validate(fit: "ExperimentCLI") -> dict[str, Any]:
@@ -89,6 +104,21 @@ def _test(fit: "ExperimentCLI") -> dict[str, float]:
         raise UserError(f"{fit.best.path} is gone or damaged, so the best state can't be tested: start anew")
     fit.trainer.test(fit.model, fit.datamodule, ckpt_path=fit.best.path, verbose=False)
     return _measured(fit.trainer, "test/")
+
+
+def batches_taken(trainer: Trainer) -> dict[str, str]:
+    """By stage, how many of its batches were taken, where `limit_*_batches` or `overfit_batches` leave some out."""
+    found = {}
+    for stage in ("train", "val", "test"):
+        limit = getattr(trainer, f"limit_{stage}_batches")
+        loaders = getattr(trainer, f"{stage}_dataloader{'' if stage == 'train' else 's'}")
+        lengths = [
+            len(loader) for loader in (loaders if isinstance(loaders, list) else [loaders]) if loader is not None
+        ]
+        taken = [min(limit, length) if isinstance(limit, int) else int(limit * length) for length in lengths]
+        if taken != lengths:
+            found[stage] = f"{sum(taken)} of {sum(lengths)}"
+    return found
 
 
 def _measured(trainer: Trainer, prefix: str) -> dict[str, float]:

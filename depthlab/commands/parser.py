@@ -5,16 +5,29 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ArgumentParser, Namespace, auto_cli
 
 from depthlab.errors import UserError
+from depthlab.run.config import expand_home
 
 Command = Callable[..., None] | dict[str, Callable[..., None]]
 """A function, or functions by kind."""
 
 
+AS_GIVEN = ("texts", "cache_dir")
+"""No path; and one that is the same for everybody, so it stays in the settings that are kept."""
+
+
 class OneLineErrors(ArgumentParser):
     """jsonargparse's, with errors of one line that know what was meant."""
+
+    def parse_args(self, *arguments: Any, **settings: Any) -> Namespace:
+        """Parse; `~` in a path is the user's folder, wherever it stands: the shell sees to a word's beginning only."""
+        parsed = super().parse_args(*arguments, **settings)
+        for name, value in parsed.items(branches=False):
+            if name.rpartition(".")[2] not in AS_GIVEN:
+                parsed[name] = expand_home(value)
+        return parsed
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, not how everything is used."""

@@ -5,6 +5,7 @@ import shutil
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from depthlab.commands.experiment import command_of, run_experiment
 from depthlab.commands.experiment_cli import SettingsOnly
 from depthlab.commands.measuring import measure
 from depthlab.commands.sweep import OptionParser, grids_of, read_pairs
+from depthlab.commands.vocabulary import follow_tokenizer
 from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.hub import may_be_on_hub
 from depthlab.data.steps import StepDataModule, Volume
@@ -145,6 +147,10 @@ def examine(arguments: Sequence[str]) -> Found:
         UserError: settings are wrong.
     """
     cli = run_experiment(command_of(arguments), arguments, Parts)
+    tokenizer = cli.config[cli.command].data.get("tokenizer")
+    with suppress(UserError):  # the data module says it
+        if not _on_hub({"tokenizer": tokenizer}):
+            follow_tokenizer(cli.config[cli.command])
     settings = cli.settings()
     found = Found(settings)
     found.note("settings", None, f"all known and of their kind; task: {settings['task']}")

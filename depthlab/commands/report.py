@@ -10,7 +10,7 @@ from depthlab.analysis.survey import survey
 from depthlab.analysis.tokens import read_tokens
 from depthlab.render.document import Block, Document
 from depthlab.render.publish import publish
-from depthlab.reports.glue import glue_blocks
+from depthlab.reports.glue import glue_blocks, task_blocks
 from depthlab.reports.page import page_blocks
 from depthlab.reports.pareto import pareto_blocks
 from depthlab.reports.probing import probing_blocks
@@ -44,7 +44,7 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
     Raises:
         UserError: There is no finished run of a GLUE task, or the report can't be written.
     """
-    _of_runs("glue", "GLUE: adaptive depth on the development sets", glue_blocks, runs, to)
+    _of_runs("glue", "GLUE: adaptive depth on the development sets", glue_blocks, runs, to, ["glue"])
 
 
 def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
@@ -56,9 +56,22 @@ def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
             replaced.
 
     Raises:
-        UserError: There is no finished run of a GLUE task, or the report can't be written.
+        UserError: There is no finished run of a GLUE task or your own, or the report can't be written.
     """
-    _of_runs("pareto", "Depth and quality", pareto_blocks, runs, to)
+    _of_runs("pareto", "Depth and quality", pareto_blocks, runs, to, ["glue", "own"])
+
+
+def own(runs: list[str], to: str = "checkpoints/runs/report-own") -> None:
+    """The table of your own tasks: every task and model, best of the grid on dev, over seeds.
+
+    Args:
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        to: Folder for the report: `own.md`, `own.csv` and `own.html`. An earlier one there is replaced.
+
+    Raises:
+        UserError: There is no finished run of your own task, or the report can't be written.
+    """
+    _of_runs("own", "Your own tasks: adaptive depth on the development sets", task_blocks, runs, to, ["own"])
 
 
 def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> None:
@@ -72,7 +85,7 @@ def probing(runs: list[str], to: str = "checkpoints/runs/report-probing") -> Non
         UserError: There is no finished run of a probing task, or the report can't be written.
     """
     title = "Probing: what the model knows of a sentence, and how deep it goes for it"
-    _of_runs("probing", title, probing_blocks, runs, to)
+    _of_runs("probing", title, probing_blocks, runs, to, ["probing"])
 
 
 def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") -> None:
@@ -93,12 +106,12 @@ def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") ->
 Make = Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]]
 
 
-def _of_runs(name: str, title: str, make: Make, runs: list[str], to: str) -> None:
+def _of_runs(name: str, title: str, make: Make, runs: list[str], to: str, suites: Sequence[str]) -> None:
     """The report on fine-tuning runs, with its numbers in a file beside it."""
-    records, left_out = read_records(survey(runs), "probing" if name == "probing" else "glue")
+    records, left_out = read_records(survey(runs), *suites)
     blocks, table = make(records)
     publish(name, to, Document(title, blocks), left_out, {f"{name}.csv": table.to_csv(index=False)})
 
 
-KINDS = {"page": page, "glue": glue, "pareto": pareto, "probing": probing, "treebank": treebank}
+KINDS = {"page": page, "glue": glue, "own": own, "pareto": pareto, "probing": probing, "treebank": treebank}
 """Of reports; without one, `depthlab report RUN ...` is the page."""

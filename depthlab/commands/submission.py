@@ -13,6 +13,7 @@ from depthlab.analysis.choice import choose, epochs_table
 from depthlab.analysis.names import name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord, read_records
 from depthlab.analysis.survey import survey
+from depthlab.callbacks.predictions import PARTIAL
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, HIGHEST_SCORE, GlueTask, Submission
 from depthlab.errors import UserError
 from depthlab.files import check_new, make_writable, writing
@@ -127,6 +128,8 @@ def _faults(task: GlueTask, wanted: Submission, file: Path) -> Iterator[str]:
     lines = file.read_text(errors="replace").split("\n")
     if lines.pop() != "":
         yield f"line {len(lines) + 1}: it breaks off"
+    if lines[:1] and lines[0].startswith(PARTIAL):
+        yield f"line 1: it is not whole ({lines[0].removeprefix('# ')}): predict without trainer.limit_predict_batches"
     if lines[:1] != [HEADER]:
         yield f"line 1: the header must be {HEADER!r}"
     for number, line in enumerate(lines[1:]):
@@ -153,7 +156,12 @@ def _is_answer(task: GlueTask, prediction: str) -> bool:
 def _are_fresh(task: GlueTask, directory: Path) -> bool:
     """Whether all predictions are there, and of the best state there is."""
     state, files = RunDirectory(directory).best, _predictions(task, directory)
-    return all(f.is_file() and (not state.is_file() or f.stat().st_mtime >= state.stat().st_mtime) for f in files)
+    return all(
+        f.is_file()
+        and (not state.is_file() or f.stat().st_mtime >= state.stat().st_mtime)
+        and not f.read_bytes().startswith(PARTIAL.encode())
+        for f in files
+    )
 
 
 def _predictions(task: GlueTask, directory: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import get_loader
 
+from depthlab.analysis.records import SUITES
 from depthlab.errors import UserError
 from depthlab.run.config import flatten
 from depthlab.run.sweep.grid import Cell, Grid, axes_of, choose, cover, expand, read_grids
@@ -77,7 +78,7 @@ def sweep(arguments: Sequence[str]) -> None:
             EXPERIMENTS[of_cell["task"]].data(**of_cell["data"]).check()
         except UserError as error:
             raise UserError(f"the grid's cell {cell.name}: {error}") from error
-    directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}")
+    directory = Path(options.run_dir or f"checkpoints/runs/{Path(options.config[-1]).stem}").expanduser()
     runs = [CellRun(cell, directory) for cell in expand(grids, axes_of(all_grids))]
     try:
         with _terminable():
@@ -206,6 +207,6 @@ def _summary(runs: Sequence[CellRun], directory: Path, task: str) -> str:
     lines = [f"\n{_counts(runs)}", *(f"failed    {run.cell.name}: {error} ({run.log})" for run, error in failed)]
     if failed:
         lines.append("again     the same command with --retry_failed")
-    if task == "glue":
-        lines.append(f"next      depthlab report glue {directory}")
+    if task in SUITES:
+        lines.append(f"next      depthlab report {task} {directory}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from depthlab.data.steps import MicroBatches, StepDataModule, StepSampler, loader
 from depthlab.errors import UserError
-from depthlab.kinds import TokenKind
+from depthlab.kinds import NOT_PREDICTED, TokenKind
 
 BATCHES_SORTED_TOGETHER = 50
 """As in transformers' `LengthGroupedSampler`: more leaves less padding, and less chance in what makes a batch."""
@@ -27,10 +27,11 @@ class LabelledBatch(TypedDict):
     attention_mask: Tensor  # [B, T], 1 = real
     token_type_ids: Tensor  # [B, T], 1 = second text
     kinds: Tensor  # [B, T], TokenKind: CLS, SEP, PLAIN, PAD
-    labels: NotRequired[Tensor]  # [B], fp32 for a regression; absent where the split has none
-    words: NotRequired[Tensor]  # [B, T], of a treebank: each piece's word in its sentence; -1 where there is none
+    labels: NotRequired[Tensor]  # [B], fp32 for a regression; of tags [B, T], NOT_PREDICTED where a piece has none
+    words: NotRequired[Tensor]  # [B, T], each piece's word in its sentence, of tags at its first alone; else -1
     index: Tensor  # [B], row within the split, rows that were skipped not counted
     window_sequences: Tensor  # [], examples of this rank's share of the optimiser step
+    window_predicted: NotRequired[Tensor]  # [], tags of them
 
 
 class BucketSampler(StepSampler):
@@ -103,20 +104,27 @@ class LabelledDataset(torch.utils.data.Dataset):
         self.kinds = {tokenizer.cls_token_id: TokenKind.CLS, tokenizer.sep_token_id: TokenKind.SEP}
 
     def __getitem__(self, window: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        sequences = sum(len(rows) for rows in window)
-        return [self._collate(rows) | {"window_sequences": np.int64(sequences)} for rows in window]
+        held = {"window_sequences": np.int64(sum(len(rows) for rows in window))}
+        batches = [self._collate(rows) for rows in window]
+        if all("labels" in batch and batch["labels"].ndim == 2 for batch in batches):
+            predicted = sum(np.count_nonzero(batch["labels"] != NOT_PREDICTED) for batch in batches)
+            held["window_predicted"] = np.int64(predicted)
+        return [batch | held for batch in batches]
 
     def _collate(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         columns = self.examples[rows]
-        words = columns.pop("words", None)
+        by_piece = {"words": columns.pop("words", None)}
+        if (labels := columns.get("label")) and isinstance(labels[0], list):
+            by_piece["labels"] = columns.pop("label")
         batch = dict(self.pad(columns))
         kinds = np.where(batch["attention_mask"], TokenKind.PLAIN, TokenKind.PAD)
         for piece, kind in self.kinds.items():
             kinds[(batch["input_ids"] == piece) & (kinds != TokenKind.PAD)] = kind
-        if words is not None:
-            batch["words"] = np.full(kinds.shape, -1)
-            for row, numbers in zip(batch["words"], words, strict=True):
-                row[: len(numbers)] = numbers
+        for name, of_texts in by_piece.items():
+            if of_texts is not None:
+                batch[name] = np.full(kinds.shape, NOT_PREDICTED if name == "labels" else -1)
+                for row, numbers in zip(batch[name], of_texts, strict=True):
+                    row[: len(numbers)] = numbers
         return batch | {"kinds": kinds, "index": rows}
 
 

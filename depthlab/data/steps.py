@@ -13,6 +13,8 @@ from depthlab.data.tokenization import find_tokenizer_files
 from depthlab.data.workers import heed_the_parent_only
 from depthlab.errors import UserError
 
+GOLDEN = (5**0.5 - 1) / 2
+
 
 class MicroBatches:
     """The micro-batches of a loader of windows, one after the other: what Lightning sees.
@@ -97,6 +99,7 @@ class StepSampler:
         rank: This one.
         accumulate: Micro-batches of a step on a rank.
         steps_done: Called when an iteration begins: steps of the epoch that an interrupted run has made.
+        repeats: Whether every epoch is the first one again, as to overfit a batch.
     """
 
     def __init__(
@@ -106,21 +109,28 @@ class StepSampler:
         rank: int = 0,
         accumulate: int = 1,
         steps_done: Callable[[], int] = lambda: 0,
+        repeats: bool = False,
     ) -> None:
         self.seed = seed
         self.pieces = world_size * accumulate
         self.mine = slice(rank * accumulate, (rank + 1) * accumulate)
         self.accumulate = accumulate
         self.steps_done = steps_done
+        self.repeats = repeats
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of an epoch."""
-        self.epoch = epoch
+        self.epoch = 0 if self.repeats else epoch
 
     def cut(self, step: np.ndarray) -> list[np.ndarray]:
         """The micro-batches of a step that are this rank's."""
         return np.array_split(step, self.pieces)[self.mine]
+
+
+def spread(count: int) -> np.ndarray:
+    """The numbers below `count`, in an order whose every beginning is spread evenly: multiples of the golden ratio."""
+    return (np.arange(1, count + 1) * GOLDEN % 1).argsort().argsort()
 
 
 class Volume(NamedTuple):
@@ -219,7 +229,11 @@ class StepDataModule(LightningDataModule):
             )
         return world_size, self.trainer.global_rank, accumulate
 
-    def begin_training(self) -> tuple[int, int, int, int, Callable[[], int]]:
+    def identity(self) -> dict[str, Any]:
+        """What decides which samples a step sees, by the setting's name: a run that goes on has to have the same."""
+        return {"batch_size": self.batch_size, "seed": self.seed}
+
+    def begin_training(self) -> tuple[int, int, int, int, Callable[[], int], bool]:
         """What a `StepSampler` takes; a resumed run goes on from whole steps.
 
         Raises:
@@ -228,7 +242,8 @@ class StepDataModule(LightningDataModule):
         world_size, rank, accumulate = self.split()
         if self.trainer is not None and self.trainer.fit_loop.is_resuming:
             self._rewind_to_whole_steps(accumulate)
-        return self.seed, world_size, rank, accumulate, lambda: self._steps_done(accumulate)
+        repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        return self.seed, world_size, rank, accumulate, lambda: self._steps_done(accumulate), repeats
 
     def _steps_done(self, accumulate: int) -> int:
         if self.trainer is None:
@@ -236,7 +251,10 @@ class StepDataModule(LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready // accumulate
 
     def evaluation_pieces(self, rows: np.ndarray, name: str) -> list[np.ndarray]:
-        """The rows of each batch of this rank: every row once, in the order given, in as many batches on every rank.
+        """The rows of each batch of this rank: every row once, in as many batches on every rank.
+
+        A batch holds rows that follow each other in the order given. The first batches are spread evenly over all, so
+        that a run that stops after some of them has seen a fair sample.
 
         Raises:
             UserError: Fewer rows than ranks; it says their name.
@@ -246,7 +264,8 @@ class StepDataModule(LightningDataModule):
             raise UserError(f"{name} cannot feed {world_size} ranks; take fewer ranks or more data")
         micro_batch = self.batch_size // (world_size * accumulate)
         batches = min(-(-len(rows) // (micro_batch * world_size)), len(rows) // world_size)
-        return np.array_split(rows, batches * world_size)[rank::world_size]
+        mine = np.array_split(rows, batches * world_size)[rank::world_size]
+        return [mine[number] for number in spread(batches)]
 
     def _rewind_to_whole_steps(self, accumulate: int) -> None:
         """Make Lightning's restored count of micro-batches say what was really learnt: whole optimiser steps.

@@ -4,6 +4,7 @@ Shapes: B examples of a batch, C classes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -52,6 +53,46 @@ METRICS = {
 """By name: functions of predictions and labels, [N] each on the CPU, fp64 for the correlations of numbers."""
 
 
+OF_NUMBERS = ("pearson", "spearman")
+"""Those of a regression; the others are of classes."""
+OF_SPANS = "span_f1"
+"""F1 of the spans that tags such as B-LOC mark, of each word in its sentence."""
+WORDS = 2**20
+"""The index of a word is that of its example times so many, and its number in it."""
+
+
+def span_f1(predictions: Tensor, labels: Tensor, index: Tensor, tags: Sequence[str]) -> Tensor:
+    """F1 of spans, as `conlleval` counts them: found are those whose tag and both ends are right.
+
+    Args:
+        predictions: [N], numbers of tags.
+        labels: [N], as many.
+        index: [N], of words, in order.
+        tags: their names: "O", or B, I, E, S, a hyphen and a type.
+
+    Returns:
+        []; 0 where there is no span.
+    """
+    found, wanted = (_spans([tags[int(one)] for one in numbers], index.tolist()) for numbers in (predictions, labels))
+    total = len(found) + len(wanted)
+    return torch.tensor(2 * len(found & wanted) / total if total else 0.0, dtype=torch.float64)
+
+
+def _spans(tags: list[str], index: list[int]) -> set[tuple[str, int, int]]:
+    """Type, first and last word of each."""
+    spans: set[tuple[str, int, int]] = set()
+    last_prefix, last_kind, last_word, first = "O", "", -1, -1
+    for tag, word in [*zip(tags, index, strict=True), ("O", -1)]:
+        prefix, _, kind = tag.partition("-")
+        goes_on = word == last_word + 1 and kind == last_kind and prefix in "IE" and last_prefix in "BI"
+        if last_prefix != "O" and not goes_on:
+            spans.add((last_kind, first, last_word))
+        if not goes_on:
+            first = word
+        last_prefix, last_kind, last_word = prefix, kind, word
+    return spans
+
+
 class GlueMetrics(Metric):
     """Metrics of a task over all examples seen since the last reset, on all ranks.
 
@@ -62,6 +103,7 @@ class GlueMetrics(Metric):
     Args:
         names: Metrics, the one that is the score first.
         is_regression: Whether labels are numbers, and the model has one output.
+        tags: Names of the classes, where `span_f1` is among the metrics; examples are words then (see `WORDS`).
 
     Raises:
         ValueError: There is no name, or an unknown one.
@@ -81,11 +123,12 @@ class GlueMetrics(Metric):
     index: list[Tensor]
     not_finite: Tensor
 
-    def __init__(self, names: Sequence[str], is_regression: bool = False) -> None:
+    def __init__(self, names: Sequence[str], is_regression: bool = False, tags: Sequence[str] = ()) -> None:
         super().__init__()
-        if not names or not METRICS.keys() >= set(names):
+        known = {*METRICS, *([OF_SPANS] if tags else [])}
+        if not names or not known >= set(names):
             raise ValueError(f"names must be some of {', '.join(METRICS)}, got {names}")
-        self.names = tuple(names)
+        self.names, self.tags = tuple(names), tuple(tags)
         self.is_regression = is_regression
         for state in ("predictions", "labels", "index"):
             self.add_state(state, [], dist_reduce_fx="cat")
@@ -119,14 +162,15 @@ class GlueMetrics(Metric):
         Returns:
             The metrics; ``score``, the first of them, which is the paper's; ``glue_score``, GLUE's own: their mean.
         """
-        _, kept = np.unique(dim_zero_cat(self.index).cpu(), return_index=True)
+        index, kept = np.unique(dim_zero_cat(self.index).cpu(), return_index=True)
         predictions, labels = (dim_zero_cat(state).cpu()[kept] for state in (self.predictions, self.labels))
         if self.is_regression:
             predictions, labels = predictions.double(), labels.double()
         if self.not_finite:
             values = dict.fromkeys(self.names, torch.tensor(torch.nan))
         else:
-            values = {name: METRICS[name](predictions, labels) for name in self.names}
+            metrics = METRICS | {OF_SPANS: partial(span_f1, index=index, tags=self.tags)}
+            values = {name: metrics[name](predictions, labels) for name in self.names}
         values = {name: value.to(self.device, SUM_DTYPE) for name, value in values.items()}
         return values | {"score": values[self.names[0]], "glue_score": torch.stack(list(values.values())).mean()}
 

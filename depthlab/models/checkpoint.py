@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import loaded, reason, retried
+from depthlab.hub_errors import first_line, loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -125,12 +125,20 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         raise UserError(f"checkpoint {path} does not exist")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else {}
-    except (pickle.UnpicklingError, RuntimeError):
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError):
         content = {}
-    if "model_config" not in content:
+    kinds = {"model_config": dict, "state_dict": dict, "global_step": int}
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
-    rests = bool(content.get("hold_depth"))
-    config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+    if not all(isinstance(weight, Tensor) for weight in content["state_dict"].values()):
+        raise UserError(f"{path} is not a checkpoint of a depthlab run: it has weights that are none")
+    rests = content.get("hold_depth") is True
+    try:
+        config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+    except UserError:
+        raise
+    except Exception as error:  # transformers raises anything over fields that are not what they were
+        raise UserError(f"{path}: its configuration is of no model ({' '.join(str(error).split())})") from error
     weights = {
         name.removeprefix("model."): weight
         for name, weight in content["state_dict"].items()
@@ -147,10 +155,36 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     """
     for model_class, own in HEADS.items():
         if run.weights.keys() >= set(own):
-            model = model_class(run.config)
-            model.load_state_dict(run.weights)
+            try:
+                model = model_class(run.config)
+            except Exception as error:  # modules raise anything over sizes that are none
+                raise UserError(f"the checkpoint's configuration is of no model ({first_line(error)})") from error
+            try:
+                model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
+            except RuntimeError as error:
+                raise UserError(f"the checkpoint's weights are not those of its model ({first_line(error)})") from error
             return model
     raise UserError("the checkpoint has no model of depthlab's")
+
+
+def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedModel, what: str) -> dict[str, Tensor]:
+    """The weights that a model takes which goes to other depths than those it is of: fixed ones need no halting unit.
+
+    Raises:
+        UserError: it has a halting unit, or layers, that they know nothing of.
+    """
+    wanted = model.state_dict()
+    spare = [name for name in weights if ".halting." in name and name not in wanted]
+    if missing := sorted(name for name in wanted if ".halting." in name and name not in weights):
+        raise UserError(f"{what} has no {missing[0]}: its depth is fixed, so leave model.depth.halting out")
+    weights = {name: weight for name, weight in weights.items() if name not in spare}
+    both = wanted.keys() & weights.keys()
+    differing = wanted.keys() ^ weights.keys() | {name for name in both if wanted[name].shape != weights[name].shape}
+    if layers := sorted(name for name in differing if "encoder." in name):
+        raise UserError(
+            f"{what} has layers of its own for each iteration ({layers[0]}): leave num_hidden_layers as it is"
+        )
+    return weights
 
 
 def find_tokenizer(checkpoint: str) -> str:
@@ -170,6 +204,17 @@ def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> 
             f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it must be "
             "the model's own"
         )
+
+
+def most_tokens(model: PreTrainedModel) -> int | None:
+    """The longest input that a model has positions for; None where it has no such bound.
+
+    RoBERTa and its kin count positions from the one after their padding's.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
+    return positions if None in (positions, padding) else positions - padding - 1
 
 
 def is_ours(checkpoint: str) -> bool:
@@ -223,23 +268,28 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
 
 
-def load_as_saved(checkpoint: str) -> AdaptiveAlbertPreTrainedModel:
+def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> AdaptiveAlbertPreTrainedModel:
     """A model as its checkpoint has it, head included, in fp32 and in evaluation mode.
 
     Args:
         checkpoint: as in `load_checkpoint`. Where Hugging Face's directory has a head that depthlab does not know, or
             none, it is the base model.
+        settings: fields of the configuration that differ from the checkpoint's, such as how deep it goes.
 
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
-        return model_of(read_run(found)).eval()
-    architectures = _read_config(checkpoint).architectures or ["AlbertModel"]
+        return model_of(read_run(found, settings)).eval()
+    config = _read_config(checkpoint)
+    architectures = config.architectures or ["AlbertModel"]
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
     classes = {model_class.__name__: model_class for model_class in HEADS}
-    return load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint).eval()
+    model = load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings).eval()
+    if getattr(config, "halting", "fixed") == "fixed" and model.base_model.encoder.halting is not None:
+        raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
+    return model
 
 
 def save_model(model: PreTrainedModel, directory: Path) -> None:

@@ -1,22 +1,29 @@
-"""A sequence classifier with the weights of a checkpoint: one of ours, or any that Hugging Face knows."""
+"""A classifier of texts or of words with the weights of a checkpoint: one of ours, or any that Hugging Face knows."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 
 from depthlab.errors import UserError
 from depthlab.hub_errors import loaded
 from depthlab.models.checkpoint import is_ours, load_checkpoint
-from depthlab.models.heads import AdaptiveAlbertForSequenceClassification
+from depthlab.models.heads import AdaptiveAlbertForSequenceClassification, AdaptiveAlbertForTokenClassification
 
+Unit = Literal["text", "word"]
+"""What has a label."""
 DROPOUTS = ("classifier_dropout", "seq_classif_dropout")
 """Hugging Face's names for the dropout before a classifier, ALBERT's aside."""
 
 
 def load_classifier(
-    checkpoint: str, labels: Sequence[str], depth: dict[str, Any], dropout: float | None
+    checkpoint: str, labels: Sequence[str], depth: dict[str, Any], dropout: float | None, unit: Unit = "text"
 ) -> PreTrainedModel:
     """A classifier with the weights of a checkpoint, in fp32; a new head where it has none.
 
@@ -25,6 +32,7 @@ def load_classifier(
         labels: names of the classes; none for a regression.
         depth: fields of the configuration that differ from the checkpoint's; for ALBERTs only.
         dropout: before the classifier; None for the checkpoint's.
+        unit: what it is that has a class.
 
     Raises:
         UserError: it can't be loaded, or has no such settings.
@@ -33,12 +41,14 @@ def load_classifier(
     settings = {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "single_label_classification" if labels else "regression",
     }
+    if unit == "text":
+        settings["problem_type"] = "single_label_classification" if labels else "regression"
     if is_ours(checkpoint):
         if dropout is not None:
             settings["classifier_dropout_prob"] = dropout
-        return load_checkpoint(AdaptiveAlbertForSequenceClassification, checkpoint, settings | depth)
+        ours = {"text": AdaptiveAlbertForSequenceClassification, "word": AdaptiveAlbertForTokenClassification}
+        return load_checkpoint(ours[unit], checkpoint, settings | depth)
     config = loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
     if depth:
         raise UserError(
@@ -51,5 +61,6 @@ def load_classifier(
             raise UserError(f"model.classifier_dropout: a model of type {config.model_type!r} has no such setting")
     for name, value in settings.items():
         setattr(config, name, value)
-    load = AutoModelForSequenceClassification.from_pretrained
+    theirs = {"text": AutoModelForSequenceClassification, "word": AutoModelForTokenClassification}
+    load = theirs[unit].from_pretrained
     return loaded(checkpoint, lambda: load(checkpoint, config=config, dtype=torch.float32)).train()

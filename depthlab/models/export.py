@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from depthlab.errors import UserError
 from depthlab.files import writing
 from depthlab.models.checkpoint import model_of, read_run, save_model
-from depthlab.run.directory import RunDirectory, run_of
+from depthlab.run.directory import RunDirectory, hold, read_file, run_of
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 WriteCard = Callable[[Path, Path, int], None]
@@ -69,7 +69,7 @@ def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: D
 def _write_settings(run_dir: RunDirectory, directory: Path) -> None:
     """The run's configuration, less what says where it lay, went on from, and was a part of."""
     if run_dir.config.exists():
-        content = yaml.safe_load(run_dir.config.read_text())
+        content = hold(read_file(run_dir.config), {}, str(run_dir.config))
         for name in ("base", "run_dir", "ckpt_path", "sweep"):
             content.pop(name, None)
         (directory / SETTINGS).write_text(yaml.safe_dump(content, sort_keys=False))

@@ -1,16 +1,14 @@
 """The model card of an exported run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import AutoConfig
 
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.export import SETTINGS
 from depthlab.reports.measured import measured_table
-from depthlab.run.directory import RunDirectory
+from depthlab.run.directory import RunDirectory, read_file
 
 
 def write_card(run_dir: Path, directory: Path, steps: int) -> None:
@@ -23,9 +21,9 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
     """
     config = AutoConfig.from_pretrained(directory)
     results_file, settings_file = RunDirectory(run_dir).results, directory / SETTINGS
-    results = json.loads(results_file.read_text()) if results_file.exists() else {}
+    results = read_file(results_file) if results_file.exists() else {}
     results = results if results.get("steps") == steps else {}
-    settings = yaml.safe_load(settings_file.read_text()) if settings_file.exists() else {}
+    settings = read_file(settings_file) if settings_file.exists() else {}
     parts = [
         "---\nlibrary_name: transformers\ntags: [adaptive-depth, albert, depthlab]\n---",
         f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",

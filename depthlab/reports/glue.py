@@ -1,7 +1,7 @@
-"""GLUE in one table: models and tasks, the best of the grid on dev, over seeds, beside the paper."""
+"""Fine-tuning in one table: models and tasks, the best of the grid on dev, over seeds; GLUE beside the paper."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ AVERAGED = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 FOLDERS = {task: GLUE_TASKS[task].folder for task in (*AVERAGED, "wnli")}
 """What tasks are called in tables."""
 
-PAPER: dict[str, tuple[float, tuple[float, ...]]] = {  # Simoulin & Crabbé 2021; by task: drafts of the thesis
+Paper = dict[str, tuple[float, tuple[float, ...]]]
+PAPER: Paper = {  # Simoulin & Crabbé 2021; by task: drafts of the thesis
     "paper: BERT-base": (76.9, (82.3, 81.4, 70.8, 89.3, 92.0, 38.8, 84.0, 87.1, 65.4)),
     "paper: ALBERT-base, 12 layers": (75.6, ()),
     "paper: adaptive, base": (75.2, (79.9, 79.2, 68.5, 89.0, 87.8, 36.7, 84.2, 86.5, 63.0)),
@@ -40,18 +41,35 @@ ROWS = {  # name in the table: column of the summary, and the factor to the tabl
 METRICS = [name for name in SCORES if name not in ("score", "glue_score")]
 
 
+def called(task: str) -> str:
+    """What a task is called in tables."""
+    return FOLDERS.get(task, task)
+
+
+def in_order(tasks: Iterable[str]) -> list[str]:
+    """GLUE's in the paper's order, then others by name."""
+    return sorted({*tasks}, key=lambda task: ([*FOLDERS].index(task) if task in FOLDERS else len(FOLDERS), task))
+
+
 def glue_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
+    """As :func:`task_blocks`, with averages over GLUE's tasks, and the paper's numbers."""
+    blocks, summary = task_blocks(records, PAPER)
+    return blocks, pd.concat([summary, averages(summary), published()]).convert_dtypes()
+
+
+def task_blocks(records: Sequence[RunRecord], paper: Paper | None = None) -> tuple[list[Block], pd.DataFrame]:
     """The tables of scores, of differences and of what was chosen, with notes; and all numbers in one table."""
     models = tell_apart(records)
     names = name_models(models)
     epochs = epochs_table(records, names)
     chosen = choose(epochs)
     summary = summarize(chosen)
-    blocks: list[Block] = [_scores_table(summary), *difference_blocks(chosen, names, models, FOLDERS)]
+    tasks = {task: called(task) for task in in_order(summary.task)}
+    blocks: list[Block] = [_scores_table(summary, paper), *difference_blocks(chosen, names, models, tasks)]
     blocks += [Heading("What was chosen"), _chosen_table(summary)]
     if notes := _notes(records, epochs, summary):
         blocks += [Heading("To know"), Bullets(notes)]
-    return blocks, pd.concat([summary, averages(summary), published()]).convert_dtypes()
+    return blocks, summary.convert_dtypes()
 
 
 def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +87,7 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
             {
                 "model": model,
                 "task": task,
-                "metric": GLUE_TASKS[task].metrics[0],
+                "metric": best.metric,
                 **{name: best[name] for name in ("learning_rate", "batch_size", "epoch", "tried", "incomplete")},
                 "seeds": len(seeds),
                 **{f"score_{name}": seeds.score.agg(name, skipna=False) for name in ("median", "min", "max", "mean")},
@@ -83,7 +101,7 @@ def summarize(chosen: pd.DataFrame) -> pd.DataFrame:
             }
         )
     summary = pd.DataFrame(rows)
-    order = [*sorted(set(summary.model), key=natural_order), *AVERAGED, "wnli"]
+    order = [*sorted(set(summary.model), key=natural_order), *in_order(summary.task)]
     return summary.sort_values(["model", "task"], key=lambda column: column.map(order.index), ignore_index=True)
 
 
@@ -112,11 +130,12 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "task", "test_score"])
 
 
-def _scores_table(summary: pd.DataFrame) -> Table:
-    """Models below each other, tasks that were tried side by side, the paper's below."""
-    tasks = [task for task in (*AVERAGED, "wnli") if task in set(summary.task)]
-    metrics = {task: SCORES[GLUE_TASKS[task].metrics[0]].removesuffix(" correlation") for task in tasks}
-    rows = [["", "metric", *metrics.values(), "-"]]
+def _scores_table(summary: pd.DataFrame, paper: Paper | None) -> Table:
+    """Models below each other, tasks that were tried side by side; of GLUE their average, and the paper's below."""
+    tasks = in_order(summary.task)
+    metric_of = dict(zip(summary.task, summary.metric, strict=True))
+    metrics = [SCORES[metric_of[task]].removesuffix(" correlation") for task in tasks]
+    rows = [["", "metric", *metrics, "-"]]
     highest = summary.groupby("task").score_median.max() if summary.model.nunique() > 1 else {}
     means = averages(summary).set_index("model")
 
@@ -133,6 +152,8 @@ def _scores_table(summary: pd.DataFrame) -> Table:
         spreads = {task: spread(row.score_min, row.score_max) for task, row in several.iterrows()}
         for name, (column, factor) in ROWS.items():
             cells = {task: dashed(value * factor) for task, value in by_task[column].items()}
+            if paper is None and column.startswith("glue_score"):
+                continue
             is_first = column == "score_median"
             if is_first:
                 best = [task for task in cells if by_task.score_median[task] == highest.get(task)]
@@ -141,24 +162,28 @@ def _scores_table(summary: pd.DataFrame) -> Table:
             if is_first:
                 add("", "lowest..highest seed", spreads)
         add("", "seeds", {task: str(count) for task, count in by_task.seeds.items()})
-    for model, (average, scores) in PAPER.items():
+    for model, (average, scores) in (paper or {}).items():
         texts = ["/".join(map(str, scores[:2])), *map(str, scores[2:])] if scores else []
         add(model, "TEST set", dict(zip(AVERAGED, texts, strict=bool(texts))), str(average))
     caption = (
         "Scores in percent, ours on the development sets. For each task the configuration (learning rate, batch, "
         "number of epochs) with the highest mean over seeds was chosen, and its seeds are shown: median, lowest and "
         "highest, best single seed. Bold: the highest median of ours. "
-        "The choice and the score are of the same examples, which flatters the score. "
-        "MNLI is the mean of matched and mismatched. The average weighs eight tasks alike and leaves out WNLI; where "
+        "The choice and the score are of the same examples, which flatters the score. Depth is iterations per token. "
+        "Token-iterations (layers applied to a token) are those of a whole training run, all its epochs, in the mean "
+        "over seeds; in a model whose tokens have no depth of their own every token passes all layers."
+    )
+    of_glue = (
+        " MNLI is the mean of matched and mismatched. The average weighs eight tasks alike and leaves out WNLI; where "
         "tasks are missing it says of how many it is, and can't be compared with others. GLUE's own score takes the "
-        "mean of two metrics in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). Depth is "
-        "iterations per token. Token-iterations (layers applied to a token) are those of a whole training run, all "
-        "its epochs, in the mean over seeds; in a model whose tokens have no depth of their own every token passes "
-        "all layers. The paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
+        "mean of two metrics in QQP (F1, accuracy), MRPC (the same) and STS-B (Spearman, Pearson). The "
+        "paper's numbers are of the TEST sets: averages as published, scores by task from drafts of "
         "the first author's thesis, which do not reproduce these averages exactly (MNLI: matched/mismatched)."
     )
-    header = ["model", "", *(GLUE_TASKS[task].folder for task in tasks), "average"]
-    return Table(caption, header, rows, left=2)
+    header = ["model", "", *map(called, tasks), "average"]
+    if paper is None:
+        return Table(caption, header[:-1], [row[:-1] for row in rows], left=2)
+    return Table(caption + of_glue, header, rows, left=2)
 
 
 def _average(mean: pd.Series | None, column: str, factor: float) -> str:
@@ -173,7 +198,7 @@ def _chosen_table(summary: pd.DataFrame) -> Table:
     for row, is_first in zip(summary.itertuples(), ~summary.model.duplicated(), strict=True):
         configuration = (f"{row.learning_rate:g}", str(row.batch_size), f"{row.epoch:g}")
         counts = (str(row.seeds), str(row.tried), f"{row.score_mean:.1f}", str(row.best_seed))
-        rows.append([row.model if is_first else "", GLUE_TASKS[row.task].folder, *configuration, *counts])
+        rows.append([row.model if is_first else "", called(row.task), *configuration, *counts])
     header = ["model", "task", "learning rate", "batch", "epochs", "seeds", "tried", "mean score", "best seed"]
     caption = (
         "The configuration of each score above. Tried: how many configurations (learning rate x batch x epochs) it "
@@ -186,7 +211,7 @@ def _chosen_table(summary: pd.DataFrame) -> Table:
 def _notes(records: Sequence[RunRecord], epochs: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """What a reader would not guess from the tables."""
     notes = [
-        f"{row.model}, {GLUE_TASKS[row.task].folder}: {row.incomplete} configurations have fewer than {row.seeds} "
+        f"{row.model}, {called(row.task)}: {row.incomplete} configurations have fewer than {row.seeds} "
         "seeds and did not compete."
         for row in summary[summary.incomplete > 0].itertuples()
     ]
@@ -194,7 +219,7 @@ def _notes(records: Sequence[RunRecord], epochs: pd.DataFrame, summary: pd.DataF
     settings: dict[tuple[str, str], dict[str, list[str]]] = {}  # by model and setting: the tasks of each value
     sizes: dict[tuple[str, str], set[str]] = {}
     for record in records:
-        model, folder = by_run[str(record.directory)], GLUE_TASKS[record.task].folder
+        model, folder = by_run[str(record.directory)], called(record.task)
         for name, value in record.training.items():
             tasks = settings.setdefault((model, name), {}).setdefault(str(value), [])
             if folder not in tasks:

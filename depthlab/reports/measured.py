@@ -12,16 +12,19 @@ MOST_LABELS = 20
 """With more labels (a thousand in one of SentEval's tasks) their depths would bury the scores."""
 
 
-def measured_table(values: Mapping[str, float], name: str, stage: str = "val") -> str:
+def measured_table(
+    values: Mapping[str, float], name: str, stage: str = "val", beside: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
     """Scores and depths of a classifier, or the paper's Table 1 of a language model and its sources, as Markdown.
 
     Args:
         values: by tag, those of other stages too.
         name: of the task, where it is one of several.
         stage: the first part of the tags to show.
+        beside: such values of other language models, by name, for columns beside Table 1's own.
     """
     if f"{stage}/accuracy/mlm" in values:
-        tables = table_1({"this run": values}, stage), by_source(values, stage)
+        tables = table_1({"this run": values} | (beside or {}), stage), by_source(values, stage)
         return "\n\n".join(to_markdown(table) for table in tables if table is not None)
     return scores_table(name, values, stage)
 

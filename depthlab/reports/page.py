@@ -18,7 +18,7 @@ from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForPreTrain
 from depthlab.models.checkpoint import find_tokenizer, load_as_saved
 from depthlab.render.document import Block, Heading
 from depthlab.render.sentences import sentence
-from depthlab.reports.glue import glue_blocks
+from depthlab.reports.glue import glue_blocks, task_blocks
 from depthlab.reports.probing import probing_blocks
 from depthlab.reports.trained import Run, depth_figures, fixed_point_figures, kinds_tables, name_runs, trained_table
 from depthlab.reports.treebank import treebank_blocks
@@ -75,6 +75,7 @@ def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOu
         "Depth while training": lambda: list(depth_figures(trained)),
         "Fixed point": lambda: list(fixed_point_figures(trained)),
         "GLUE": lambda: glue_blocks(fine_tuned("glue"))[0],
+        "Your own tasks": lambda: task_blocks(fine_tuned("own"))[0],
         "Probing": lambda: probing_blocks(fine_tuned("probing"))[0],
         "Which words": which_words,
         "Sentences": lambda: list(_sentences(trained)),

@@ -11,11 +11,10 @@ from depthlab.analysis.choice import choose, epochs_table
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
-from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.render.document import Block, Heading, Table, spread
 from depthlab.render.figures import COLOURS, MARKERS, embed, no_formula, plain
 from depthlab.reports.differences import difference_blocks
-from depthlab.reports.glue import AVERAGED, FOLDERS
+from depthlab.reports.glue import called, in_order
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
 """By halting: what varies along the line of a family, and how to call it."""
@@ -30,7 +29,8 @@ def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFra
     chosen = choose(epochs_table(records, names))
     points = summarize(chosen, families(names, models))
     figure = embed(draw(points), _caption(points), "pareto.png")
-    return [figure, Heading("The points"), _table(points), *difference_blocks(chosen, names, models, FOLDERS)], points
+    tasks = {task: called(task) for task in in_order(points.task)}
+    return [figure, Heading("The points"), _table(points), *difference_blocks(chosen, names, models, tasks)], points
 
 
 def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
@@ -65,9 +65,9 @@ def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
         for name in MEASURED
         for statistic in ("median", "min", "max")
     }
-    by = ["task", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
+    by = ["task", "metric", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
     points = chosen.groupby(by, as_index=False, dropna=False).agg(runs=("seed", "size"), **statistics)
-    order = [*AVERAGED, "wnli", *sorted(set(points.family), key=natural_order)]
+    order = [*in_order(points.task), *sorted(set(points.family), key=natural_order)]
     return points.sort_values(
         ["task", "family", "value"],
         key=lambda column: column if column.name == "value" else column.map(order.index),
@@ -92,8 +92,7 @@ def draw(points: pd.DataFrame) -> Canvas:
     grid = canvas.subplots(len(tasks), 2, squeeze=False, sharey="row")
     for row, task in zip(grid, tasks, strict=True):
         of_task = points[points.task == task]
-        metric = SCORES[GLUE_TASKS[task].metrics[0]]
-        row[0].set_ylabel(f"{GLUE_TASKS[task].folder}: {metric} (%)")
+        row[0].set_ylabel(f"{no_formula(called(task))}: {SCORES[of_task.metric.iloc[0]]} (%)")
         _panel(row[0], of_task, "depth", "mean depth (iterations per token)", styles)
         _panel(row[1], of_task, "milliseconds", "time (ms per example, model forward)", styles)
     canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
@@ -141,7 +140,7 @@ def _caption(points: pd.DataFrame) -> str:
 def _table(points: pd.DataFrame) -> Table:
     rows = []
     for point, is_more in zip(points.itertuples(), points.duplicated(["task", "family"]), strict=True):
-        line = "" if is_more else f"{GLUE_TASKS[point.task].folder}: {point.family}"
+        line = "" if is_more else f"{called(point.task)}: {point.family}"
         setting = f"{point.setting} {point.value:g}" if point.setting else "-"
         ranges = [_range(point, name, form) for name, form in zip(MEASURED, (".1f", ".2f", ".2f"), strict=True)]
         configuration = f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}"

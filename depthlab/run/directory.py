@@ -13,11 +13,19 @@ import yaml
 from depthlab.errors import UserError
 from depthlab.files import writing
 
-Shape = Mapping[str, type]
-"""Names of what a file must hold, and of which kind each is; float stands for any number, object for anything."""
+Shape = Mapping[str, type | tuple[type, None]]
+"""Names of what a file must hold, and of which kind each is; with None beside it, it may be missing or null. float
+stands for any number, object for anything."""
 CONFIG: Shape = {"task": str, "model": dict, "data": dict, "trainer": dict}
-RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict}
+CONFIG_OF_MODEL: Shape = {"checkpoint": (str, None), "depth": (dict, None)}
+RESULTS: Shape = {"steps": int, "tokens": int, "seconds": float, "data": dict, "task": (str, None)}
+RESULTS |= {"token_iterations": (int, None), "epochs": (list, None), "model": (dict, None), "metrics": (list, None)}
+EPOCH: Shape = {"epoch": float, "step": int}
+"""Of each validation; what has a tag (`val/score`) is a number."""
 MODEL: Shape = {"num_hidden_layers": int, "halting": str, "time_penalty": float}
+MODEL |= {"halting_settings": (dict, None), "num_hidden_groups": (int, None), "act_epsilon": (float, None)}
+LARGEST = 2**63
+"""Of whole numbers: what is beyond is no count."""
 
 
 class RunDirectory:
@@ -89,10 +97,17 @@ def read_run(path: Path) -> FinishedRun:
         raise UserError(f"unfinished or failed: it has no {run.results.name}{seen}")
     if not run.config.is_file():
         raise UserError(f"it has no {run.config.name}, so its settings are not known")
-    config = hold(_read(run.config), CONFIG, run.config.name)
-    results = hold(_read(run.results), RESULTS, run.results.name)
+    config = hold(read_file(run.config), CONFIG, run.config.name)
+    hold(config["model"], CONFIG_OF_MODEL, run.config.name)
+    hold(config["trainer"], {"log_every_n_steps": (int, None)}, run.config.name)
+    results = hold(read_file(run.results), RESULTS, run.results.name)
+    validations = [hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or []]
+    for values in (results, *validations):
+        hold(values, {name: (float, None) for name in values if "/" in name}, run.results.name)
+    counts = {name: int for name, value in results["data"].items() if not isinstance(value, list)}
+    hold(results["data"], counts, run.results.name)
     exported = run.model / "config.json"
-    model = hold(_read(exported), MODEL, "model/config.json") if exported.is_file() else {}
+    model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
     return FinishedRun(run, config, results, model)
 
 
@@ -102,18 +117,27 @@ def hold(content: Any, shape: Shape, name: str) -> dict[str, Any]:
     Raises:
         UserError: something is not there, or of another kind.
     """
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{name} is not what a run writes (it holds no names)")
-    for key, kind in shape.items():
+    for key, given in shape.items():
+        kind = given[0] if isinstance(given, tuple) else given
+        value = content.get(key)
+        if value is None and isinstance(given, tuple):
+            continue
         if key not in content:
             raise UserError(f"{name} has no {key!r}: it is not a run of this version")
-        value = content[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-            raise UserError(f"{name} is not what a run writes ({key} is {str(value)[:40]!r})")
+        is_kind = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not is_kind or (isinstance(value, int) and abs(value) > LARGEST):
+            raise UserError(f"{name} is not what a run writes ({key} is {repr(value)[:40]})")
     return content
 
 
-def _read(file: Path) -> Any:
+def read_file(file: Path) -> Any:
+    """What a file of a run's says, in JSON or YAML.
+
+    Raises:
+        UserError: it can't be read; the message does not name the directory.
+    """
     try:
         text = file.read_text()
         return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
@@ -145,7 +169,7 @@ def find_checkpoint(path: str) -> Path | None:
 
     `depthlab.run.checkpoints.whole_checkpoint` looks into it, too.
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(Path(path).expanduser())
     candidates = (run.path, run.best, run.last, run.previous)
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 State = Literal["running", "finished", "stopped", "failed"]
 
+NUMBER = int | float
 EVERY = 10.0
 """Seconds between two looks at what is to be written."""
 
@@ -107,6 +108,10 @@ def read_progress(path: Path) -> Progress | None:
     """What a run has said last; None where it has not, or not in this form."""
     try:
         content = json.loads(path.read_text())
-        return Progress(**{name.name: content[name.name] for name in fields(Progress)})
-    except (OSError, ValueError, KeyError, TypeError):
+        said = Progress(**{name.name: content[name.name] for name in fields(Progress)})
+        kinds = {"state": str, "doing": str, "since": NUMBER, "step": int, "measured": dict, "reason": str}
+        kinds |= {"written": NUMBER, "steps": int | None, "seconds_left": NUMBER | None, "validated": int | None}
+        is_ours = all(isinstance(getattr(said, name), kind) for name, kind in kinds.items())
+        return said if is_ours and all(isinstance(value, NUMBER) for value in said.measured.values()) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -6,13 +6,14 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import check_vocabulary
+from depthlab.models.checkpoint import check_vocabulary, fit_to_depth, most_tokens
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
 
@@ -21,19 +22,21 @@ FREE_TO_CHANGE = {
     "_name_or_path",
 }
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
+DEPTH = {"act_epsilon", "act_cap", "act_update", "halting", "halting_settings", "num_hidden_layers"}
+"""Those in which an evaluation may differ, too: how deep the same weights go."""
 
 
-def check_data(checkpoint: str, config: PreTrainedConfig, pieces: int, max_length: int) -> None:
+def check_data(checkpoint: str, model: PreTrainedModel, pieces: int, max_length: int) -> None:
     """Hold the data against the model of a checkpoint.
 
     Raises:
         UserError: the tokenizer is not the model's own; a sequence may be longer than the model can read.
     """
-    check_vocabulary(checkpoint, config, pieces)
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
+    check_vocabulary(checkpoint, model.config, pieces)
+    most = most_tokens(model)
+    if most is not None and max_length > most:
         raise UserError(
-            f"data.max_length {max_length} is over the {positions} position embeddings of {checkpoint}: lower it"
+            f"data.max_length {max_length} is over the {most} position embeddings of {checkpoint}: lower it"
         )
 
 
@@ -218,20 +221,27 @@ class Task(LightningModule):
         checkpoint[self._config_name] = self.model.config.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint's configuration against this one.
+        """Hold the checkpoint's configuration against this one. Weights may be evaluated at other depths.
 
         Raises:
-            UserError: they differ in what the weights were trained for.
+            UserError: they differ in what the weights were trained for, or these know nothing of such depths.
         """
         ours, theirs = self.model.config.to_dict(), checkpoint.get(self._config_name)
         if theirs is None:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's, or of another kind of model")
-        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE:
+        fits = self.trainer.state.fn == TrainerFn.FITTING
+        for name in ours.keys() & theirs.keys() - FREE_TO_CHANGE - (set() if fits or self.cap is None else DEPTH):
             if ours[name] != theirs[name]:
                 raise UserError(
                     f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
                     "use the configuration that it was trained with"
                 )
+        if not fits and self.cap is not None:
+            weights, prefix = checkpoint["state_dict"], "model."
+            of_model = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            kept = fit_to_depth(of_model, self.model, "the checkpoint of --ckpt_path")
+            for name in of_model.keys() - kept.keys():
+                del weights[prefix + name]
 
 
 def watched(outputs: ModelOutput) -> dict[str, Tensor]:

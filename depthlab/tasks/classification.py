@@ -1,4 +1,4 @@
-"""Fine-tuning: classes of texts or of pairs of texts, or a number for them, with the ponder cost in the loss."""
+"""Fine-tuning: classes of texts, pairs or words, or a number for a text, with the ponder cost in the loss."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,25 +12,28 @@ from torch.optim import AdamW
 from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
+from depthlab.kinds import NOT_PREDICTED
 from depthlab.metrics import GroupDepthMetric, mean_depth_by_group
-from depthlab.metrics.glue import GlueMetrics
+from depthlab.metrics.glue import WORDS, GlueMetrics
 from depthlab.models.checkpoint import DepthSettings
-from depthlab.models.classifier import load_classifier
+from depthlab.models.classifier import Unit, load_classifier
 from depthlab.tasks.base import Task, check_data, watched
 from depthlab.tasks.controls import DepthControl, run_controlled
 from depthlab.tasks.losses import Loss
 
 
 class ClassificationTask(Task):
-    """Fine-tune a model to label texts: an adaptive ALBERT, or any sequence classifier of Hugging Face's.
+    """Fine-tune a model to label texts or their words: an adaptive ALBERT, or any classifier of Hugging Face's.
 
-    The loss is Hugging Face's, cross entropy or the squared error of a regression, and tau times the ponder cost, per
-    example. A model that is not an ALBERT has no depth: its loss has no ponder cost, and nothing of depths is logged.
+    The loss is Hugging Face's, cross entropy or the squared error of a regression, per example or per word, and tau
+    times the ponder cost, per example. A model that is not an ALBERT has no depth: its loss has no ponder cost, and
+    nothing of depths is logged.
 
     Args:
         task: name of what is learnt.
         labels: names of the classes; none for a regression.
         metrics: names in `depthlab.metrics.glue`, the score first.
+        unit: what has a label: a "text" (or pair), or each "word".
         checkpoint: what to start from: a run of depthlab, a directory that `depthlab export` or `convert` wrote, or a
             directory or hub name of Hugging Face's. Its tokenizer is used, too.
         depth: what of the checkpoint's depth is to differ; for ALBERTs only.
@@ -60,11 +63,13 @@ class ClassificationTask(Task):
         decay_share: float = 1.0,
         classifier_dropout: float | None = None,
         depth_control: DepthControl | None = None,
+        unit: Unit = "text",
     ) -> None:
         if classifier_dropout is not None and not 0 <= classifier_dropout < 1:
             raise UserError(f"model.classifier_dropout must lie in [0, 1), got {classifier_dropout}")
         depth = depth or DepthSettings()
-        model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout)
+        model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout, unit)
+        self.unit = unit
         super().__init__(model, optimizer, warmup_steps, decay_share)
         self.halting_lr_factor = depth.halting_lr_factor
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
@@ -95,7 +100,7 @@ class ClassificationTask(Task):
         }
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        check_data(self.checkpoint, self.model.config, pieces, max_length)
+        check_data(self.checkpoint, self.model, pieces, max_length)
 
     def setup(self, stage: str) -> None:
         """As for every task, and see which words are frequent, where depths follow it.
@@ -121,9 +126,9 @@ class ClassificationTask(Task):
         return self._evaluate("test", dataloader_idx, batch)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Returns predictions, [B]: classes, or numbers of a regression; and index, [B]: of which examples."""
-        logits = self.run_model(batch).logits
-        return {"predictions": logits.argmax(dim=1) if self.labels else logits[:, 0].float(), "index": batch["index"]}
+        """Returns predictions, [N]: classes, or numbers of a regression; and index, [N]: of which examples or words."""
+        logits, index = self._answers(self.run_model(batch).logits, batch)
+        return {"predictions": logits.argmax(dim=1) if self.labels else logits[:, 0].float(), "index": index}
 
     def configure_optimizers(self) -> dict[str, Any]:
         """As for every task; a warm-up without end is pointed out."""
@@ -161,11 +166,18 @@ class ClassificationTask(Task):
     def losses(self, batch: dict[str, Tensor], outputs: ModelOutput) -> dict[str, Loss]:
         """The task's and, where tokens have depths, the ponder cost; per example."""
         logits, labels = outputs.logits.float(), batch["labels"]
+        if self.unit == "word":
+            tagged = labels != NOT_PREDICTED
+            task = F.cross_entropy(logits[tagged], labels[tagged], reduction="none")
+            return {"task": Loss(task, per="predicted")} | self._ponder(outputs)
         if self.labels:
             task = F.cross_entropy(logits, labels, reduction="none")
         else:
             task = F.mse_loss(logits[:, 0], labels, reduction="none")
-        return {"task": Loss(task)} | ({} if self.cap is None else {"ponder": Loss(outputs.ponder_cost)})
+        return {"task": Loss(task)} | self._ponder(outputs)
+
+    def _ponder(self, outputs: ModelOutput) -> dict[str, Loss]:
+        return {} if self.cap is None else {"ponder": Loss(outputs.ponder_cost)}
 
     def log_stage(self, stage: str) -> None:
         """As for every task; of an evaluation scores and the depth of each class, too."""
@@ -192,11 +204,28 @@ class ClassificationTask(Task):
         outputs, _ = self.compute(stage, batch)
         name = f"{stage} {number}"
         if name not in self.scores:
-            self.scores[name] = GlueMetrics(self.metrics, is_regression=not self.labels).to(self.device)
-        self.scores[name].update(outputs.logits, batch["labels"], batch["index"])
+            tags = self.labels if self.unit == "word" else ()
+            self.scores[name] = GlueMetrics(self.metrics, not self.labels, tags).to(self.device)
+        labels = batch["labels"]
+        logits, index = self._answers(outputs.logits, batch)
+        if self.unit == "word":
+            tagged = labels[batch["words"] >= 0] != NOT_PREDICTED
+            logits, index = logits[tagged], index[tagged]
+        self.scores[name].update(logits, labels[labels != NOT_PREDICTED] if self.unit == "word" else labels, index)
         if self.label_depths is not None:
-            self.label_depths.update(outputs.depths, batch["labels"][:, None])
+            if self.unit == "word":
+                self.label_depths.update(outputs.depths[labels >= 0], labels[labels >= 0])
+            else:
+                self.label_depths.update(outputs.depths, labels[:, None])
         return watched(outputs)
+
+    def _answers(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [N, C] of the examples of a batch or, at first pieces, of its words; and the index of each, [N]."""
+        if self.unit == "text":
+            return logits, batch["index"]
+        words = batch["words"]
+        index = batch["index"][:, None] * WORDS + words
+        return logits[words >= 0], index[words >= 0]
 
     def _split(self, stage: str, number: int) -> str:
         """The name of what a loader loads: its number, where the data has no name for it."""

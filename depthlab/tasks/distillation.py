@@ -75,7 +75,7 @@ class DistillationTask(ScheduledDepth):
 
     def check_data(self, pieces: int, max_length: int) -> None:
         """As the function in `base.py`."""
-        check_data(self.checkpoint, self.model.config, pieces, max_length)
+        check_data(self.checkpoint, self.model, pieces, max_length)
 
     @torch.no_grad()
     def _start(self, router: Router) -> None:

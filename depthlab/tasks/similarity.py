@@ -57,7 +57,7 @@ class SimilarityTask(LightningModule):
         self.depth = MeanMetric()
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        check_data(self.checkpoint, self.model.config, pieces, max_length)
+        check_data(self.checkpoint, self.model, pieces, max_length)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compare the pairs of a batch of [CLS] first [SEP] second [SEP]."""

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
-from depthlab.models.checkpoint import find_tokenizer, load_as_saved
+from depthlab.models.checkpoint import DepthSettings, find_tokenizer, load_as_saved
 from depthlab.models.scoring import masked_word_losses
 from depthlab.tasks.base import check_data
 
@@ -16,6 +16,7 @@ class TreebankTask(LightningModule):
     Args:
         checkpoint: a run of depthlab, a directory that `depthlab export` or `convert` wrote, or an ALBERT of Hugging
             Face's. Its tokenizer is used, too.
+        depth: what of the checkpoint's depth is to differ.
         losses: the model's loss on each piece when all of its word is masked, too, for the column `loss`. It takes a
             forward pass of the sentence for every word, and a model with the head for it.
 
@@ -25,10 +26,15 @@ class TreebankTask(LightningModule):
 
     monitor = None
 
-    def __init__(self, checkpoint: str = "checkpoints/minilm-adaptive", losses: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: str = "checkpoints/minilm-adaptive",
+        depth: DepthSettings | None = None,
+        losses: bool = False,
+    ) -> None:
         super().__init__()
         self.checkpoint = checkpoint
-        self.model = load_as_saved(checkpoint)
+        self.model = load_as_saved(checkpoint, {} if depth is None else depth.given())
         if losses and not hasattr(self.model, "predictions"):
             raise UserError(
                 f"model.losses needs a model that predicts masked pieces, and {checkpoint} is a "
@@ -41,7 +47,7 @@ class TreebankTask(LightningModule):
         return self.model.config.num_hidden_layers
 
     def check_data(self, pieces: int, max_length: int) -> None:
-        check_data(self.checkpoint, self.model.config, pieces, max_length)
+        check_data(self.checkpoint, self.model, pieces, max_length)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns index, [B]: of which sentences; depths and remainders, [B, T]; losses, [B, T], where asked for."""

@@ -14,7 +14,9 @@ from depthlab.analysis.records import RunRecord
 
 def record(name, task, learning_rate, batch_size, seed, scores, first_epoch=1):
     epochs = [{"epoch": first_epoch + n, "step": n, "val/score": score} for n, score in enumerate(scores)]
-    return RunRecord(Path(name), "glue", task, {}, {}, learning_rate, batch_size, seed, epochs, {}, 1, 1, {})
+    return RunRecord(
+        Path(name), "glue", task, "accuracy", {}, {}, learning_rate, batch_size, seed, epochs, {}, 1, 1, {}
+    )
 
 
 def chosen(runs, models=None):

@@ -215,7 +215,7 @@ BAD = {
     "blank text": (["  "], "nothing to inspect"),
     "text and file": (["a", "--file=x.txt"], "not both"),
     "missing file": (["--file=no/such.txt"], "no/such.txt"),
-    "not text": (["--file={tmp}/binary"], "not UTF-8"),
+    "not text": (["--file={tmp}/binary"], "binary, line 1: not valid UTF-8"),
     "an argument that is no text": (["caf\udce9"], "not UTF-8"),
     "missing checkpoint": (["a", "--checkpoint=no/such/folder"], "--checkpoint no/such/folder does not exist"),
     "no tokenizer": (["a", "--checkpoint={tmp}/bare"], "tokenizer"),

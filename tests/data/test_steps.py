@@ -2,7 +2,7 @@
 
 import pytest
 
-from depthlab.commands.experiment_cli import ExperimentTrainer
+from depthlab.commands.trainer import ExperimentTrainer
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.errors import UserError
 from tests.support import as_rank

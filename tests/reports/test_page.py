@@ -100,8 +100,8 @@ def test_one_page_of_everything(pretrained, tmp_path):
     page([str(folder)], str(tmp_path / "report"))
     found = sections((tmp_path / "report/page.md").read_text())
     assert list(found) == [
-        *("What was trained", "Depth by kind of token", "Depth while training", "Fixed point", "GLUE", "Probing"),
-        *("Which words", "Sentences", "What is left out"),
+        *("What was trained", "Depth by kind of token", "Depth while training", "Fixed point", "GLUE"),
+        *("Your own tasks", "Probing", "Which words", "Sentences", "What is left out"),
     ]
 
     row = cells(found["What was trained"], "small")

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import load_dataset
-
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS, GlueTask, read_split
 from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
+from depthlab.data.benchmarks.tables import load_hub_split
 from depthlab.data.hub import announce
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
 
 HUB = "nyu-mll/glue"
 
@@ -98,13 +96,10 @@ def find_folder(task: GlueTask, root: str) -> Path:
 
 def _load_hub_split(task: GlueTask, split: str) -> Examples:
     name, hub_split = ("ax", "test") if split == "ax" else (task.name, split.replace("dev", "validation"))
-    try:
-        rows = retried(lambda: load_dataset(HUB, name, split=hub_split))
-    except Exception as error:  # the library raises anything from ConnectionError to ValueError here
-        raise UserError(
-            f"data.root is not set, and {HUB} cannot be had from the Hugging Face hub ({reason(error)}); set "
-            "data.root to a folder with GLUE's files"
-        ) from error
+    rows = load_hub_split(HUB, name, hub_split, "set data.root to a folder with GLUE's files")
     columns = [column for column in rows.column_names if column not in ("label", "idx")]
+    for column in (*columns, "label"):
+        if None in (values := list(rows[column])):
+            raise UserError(f"{HUB}: row {values.index(None)} of {name}, {hub_split}, has no {column}; set data.root")
     texts, labels = [[text.strip() for text in rows[column]] for column in columns], list(rows["label"])
     return Examples(texts, None if -1 in labels else labels, skipped=0)

@@ -1,6 +1,5 @@
 """GLUE's nine tasks and its diagnostic set: what their files look like, how they are scored, and reading them."""
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthlab.data.benchmarks.labelled import Examples
-from depthlab.data.lines import read_lines
+from depthlab.data.benchmarks.text_tasks import Row, TextTask
+from depthlab.data.lines import read_rows
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]
@@ -28,41 +28,21 @@ class Submission(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True)
-class GlueTask:
-    """A task.
+@dataclass(frozen=True, kw_only=True)
+class GlueTask(TextTask):
+    """A task of GLUE; its labels are GLUE's names, in the order of the hub's numbers.
 
     Attributes:
-        name: In the settings, and on the hub.
         folder: Of its files.
         columns: All that its files may have.
-        texts: The column of the text, or the two of a pair.
         submissions: By test split.
-        metrics: Names in `depthlab.metrics.glue`. The paper's score is the first, GLUE's own the mean.
-        labels: GLUE's names, in the order of the hub's numbers; none for a regression.
-        label: Column of the label.
         dev: Splits to evaluate on.
     """
 
-    name: str
     folder: str
     columns: tuple[str, ...]
-    texts: tuple[str, ...]
     submissions: dict[str, Submission]
-    metrics: tuple[str, ...] = ("accuracy",)
-    labels: tuple[str, ...] = ("0", "1")
-    label: str = "label"
     dev: tuple[str, ...] = ("dev",)
-
-    @property
-    def is_regression(self) -> bool:
-        """Whether the label is a number."""
-        return not self.labels
-
-    @property
-    def num_labels(self) -> int:
-        """Outputs of a classifier: 1 for a regression, as in Hugging Face's models."""
-        return len(self.labels) or 1
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -72,7 +52,7 @@ class GlueTask:
     def as_submitted(self, prediction: float) -> str:
         """As the GLUE server wants it: the name of the label that is predicted, or a score within the bounds."""
         if self.is_regression:
-            return f"{min(max(prediction, 0.0), HIGHEST_SCORE):.3f}"
+            return f"{min(max(prediction, self.bounds[0]), self.bounds[1]):.3f}"
         return self.labels[int(prediction)]
 
 
@@ -91,7 +71,11 @@ GLUE_TASKS = {
             metrics=("matthews_corrcoef",),
         ),
         GlueTask(
-            "sst2", "SST-2", ("index", "sentence", "label"), ("sentence",), {"test": Submission("SST-2.tsv", 1821)}
+            name="sst2",
+            folder="SST-2",
+            columns=("index", "sentence", "label"),
+            texts=("sentence",),
+            submissions={"test": Submission("SST-2.tsv", 1821)},
         ),
         GlueTask(
             name="mrpc",
@@ -110,6 +94,7 @@ GLUE_TASKS = {
             submissions={"test": Submission("STS-B.tsv", 1379)},
             label="score",
             labels=(),
+            bounds=(0.0, HIGHEST_SCORE),
             metrics=("spearman", "pearson"),
         ),
         GlueTask(
@@ -119,6 +104,7 @@ GLUE_TASKS = {
             texts=("question1", "question2"),
             submissions={"test": Submission("QQP.tsv", 390965)},
             label="is_duplicate",
+            may_be_empty=True,
             metrics=("f1", "accuracy"),
         ),
         GlueTask(
@@ -147,8 +133,21 @@ GLUE_TASKS = {
             submissions={"test": Submission("QNLI.tsv", 5463)},
             labels=ENTAILMENT,
         ),
-        GlueTask("rte", "RTE", SENTENCES, PAIR, {"test": Submission("RTE.tsv", 3000)}, labels=ENTAILMENT),
-        GlueTask("wnli", "WNLI", SENTENCES, PAIR, {"test": Submission("WNLI.tsv", 146)}),
+        GlueTask(
+            name="rte",
+            folder="RTE",
+            columns=SENTENCES,
+            texts=PAIR,
+            submissions={"test": Submission("RTE.tsv", 3000)},
+            labels=ENTAILMENT,
+        ),
+        GlueTask(
+            name="wnli",
+            folder="WNLI",
+            columns=SENTENCES,
+            texts=PAIR,
+            submissions={"test": Submission("WNLI.tsv", 146)},
+        ),
     )
 }
 """By name. The diagnostic set, `ax`, is a test split of MNLI: GLUE has the model of that task answer it."""
@@ -167,25 +166,18 @@ def read_split(task: GlueTask, root: Path, split: str) -> Examples | None:
     """
     files = _find(task, root, split)
     held_out = _id_pairs(task, root) if [file.name for file in files] == [MSR_FILES["train"]] else set()
-    texts: list[list[str]] = [[] for _ in task.texts]
-    labels: list = []
-    skipped = 0
-    for file in files:
-        for number, row in _read_rows(task, split, file):
-            place = f"{file}, line {number}"
-            without_label = task.name == "mnli" and row is not None and row.get(task.label) == NO_LABEL
-            if row is None or without_label or (row.get("#1 ID"), row.get("#2 ID")) in held_out:
-                skipped += 1
-                continue
-            for column, values in zip(task.texts, texts, strict=True):
-                if not row[column].strip() and task.name != "qqp":
-                    raise UserError(f"{place}: the column {column!r} is empty; fill it or remove the row")
-                values.append(row[column].strip())
-            if task.label in row:
-                labels.append(_label(task, row[task.label], place))
-    if files and not texts[0]:
+
+    def rows() -> Iterator[Row]:
+        for file in files:
+            for number, row in _read_rows(task, split, file):
+                without_label = task.name == "mnli" and row is not None and row.get(task.label) == NO_LABEL
+                is_out = row is None or without_label or (row.get("#1 ID"), row.get("#2 ID")) in held_out
+                yield f"{file}, line {number}", None if is_out else row
+
+    examples = task.examples(rows())
+    if files and not examples.texts[0]:
         raise UserError(f"{files[0]}: no example in it; fetch the file again or remove it")
-    return Examples(texts, labels or None, skipped) if files else None
+    return examples if files else None
 
 
 def _find(task: GlueTask, root: Path, split: str) -> list[Path]:
@@ -231,8 +223,8 @@ def _read_rows(task: GlueTask, split: str, file: Path) -> Iterator[tuple[int, di
     may_lack_fields = task.name == "qqp" and split not in task.submissions
     has_header = task.name != "cola" or split in task.submissions
     columns: list[str] = []
-    for number, line in read_lines(file, "data.root"):
-        fields = line.rstrip("\r\n").split("\t")
+    for number, line in read_rows(file, "data.root"):
+        fields = line.split("\t")
         if number == 1:
             columns = _columns(task, split, file, fields, has_header)
             if has_header:
@@ -266,17 +258,3 @@ def _columns(task: GlueTask, split: str, file: Path, first: list[str], has_heade
         f"{file}: not {split} of {task.folder}, which has {expected}; its first line is {found[:100]!r}; correct "
         "data.task or data.root"
     )
-
-
-def _label(task: GlueTask, text: str, place: str) -> int | float:
-    if text in task.labels:
-        return task.labels.index(text)
-    if task.is_regression:
-        try:
-            score = float(text)
-        except ValueError:
-            score = math.nan
-        if 0 <= score <= HIGHEST_SCORE:
-            return score
-    allowed = f"a number from 0 to {HIGHEST_SCORE:g}" if task.is_regression else f"one of {', '.join(task.labels)}"
-    raise UserError(f"{place}: the {task.label} is {text!r}; it must be {allowed}")

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,15 +15,16 @@ from datasets import Dataset, Features, List, Value
 from huggingface_hub import is_offline_mode
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from depthlab.data.benchmarks.tagged import TaggedExamples
 from depthlab.data.buckets import ORDER_STREAM, BucketSampler, LabelledDataset, each_once, token_counts
 from depthlab.data.cache import making
 from depthlab.data.steps import MicroBatches, StepDataModule, TrainingMicroBatches, Volume, check_settings, loader
-from depthlab.data.tokenization import find_tokenizer_files, load_tokenizer
+from depthlab.data.tokenization import TextEncoder, find_tokenizer_files, load_tokenizer
 from depthlab.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cache key: raise it when the code below changes what is stored."""
 SUBSET_STREAM = ORDER_STREAM + 1
 LOOKED_AT = 1000
@@ -77,6 +78,8 @@ class LabelledDataModule(StepDataModule, ABC):
         labels: Names of the classes; none for a regression.
         metrics: Names in `depthlab.metrics.glue`, the score first.
         is_on_disk: Whether `read` needs no network.
+        way_out: What to do where a split is missing, for messages.
+        unit: What has a label: a "text" (or pair), or each "word".
         evaluated: The splits that there may be to "validate", "test" and "predict" on.
 
     Raises:
@@ -89,8 +92,10 @@ class LabelledDataModule(StepDataModule, ABC):
     task_name: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
+    unit: Literal["text", "word"] = "text"
     evaluated: Mapping[str, tuple[str, ...]]
     is_on_disk: bool = True
+    way_out: str = "fetch it or correct data.root"
 
     def __init__(
         self,
@@ -117,7 +122,7 @@ class LabelledDataModule(StepDataModule, ABC):
         self._tokenized: Tokenized | None = None
 
     @abstractmethod
-    def read(self) -> dict[str, Examples]:
+    def read(self) -> dict[str, Examples | TaggedExamples]:
         """All splits that there are, in order.
 
         Raises:
@@ -132,6 +137,15 @@ class LabelledDataModule(StepDataModule, ABC):
         """A prediction, a label's number, as it stands in that file: its name. A regression's own module writes it."""
         return self.labels[int(prediction)]
 
+    def predicted_lines(self, split: str, index: list[int], predictions: list[float]) -> list[str]:
+        """The lines of that file: a header, and `index<TAB>prediction` of every example."""
+        rows = zip(index, map(self.as_written, predictions), strict=True)
+        return ["index\tprediction", *(f"{number}\t{prediction}" for number, prediction in rows)]
+
+    def count(self, index: list[int]) -> int:
+        """Of how many examples predictions with these indices are."""
+        return len(index)
+
     def volume(self) -> Volume | None:
         """Of the training split, its lengths by some examples of it."""
         if self.tokenizer_path is None or not (self.is_on_disk or is_offline_mode()):
@@ -141,10 +155,10 @@ class LabelledDataModule(StepDataModule, ABC):
         texts = self.read()["train"].texts
         rows = np.linspace(0, len(texts[0]) - 1, min(len(texts[0]), LOOKED_AT)).astype(int)
         columns = [[column[row] for row in rows] for column in texts]
-        tokenizer = load_tokenizer(self.tokenizer_path)
-        ids = tokenizer(*columns, truncation="longest_first", max_length=self.max_length)["input_ids"]
+        encode = TextEncoder(load_tokenizer(self.tokenizer_path), self.max_length)
         samples = min(self.train_examples or math.inf, len(texts[0]))
-        return Volume(samples, float(np.mean([len(one) for one in ids])), f"lengths by {len(rows)} examples")
+        lengths = [len(encoding.ids) for encoding in encode(_inputs(columns))]
+        return Volume(samples, float(np.mean(lengths)), f"lengths by {len(rows)} examples")
 
     def prepare_data(self) -> None:
         """Read all splits that there are and tokenize them, unless the cache has them.
@@ -180,6 +194,7 @@ class LabelledDataModule(StepDataModule, ABC):
             tokenized = self.trainer.strategy.broadcast(tokenized)
         if tokenized is None:
             raise RuntimeError(f"{type(self).__name__}.setup() comes after prepare_data()")
+        self._tokenized = tokenized
         self.summary = dict(tokenized.summary)
         if self.train_examples is not None and "train" in self.summary:
             self.summary["train_drawn"] = min(self.train_examples, self.summary["train"])
@@ -193,7 +208,7 @@ class LabelledDataModule(StepDataModule, ABC):
             if not self._present(splits):
                 raise UserError(
                     f"{self.place} has no {' or '.join(splits)} of {self.title}, which {stage} needs, only "
-                    f"{', '.join(self._splits)}; fetch it or correct data.root"
+                    f"{', '.join(self._splits)}; {self.way_out}"
                 )
 
     @property
@@ -210,6 +225,12 @@ class LabelledDataModule(StepDataModule, ABC):
     def predict_splits(self) -> list[str]:
         """The split of each prediction dataloader."""
         return self._present(self.evaluated["predict"])
+
+    def identity(self) -> dict[str, Any]:
+        """The training split, too: its file in the cache is called by what it holds."""
+        file = self._tokenized.files.get("train")
+        own = {"train_examples": self.train_examples, "max_length": self.max_length}
+        return super().identity() | own | {"task": self.task_name, "train": file and file.name}
 
     def piece_counts(self, vocab_size: int) -> Tensor:
         """How often each piece occurs in the training split, [V] int64.
@@ -255,31 +276,32 @@ class LabelledDataModule(StepDataModule, ABC):
             for split in self._present(self.evaluated[stage])
         ]
 
-    def _tokenize(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    def _tokenize(self, examples: Examples | TaggedExamples, tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
         """Tokenize a split into an Arrow file, which appears only when it is complete."""
         name, _, digest = file.stem.rpartition("-")
         columns = dict(zip(("text", "text_pair"), examples.texts, strict=False))
+        names, encode = [*columns], TextEncoder(tokenizer, self.max_length)
         features = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
         if examples.labels is not None:
             columns["label"] = examples.labels
             features["label"] = Value("int64" if self.labels else "float32")
 
-        def tokenize(rows: dict[str, list[str]]) -> BatchEncoding:
-            return tokenizer(
-                rows["text"],
-                rows.get("text_pair"),
-                truncation="longest_first",
-                max_length=self.max_length,
-                return_token_type_ids=True,
-                return_attention_mask=False,
-            )
+        def tokenize(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+            encodings = encode(_inputs([rows[name] for name in names]))
+            return {
+                "input_ids": [encode.ids(encoding) for encoding in encodings],
+                "token_type_ids": [encoding.type_ids for encoding in encodings],
+            }
 
+        if isinstance(examples, TaggedExamples):
+            columns, names, tokenize = examples.pieces(tokenizer, self.max_length), [], None
+            features = {name: List(Value("int32")) for name in columns}
         try:
             with making(self.cache_dir) as scratch:
                 Dataset.from_dict(columns).map(
                     tokenize,
                     batched=True,
-                    remove_columns=["text", "text_pair"][: len(examples.texts)],
+                    remove_columns=names,
                     features=Features(features),
                     cache_file_name=str(scratch / file.name),
                     new_fingerprint=digest,
@@ -291,3 +313,8 @@ class LabelledDataModule(StepDataModule, ABC):
                 f"{self.cache_dir}: cannot write tokenized examples ({error.strerror or error}); free some space there "
                 "or set data.cache_dir to another folder"
             ) from error
+
+
+def _inputs(columns: list[list[str]]) -> list[str] | list[tuple[str, str]]:
+    """Texts, or pairs of such, of the one column or two."""
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
-from depthlab.data.lines import read_lines
+from depthlab.data.lines import read_rows
 from depthlab.errors import UserError
 
 PROBING_TASKS = {"tense": "past_present"} | {
@@ -106,7 +106,7 @@ def read_probing(file: Path) -> tuple[tuple[str, ...], dict[str, Examples]]:
         UserError: The file cannot be read, or has fewer than two labels; a line lacks a field, or has another split.
     """
     rows: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in PROBING_SPLITS.values()}
-    for number, line in read_lines(file, "data.root"):
+    for number, line in read_rows(file, "data.root"):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) < 3 or not fields[1] or not fields[-1]:
             raise UserError(f"{file}, line {number}: not split<TAB>label<TAB>sentence; mend or remove the line")

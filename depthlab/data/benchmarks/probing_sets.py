@@ -26,8 +26,9 @@ from conllu import Token
 
 from depthlab.data.benchmarks.probing import PROBING_SPLITS, PROBING_TASKS
 from depthlab.data.benchmarks.probing_rules import object_number, subject_number, tense, top_constituents
+from depthlab.data.folders import is_of
 from depthlab.data.treebanks.trees import CONLLU, read_brackets, read_conllu
-from depthlab.errors import UserError
+from depthlab.errors import UserError, say_left_out
 from depthlab.files import writing
 
 LENGTHS = range(5, 29)
@@ -60,6 +61,8 @@ class Labelled(NamedTuple):
 def derive(files: Iterable[Path]) -> dict[str, list[Labelled]]:
     """All sentences of the right length to which a task's rule gives a label, by task.
 
+    Those that are no trees of their words are left out and named.
+
     The label of top constituents is the whole sequence, however rare.
 
     Raises:
@@ -67,12 +70,13 @@ def derive(files: Iterable[Path]) -> dict[str, list[Labelled]]:
     """
     derived: dict[str, list[Labelled]] = {}
     seen: set[tuple[str, ...]] = set()
+    left_out: list[str] = []
     for file in files:
-        is_conllu = file.name.endswith(CONLLU)
+        is_conllu = is_of(file, CONLLU)
         rules = DEPENDENCIES if is_conllu else {TOP: top_constituents}
         for task in rules:
             derived.setdefault(task, [])
-        for sentence in read_conllu(file) if is_conllu else read_brackets(file):
+        for sentence in read_conllu(file, left_out) if is_conllu else read_brackets(file):
             text = " ".join(sentence.words)
             if len(sentence.words) not in LENGTHS or (is_conllu, text) in seen:
                 continue
@@ -81,6 +85,7 @@ def derive(files: Iterable[Path]) -> dict[str, list[Labelled]]:
                 label = rule(sentence.tree)
                 if label is not None:
                     derived[task].append(Labelled(sentence.id, sentence.document, text, label))
+    say_left_out(left_out, "are no trees of their words")
     return derived
 
 

@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpora.corpus import CorpusSource, read_texts
 from depthlab.data.corpora.grams import sampled_grams
 from depthlab.data.corpora.parts import Documents, Part
 from depthlab.data.corpora.sentences import split_sentences
-from depthlab.data.tokenization import special_ids
+from depthlab.data.tokenization import TextEncoder
 from depthlab.errors import UserError
 
 DOCUMENTS_PER_TASK = 16
@@ -151,9 +150,7 @@ def chunk_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, settings: 
 def _chunking(tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings) -> dict[str, Any]:
     """What `_chunk_documents` takes beside documents."""
     return {
-        "tokenizer": _plain_text_tokenizer(tokenizer),
-        "special_ids": special_ids(tokenizer),
-        "unknown_id": tokenizer.unk_token_id,
+        "encoder": TextEncoder(tokenizer),
         "settings": settings,
     }
 
@@ -192,25 +189,20 @@ def too_short(source: CorpusSource, looked_at: int) -> UserError:
 def _chunk_documents(
     batch: dict[str, list[str | None]],
     indices: list[int],
-    tokenizer: Tokenizer,
-    special_ids: list[int],
-    unknown_id: int,
+    encoder: TextEncoder,
     settings: ChunkSettings,
 ) -> dict[str, list[Any]]:
     rows: dict[str, list[Any]] = {"ids": [], "sentence_lengths": [], "document": [], "identity": [], "grams": []}
     for index, row in zip(indices, batch["text"], strict=True):
         text = row or ""  # a row of the hub's without a text is one too short
-        encodings = tokenizer.encode_batch_fast(split_sentences(text), add_special_tokens=False)
-        sentences = [ids for encoding in encodings if len(ids := encoding.ids)]
+        sentences = [ids for ids in encoder.plain(split_sentences(text)) if ids]
         identity, grams = identify(text), sampled_grams(text)
         lengths = [len(sentence) for sentence in sentences]
         chunks = chunk_sentences(
             lengths, settings.max_length - 3, settings.short_sequence_probability, np.random.default_rng(identity)
         )
         for start, end in chunks:
-            ids = np.concatenate(sentences[start:end])
-            ids[np.isin(ids, special_ids)] = unknown_id  # a text that has "<pad>" in it
-            rows["ids"].append(ids)
+            rows["ids"].append(np.concatenate(sentences[start:end]))
             rows["sentence_lengths"].append(lengths[start:end])
             rows["document"].append(index)
             rows["identity"].append(int(np.uint64(identity).view(np.int64)))
@@ -237,15 +229,6 @@ def read_documents(chunks: Dataset, given: Part | None) -> Documents:
             row += len(lists)
 
     return Documents(np.asarray(table.column("identity"))[first].view(np.uint64), document, grams, given)
-
-
-def _plain_text_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The Rust tokenizer, reading "[MASK]" in a text as the text that it is."""
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-    return backend
 
 
 def _count(chunks: Dataset, documents: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,18 +15,19 @@ from huggingface_hub import snapshot_download
 
 from depthlab.data.corpora.parts import Part
 from depthlab.data.corpora.sample import read_sample, sample_files
+from depthlab.data.folders import files_at, is_of
 from depthlab.data.hub import announce, may_be_on_hub
-from depthlab.data.lines import read_lines, unreadable
+from depthlab.data.lines import read_lines, read_objects, unreadable
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
 
 SAMPLE = "sample"
 PART_NAMES = [part.name.lower() for part in Part if part != Part.LEFT_OUT]
-SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
+TEXTS, RECORDS = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz")
 TEXT_TYPES = ("string", "large_string", "string_view")
 LONGEST_DOCUMENT = 1_000_000
-"""Characters after which a document of a .txt file is cut at the end of a line: a file without a single blank line
-must neither be read whole nor go to one part of the corpus."""
+"""Characters after which a document of a .txt file is cut at the end of a line, and a line itself: a file without a
+single blank line must neither be read whole nor go to one part of the corpus."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class CorpusSource:
 
     Attributes:
         path: "sample" (106 Wikipedia articles and the King James Bible), a folder or a file (.txt with documents
-            separated by blank lines, .jsonl or .jsonl.gz), or the name of a Hugging Face dataset.
+            separated by blank lines, .jsonl, or either with .gz), or the name of a Hugging Face dataset.
         weight: Passes over this source that one epoch takes: 0.5 takes half of it, and the other half the next time;
             2.0 takes it twice, with different masks.
         name: Configuration of the Hugging Face dataset.
@@ -43,6 +45,7 @@ class CorpusSource:
         streaming: Cut documents into chunks as they arrive, for a corpus too large for the disk: nothing but the chunks
             is written. The chunks are the same, and so are their weight and the parts; but a tokenizer is
             trained on the first documents, not on some from everywhere, and `split` can't be a slice.
+        whole_files: Take each .txt as one document, whatever blank lines it has; each is read into memory.
         part: "training", "development" or "test", for all documents of the source; by default all three, by document.
     """
 
@@ -52,6 +55,7 @@ class CorpusSource:
     split: str = "train"
     text_field: str = "text"
     streaming: bool = False
+    whole_files: bool = False
     part: str | None = None
 
     def __post_init__(self) -> None:
@@ -59,8 +63,9 @@ class CorpusSource:
             value = getattr(self, field)
             if not isinstance(value, str) and not (field == "name" and value is None):
                 raise UserError(f"data.corpus: `{field}` is {value!r}; it must be text")
-        if not isinstance(self.streaming, bool):
-            raise UserError(f"data.corpus: `streaming` is {self.streaming!r}; it must be true or false")
+        for field in ("streaming", "whole_files"):
+            if not isinstance(getattr(self, field), bool):
+                raise UserError(f"data.corpus: `{field}` is {getattr(self, field)!r}; it must be true or false")
         if self.part not in (None, *PART_NAMES):
             raise UserError(f"data.corpus: `part` is {self.part!r}; it must be {' or '.join(PART_NAMES)}, or null")
         if self.path in ("", "null"):  # what the command line makes of `data.corpus=null`
@@ -152,14 +157,14 @@ def content_digest(source: CorpusSource) -> str:
     Raises:
         UserError: The source is missing or cannot be read.
     """
-    digest = hashlib.sha256(source.text_field.encode())
+    digest = hashlib.sha256(source.text_field.encode() + b" by file" * source.whole_files)
     if (files := find_files(source)) is None:
         announce(source.path)
         digest.update(json.dumps([source.path, source.name, source.split]).encode())
         digest.update((_revision(source) if source.streaming else _load_hub_dataset(source)._fingerprint).encode())
     else:
         for file in files:
-            digest.update(f"\n{''.join(file.suffixes)}\n".encode())
+            digest.update(f"\n{''.join(file.suffixes).lower()}\n".encode())
             try:
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -177,24 +182,9 @@ def find_files(source: CorpusSource) -> list[Path] | None:
     if source.path == SAMPLE:
         return sample_files()
     path = Path(source.path).expanduser()
-    try:
-        path.stat()
-    except FileNotFoundError:
-        if may_be_on_hub(source.path):
-            return None
-        raise UserError(f"{path}: no such file or folder; correct data.corpus") from None
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
-        if not files:
-            raise UserError(
-                f"{path}: no file ends in {', '.join(SUFFIXES)}; point data.corpus to a folder that has some"
-            )
-        return files
-    if not path.name.endswith(SUFFIXES):
-        raise UserError(f"{path}: cannot read this kind of file; data.corpus takes {', '.join(SUFFIXES)}")
-    return [path]
+    if not os.path.lexists(path) and may_be_on_hub(source.path):
+        return None
+    return files_at(path, TEXTS + RECORDS, "data.corpus")
 
 
 def _load_hub_dataset(source: CorpusSource) -> Dataset | IterableDataset:
@@ -250,8 +240,8 @@ def read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str
     for file in files:
         if source.path == SAMPLE:
             documents = read_sample(file)
-        elif file.name.endswith(".txt"):
-            documents = _read_text(file)
+        elif is_of(file, TEXTS):
+            documents = _read_text(file, source.whole_files)
         else:
             documents = _read_jsonl(file, source.text_field)
         for document in documents:
@@ -259,31 +249,25 @@ def read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str
                 yield {"text": document}
 
 
-def _read_text(file: Path) -> Iterator[str]:
+def _read_text(file: Path, whole: bool = False) -> Iterator[str]:
     lines: list[str] = []
     size = 0
     for _, line in read_lines(file):
-        lines.append(line)
-        size += len(line)
-        if not line.strip() or size >= LONGEST_DOCUMENT:
-            yield "".join(lines)
-            lines, size = [], 0
+        for start in range(0, len(line), LONGEST_DOCUMENT):
+            lines.append(line[start : start + LONGEST_DOCUMENT])
+            size += len(lines[-1])
+            if not whole and (not line.strip() or size >= LONGEST_DOCUMENT):
+                yield "".join(lines)
+                lines, size = [], 0
     yield "".join(lines)
 
 
 def _read_jsonl(file: Path, text_field: str) -> Iterator[str]:
-    for number, line in read_lines(file):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{file}, line {number}: not JSON ({error.msg}); a line must hold one JSON object"
-            ) from error
-        if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
+    for number, record in read_objects(file, "data.corpus"):
+        text = record.get(text_field, 0)
+        if not isinstance(text, str | None):
             raise UserError(
                 f"{file}, line {number}: no text in field {text_field!r}; set text_field in data.corpus or mend "
                 "the line"
             )
-        yield record[text_field]
+        yield text or ""  # as the hub's rows, one may have none

@@ -33,10 +33,10 @@ from depthlab.data.corpora.chunks import (
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
 from depthlab.data.corpora.parts import Part, SplitSettings, is_held_out, split_documents
 from depthlab.data.corpora.sentences import split_sentences
-from depthlab.data.tokenization import TRAINING_CHARACTERS, check_vocabulary, load_tokenizer, train_tokenizer
+from depthlab.data.tokenization import TRAINING_CHARACTERS, load_tokenizer, train_tokenizer
 from depthlab.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Part of every cache key: raise it when this file or what it calls in this folder changes what is stored."""
 SPLIT = "split.json"
 DOCUMENTS_LOOKED_AT = 1000
@@ -75,8 +75,6 @@ def prepare(
     """
     digests = [content_digest(source) for source in sources]
     given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
-    if given is not None:
-        check_vocabulary(given, vocab_size)
     given_parts = [source.part for source in sources]
     tokenizer_folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
     found = _find(digests, sources, tokenizer_folder, settings, split_settings, cache_dir)
@@ -104,7 +102,6 @@ def prepare(
                         raise UserError("data.tokenizer is null, and all documents are held out: name a tokenizer")
                     split = [split_settings if given_parts[number] is None else None for number in corpora]
                     tokenizer = train_tokenizer(_training_lines([*corpora.values()], split), vocab_size)
-                    check_vocabulary(tokenizer, vocab_size)
                 tokenizer.save_pretrained(scratch / "tokenizer")
                 os.rename(scratch / "tokenizer", tokenizer_folder)
             tokenizer = load_tokenizer(str(tokenizer_folder))

@@ -41,7 +41,7 @@ class PretrainingDataModule(StepDataModule):
             (passes an epoch), `name`, `split`, `text_field`, `streaming`, `part`, or a list of any of these.
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's; none trains a
             lower-cased Unigram tokenizer on the corpus.
-        vocab_size: Pieces of the tokenizer.
+        vocab_size: Pieces of a tokenizer that is trained; a given one has its own.
         max_length: Most tokens of a sequence, [CLS] and both [SEP] counted.
         short_sequence_probability: Share of the chunks of text that are gathered to a shorter length.
         mask_ratio: Share of the tokens to predict.
@@ -179,6 +179,7 @@ class PretrainingDataModule(StepDataModule):
             prepared = self.trainer.strategy.broadcast(prepared)
         if prepared is None:
             raise RuntimeError("PretrainingDataModule.setup() comes after prepare_data()")
+        self._prepared = prepared
         self.tokenizer = load_tokenizer(str(prepared.tokenizer))
         self.summary = summarise(prepared)
         sources = [load_from_disk(str(folder)) for folder in prepared.chunks]
@@ -210,6 +211,13 @@ class PretrainingDataModule(StepDataModule):
                 )
         if stage in ("fit", None) and not any(map(len, self._train_rows)):
             raise UserError("data.corpus has no document to train on: give one source more, without `part`")
+
+    def identity(self) -> dict[str, Any]:
+        """The masks, too, and what the corpus holds: folders of the cache are called by it."""
+        names = ("max_length", "mask_ratio", "max_predictions")
+        folders = [*self._prepared.chunks, self._prepared.parts]
+        corpus = [*(folder.name for folder in folders), *(source.weight for source in self.sources)]
+        return super().identity() | {name: getattr(self, name) for name in names} | {"corpus": corpus}
 
     def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.

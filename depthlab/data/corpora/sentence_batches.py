@@ -20,7 +20,7 @@ class SentenceDataModule(PretrainingDataModule):
     Args:
         corpus: As `PretrainingDataModule`; each sentence is taken once an epoch, so a source has no `weight`.
         tokenizer: Hugging Face tokenizer (folder or name) of the model that learns.
-        vocab_size: Its pieces.
+        vocab_size: Of one that is trained.
         max_length: Most tokens of a sentence, [CLS] and [SEP] counted; what is over it is cut off.
         batch_size: Sentences of an optimiser step, over all ranks and all accumulated pieces.
         device_batch_size: Most sentences that a device computes at a time, as `PretrainingDataModule`.

@@ -6,7 +6,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.corpora.chunks import ChunkSettings, chunk_texts
-from depthlab.data.corpora.corpus import SAMPLE, CorpusSource, find_files, read_documents
+from depthlab.data.corpora.corpus import SAMPLE, TEXTS, CorpusSource, find_files, read_documents
+from depthlab.data.folders import is_of
 from depthlab.data.lines import read_lines
 
 FILES_LOOKED_AT = 20
@@ -51,7 +52,7 @@ def look_at(
 
 def _bytes_of(file: Path, documents: list[str]) -> int:
     """What its first documents take of an uncompressed file; in .jsonl with all that stands in their lines."""
-    if file.name.endswith(".txt"):
+    if is_of(file, TEXTS):
         return sum(len(document.encode()) for document in documents)
     lines = (line for _, line in read_lines(file) if line.strip())
     return sum(len(line.encode()) for line in islice(lines, len(documents)))
@@ -59,7 +60,7 @@ def _bytes_of(file: Path, documents: list[str]) -> int:
 
 def _uncompressed(file: Path) -> int:
     """Bytes; gzip keeps them in its last four, up to 4 GB."""
-    if file.suffix != ".gz":
+    if file.suffix.lower() != ".gz":
         return file.stat().st_size
     with file.open("rb") as stream:
         stream.seek(-4, 2)

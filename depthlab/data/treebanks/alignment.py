@@ -1,5 +1,6 @@
 """Treebanks in CoNLL-U: sentences with their words in the text, and which word each piece of a tokenizer belongs to."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,14 @@ import pandas as pd
 from conllu import Token
 from transformers import PreTrainedTokenizerBase
 
+from depthlab.data.tokenization import TextEncoder
 from depthlab.data.treebanks.conllu import Block, read_blocks
 from depthlab.errors import UserError
 from depthlab.kinds import TokenKind
 
 SPACE = -1
 """In place of a word: whose a character between words is."""
+SPACES = re.compile(r"\s*")
 
 
 class Word(NamedTuple):
@@ -80,7 +83,8 @@ def read_treebank(file: Path) -> Treebank:
     Words are found in the sentence's `# text`, in order, with nothing but whitespace between them; without a text it is
     put together from forms and `SpaceAfter=No`. The words of a multiword token ("didn't": "did", "n't") divide its
     characters where they spell it, upper and lower case aside; where they do not (French "du": "de", "le"), all of them
-    belong to its head: the first word whose own head is outside of it. Empty nodes are no words.
+    belong to its head: the first word whose own head is outside of it. Empty nodes are no words, nor is
+    what has its form withheld.
 
     Raises:
         UserError: the file can't be read or holds no sentence; a line is malformed; words are not numbered in order.
@@ -115,7 +119,7 @@ def read_aligned(files: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_
         UserError: as `read_treebank` and `align`; or a file has no parts of speech or no relations; or no sentence is
             left.
     """
-    aligned = AlignedTreebank([], [], [], [])
+    aligned, encode = AlignedTreebank([], [], [], []), TextEncoder(tokenizer)
     for file in files:
         treebank = read_treebank(file)
         words = [word for sentence in treebank.sentences for word in sentence.words]
@@ -124,7 +128,7 @@ def read_aligned(files: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_
                 raise UserError(f"{file}: no word in it has a {column}; take an annotated treebank")
         aligned.unaligned.extend(treebank.unaligned)
         for sentence in treebank.sentences:
-            pieces = align(sentence, tokenizer)
+            pieces = align(sentence, encode)
             if len(pieces.input_ids) > max_length:
                 aligned.too_long.append(sentence.id)
             else:
@@ -173,29 +177,20 @@ def piece_rows(treebank: AlignedTreebank, tokenizer: PreTrainedTokenizerBase) ->
     return pd.DataFrame(rows)
 
 
-def align(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> Pieces:
+def align(sentence: Sentence, encode: TextEncoder) -> Pieces:
     """Cut a sentence into pieces and find the word of each, by the characters that the piece covers.
 
     A piece over several words is that one's of which it covers most characters, the first of equals. A piece that
     covers whitespace only belongs to the word that follows. What is too long for a model is not cut off here.
 
-    Raises:
-        UserError: the tokenizer can't tell what characters a piece covers.
     """
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"{type(tokenizer).__name__} does not tell which characters a piece covers: take a tokenizer with a "
-            "tokenizer.json"
-        )
     owners = _owners(sentence)
-    encoded = tokenizer(
-        sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, verbose=False
-    )
+    (encoding,) = encode([sentence.text])
     words = [
         None if special else _word_of(owners, start, end)
-        for (start, end), special in zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+        for (start, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
     ]
-    return Pieces(encoded["input_ids"], words)
+    return Pieces(encode.ids(encoding), words)
 
 
 def _in_order(file: Path, block: Block) -> list[Token]:
@@ -206,7 +201,7 @@ def _in_order(file: Path, block: Block) -> list[Token]:
         match row["id"]:
             case int(id_) if id_ == words + 1:
                 words = id_
-            case (int(first), "-", int(last)) if covered < first == words + 1 < last:
+            case (int(first), "-", int(last)) if covered < first == words + 1 <= last:
                 covered = last
             case (int(word), ".", int()) if word == words:
                 continue
@@ -235,13 +230,18 @@ def _sentence(id_: str, document: str, text: str | None, rows: list[Token]) -> S
             tokens.append((row, [row]))
     if text is None:
         text = "".join(
-            token["form"] + ("" if (token["misc"] or {}).get("SpaceAfter") == "No" else " ") for token, _ in tokens
+            token["form"] + ("" if (token["misc"] or {}).get("SpaceAfter") == "No" else " ")
+            for token, _ in tokens
+            if token["form"] is not None
         ).rstrip()
     words = []
     position = 0
     for token, parts in tokens:
+        position = SPACES.match(text, position).end()
         form = token["form"]
-        position += len(text[position:]) - len(text[position:].lstrip())
+        if form is None or any(part["form"] is None for part in parts):
+            position += len(form or "") or text.startswith("_", position)
+            continue
         if not text.startswith(form, position):
             raise _NotAligned(f"{form!r} is not at character {position + 1} of its text")
         joined = "".join(part["form"] for part in parts)
@@ -254,6 +254,8 @@ def _sentence(id_: str, document: str, text: str | None, rows: list[Token]) -> S
             words.append(Word(part["form"], _given(part["upos"]), _given(part["deprel"]), span))
             start = end
         position += len(form)
+    if not words:
+        raise _NotAligned("the forms of its words are withheld")
     if rest := text[position:].strip():
         raise _NotAligned(f"its text goes on with {rest[:20]!r} after the last word")
     return Sentence(id_, document, text, words)
@@ -282,7 +284,5 @@ def _owners(sentence: Sentence) -> list[int]:
 def _word_of(owners: list[int], start: int, end: int) -> int | None:
     covered = [owner for owner in owners[start:end] if owner != SPACE]
     if not covered:
-        covered = [owner for owner in owners[end:] if owner != SPACE][:1]
-    if not covered:
-        return None
+        return next((owners[place] for place in range(end, len(owners)) if owners[place] != SPACE), None)
     return Counter(covered).most_common(1)[0][0]

@@ -2,25 +2,23 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from datasets import Dataset
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.buckets import each_once
 from depthlab.data.corpora.corpus import CorpusSource, as_sources, load_documents, read_texts
 from depthlab.data.corpora.frequency import count_words, log_frequency
+from depthlab.data.folders import files_at
 from depthlab.data.steps import MicroBatches, StepDataModule, check_settings
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.data.treebanks.alignment import AlignedTreebank, piece_rows, read_aligned
-from depthlab.errors import UserError
-
-SHOWN = 10
-"""Sentences that are named when they are left out."""
+from depthlab.data.treebanks.trees import CONLLU
+from depthlab.errors import UserError, say_left_out
 
 
 class TreebankDataModule(StepDataModule):
@@ -29,7 +27,8 @@ class TreebankDataModule(StepDataModule):
     A sentence that is not its words, or longer than `max_length`, is left out and counted.
 
     Args:
-        treebank: A file in CoNLL-U, plain or gzipped, or a list of such; with parts of speech and relations.
+        treebank: A file in CoNLL-U, plain or gzipped, or a folder of such, or a list of these; with parts of speech and
+            relations.
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's.
         max_length: Most pieces of a sentence, [CLS] and [SEP] counted.
         batch_size: Sentences of a batch, over all ranks.
@@ -96,6 +95,13 @@ class TreebankDataModule(StepDataModule):
             "sentences_too_long": len(self.treebank.too_long),
         }
 
+    def counts(self, ran: Sequence[int]) -> dict[str, int]:
+        """What a run over these sentences was of: as `summary`, and those that it did not get to."""
+        words = sum(len(self.treebank.sentences[number].words) for number in ran)
+        left = self.summary["sentences"] - len(ran)
+        counts = self.summary | {"sentences": len(ran), "words": words}
+        return counts | ({"sentences_not_run": left} if left else {})
+
     def rows(self) -> pd.DataFrame:
         """As `piece_rows`; with `frequencies`, on rank 0, their column, too."""
         rows = piece_rows(self.treebank, self.tokenizer)
@@ -113,28 +119,19 @@ class TreebankDataModule(StepDataModule):
 
 
 def as_files(treebank: str | list[str] | None, setting: str) -> list[Path]:
-    """The files that a setting names.
+    """The files that a setting names, or that lie in folders that it names.
 
     Raises:
-        UserError: One does not exist.
+        UserError: One does not exist, or is no treebank.
     """
     names = [] if treebank is None else [treebank] if isinstance(treebank, str) else treebank
-    files = [Path(name).expanduser() for name in names]
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{setting}: {file} is no file; give one in CoNLL-U (.conllu, .conllu.gz)")
-    return files
+    return [file for name in names for file in files_at(Path(name).expanduser(), CONLLU, setting)]
 
 
 def report_left_out(treebank: AlignedTreebank, max_length: int) -> None:
-    """Say, once, which sentences were left out, the first of them by name."""
-    for reason, sentences in (
-        ("are not the words of their text", treebank.unaligned),
-        (f"have more than {max_length} pieces", treebank.too_long),
-    ):
-        if sentences:
-            more = f", and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
-            rank_zero_info(f"{len(sentences)} sentences left out, which {reason}: {', '.join(sentences[:SHOWN])}{more}")
+    """Say which sentences were left out, the first of them by name."""
+    say_left_out(treebank.unaligned, "are not the words of their text")
+    say_left_out(treebank.too_long, f"have more than {max_length} pieces")
 
 
 def _count_words(sources: Iterable[CorpusSource]) -> Counter[str]:

@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 from conllu import Token
 
+from depthlab.data.folders import files_at
 from depthlab.data.lines import read_lines
 from depthlab.data.treebanks.conllu import read_blocks
 from depthlab.errors import UserError
 
 CONLLU = (".conllu", ".conllu.gz")
 BRACKETS = (".ptb", ".ptb.gz", ".mrg", ".mrg.gz")
+DEEPEST = 200
+"""Brackets around another; no sentence has so many."""
 ESCAPES = {
     **{"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"},
     **{"``": '"', "''": '"'},
@@ -67,42 +70,32 @@ def treebank_files(paths: Iterable[str]) -> list[Path]:
     Raises:
         UserError: There is no such file or folder, no treebank in it, or it is of another kind.
     """
-    files: list[Path] = []
-    for path in (Path(path).expanduser() for path in paths):
-        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        treebanks = [file for file in found if file.name.endswith(CONLLU + BRACKETS)]
-        if not treebanks:
-            what = "no treebank there" if path.exists() else "no such file or folder"
-            raise UserError(
-                f"{path}: {what}; --treebank takes files ({', '.join(CONLLU + BRACKETS)}) and folders of such"
-            )
-        files += treebanks
+    files = [file for path in paths for file in files_at(Path(path).expanduser(), CONLLU + BRACKETS, "--treebank")]
     return list(dict.fromkeys(files))
 
 
-def read_conllu(file: Path) -> Iterator[ParsedSentence]:
+def read_conllu(file: Path, left_out: list[str]) -> Iterator[ParsedSentence]:
     """The sentences of a file in CoNLL-U, plain or gzipped.
 
+    Args:
+        file: To read.
+        left_out: Takes the name of each sentence that is no tree of its words: it has not one root, or a word without a
+            head or a form.
+
     Raises:
-        UserError: The file cannot be read; a line is malformed; a sentence is no tree: it has not one root, or a word
-            without a head.
+        UserError: The file cannot be read; a line is malformed.
     """
     seen: Counter[str] = Counter()
     for block in read_blocks(file, _stem(file)):
-        words = [(line, row) for line, row in block.rows if isinstance(row["id"], int)]
-        for line, word in words:
-            if word["head"] is None:
-                raise UserError(f"{file}, line {line}: the word has no head; mend it, or leave the treebank out")
-        if not words:
+        tree = [row for _, row in block.rows if isinstance(row["id"], int)]
+        if not tree:
             continue
         seen[block.document] += 1
-        tree = [word for _, word in words]
         numbers, heads = [word["id"] for word in tree], [word["head"] for word in tree]
-        if heads.count(0) != 1 or numbers != list(range(1, len(tree) + 1)) or max(heads) > len(tree):
-            raise UserError(
-                f"{file}, line {words[0][0]}: the sentence that begins here is no tree of its words, "
-                f"with {heads.count(0)} roots"
-            )
+        is_whole = None not in heads and None not in (word["form"] for word in tree)
+        if not is_whole or heads.count(0) != 1 or numbers != [*range(1, len(tree) + 1)] or max(heads) > len(tree):
+            left_out.append(f"{file}, line {block.line}")
+            continue
         id_ = block.metadata.get("sent_id") or f"{block.document}-{seen[block.document]}"
         yield ParsedSentence(id_, block.document, [word["form"] for word in tree], tree)
 
@@ -122,7 +115,9 @@ def read_brackets(file: Path) -> Iterator[ParsedSentence]:
             if match := re.match(r"#\s*newdoc id\s*=\s*(.*\S)", line):
                 document, index = match[1], 0
             continue
-        for token in re.findall(r"[()]|[^\s()]+", line):
+        for token in (match.group() for match in re.finditer(r"[()]|[^\s()]+", line)):
+            if len(open_) > DEEPEST:
+                raise UserError(f"{file}, line {number}: brackets in more than {DEEPEST} others; mend the line")
             if token == "(":
                 begun = begun if open_ else number
                 open_.append([])

@@ -1,22 +1,23 @@
 """Models as others wrote them: configuration and weights, under Hugging Face's names, nothing missing or left over."""
 
+import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import (
     AlbertConfig,
-    AutoTokenizer,
     BertConfig,
     BertForPreTraining,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file, logging
 
@@ -42,6 +43,8 @@ OF_ALBERT_ACT = {
 }
 """The authors' names and ours; the first that fits."""
 
+PICKLED = "pytorch_model.bin"
+"""Where weights lay before safetensors."""
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 """What earlier versions of transformers wrote beside the weights."""
 
@@ -102,27 +105,6 @@ def read_source(source: str) -> Source:
     return Source(kind, config, {n: w for n, w in weights.items() if not n.startswith(absent)})
 
 
-def read_tokenizer(source: str, vocab_size: int) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies beside a model.
-
-    Raises:
-        UserError: there is none, or it has more pieces than the model has embeddings.
-    """
-    # Where there is none of these files, AutoTokenizer makes up a tokenizer of five tokens.
-    files = ("tokenizer.json", "spiece.model", "vocab.txt")
-    if not any(cached_file(source, file, _raise_exceptions_for_missing_entries=False) for file in files):
-        raise UserError(f"SOURCE {source} holds no tokenizer ({', '.join(files)})")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read the tokenizer of {source}: {reason(error)}") from None
-    if len(tokenizer) > vocab_size:
-        raise UserError(
-            f"the tokenizer of {source} has {len(tokenizer)} tokens, its model has embeddings for {vocab_size}"
-        )
-    return tokenizer
-
-
 def albert_sizes(config: PreTrainedConfig) -> dict[str, Any]:
     """The fields of an ALBERT's configuration, without what transformers adds when it writes one."""
     return {key.name: getattr(config, key.name) for key in fields(type(config)) if key.name != "transformers_version"}
@@ -130,7 +112,7 @@ def albert_sizes(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _recognise(source: str, content: dict[str, Any]) -> tuple[Kind, PreTrainedConfig]:
     """What kind of model it is, and a configuration to read it with."""
-    kind = content.get("model_type")
+    kind = content.get("model_type") or _kind_by_weights(source)
     if kind in ("bert", "adaptive_albert"):
         return kind, _known_fields(BertConfig if kind == "bert" else AdaptiveAlbertConfig, content)
     if kind != "albert" and "act_epsilon" not in content:
@@ -142,6 +124,33 @@ def _recognise(source: str, content: dict[str, Any]) -> tuple[Kind, PreTrainedCo
     depth = {"halting": "act" if alone else "fixed", "act_update": "blend", "act_cap": "truncate"}
     config = AdaptiveAlbertConfig(**sizes, **depth, act_epsilon=content.get("act_epsilon", 0.01))
     return "albert-act" if "act_epsilon" in content else "albert", config
+
+
+def _kind_by_weights(source: str) -> str | None:
+    """What the names of the weights say a model is: early ones were saved without a `model_type`."""
+    names = _names_of_weights(source)
+    if any(".albert_layer" in name for name in names):
+        return "adaptive_albert" if any(".halting." in name for name in names) else "albert"
+    others = {name.partition(".")[0] for name in names} - {"bert", "cls", "embeddings", "encoder", "pooler"}
+    return "bert" if not others and any("encoder.layer.0.attention.self." in name for name in names) else None
+
+
+def _names_of_weights(source: str) -> list[str]:
+    """In whichever of Hugging Face's files they lie; none where they can't be read: who loads them says why."""
+    for name in ("model.safetensors", "model.safetensors.index.json", PICKLED):
+        try:
+            file = retried(lambda name=name: cached_file(source, name, _raise_exceptions_for_missing_entries=False))
+            if file is None:
+                continue
+            if name.endswith(".json"):
+                return [*json.loads(Path(file).read_text())["weight_map"]]
+            if name == PICKLED:
+                return [*torch.load(file, map_location="meta", weights_only=True)]
+            with safe_open(file, "pt") as weights:
+                return [*weights.keys()]
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError, SafetensorError):
+            return []
+    return []
 
 
 def _known_fields(config_class: type[PreTrainedConfig], content: dict[str, Any]) -> PreTrainedConfig:

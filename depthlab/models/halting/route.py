@@ -74,10 +74,11 @@ class RouteState(NamedTuple):
 class Route(HaltingRule):
     """Each token is decided about once, after iteration `route_at`: it halts there, or it runs to the cap L.
 
-    A share of each sequence's tokens goes on: the first, in which heads read a sequence (PoWER-BERT keeps it, too: Goyal
-    et al. 2020), and those of the highest scores (among equals the earlier). Or, with a threshold, all whose score is
-    over it. With k = `route_at` the output is y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0 for others. Backward, g is the router's probability
-    sigmoid(score) (straight-through), for the tokens that went on: so the loss says whether that has helped.
+    A share of each sequence's tokens goes on: the first, which heads read (PoWER-BERT, Goyal et al. 2020, keeps it),
+    and those of the highest scores (among equals the earlier). Or, with a threshold, all whose score is over it. With
+    k = `route_at` the output is y = s^k + g (s^L - s^k), with g = 1 for tokens that go on and 0 for others. Backward, g
+    is the router's probability sigmoid(score) (straight-through), for the tokens that went on: so the loss says whether
+    that has helped.
 
     Attributes:
         route_at: iteration after which it is decided, 1 to L - 1.

@@ -1,6 +1,8 @@
 """What a grid of settings holds: its cells, and what each is called."""
 
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,12 @@ Grid = dict[str, list[Any]]
 
 NOT_AXES = ("run_dir", "ckpt_path", "config", "sweep", "base", "task")
 """What is the sweep's own to set, or decides what settings there are."""
+
+
+CUT_LETTER = re.compile("(%[0-9A-F]{0,2})+$")
+"""Escapes of a letter, or a part of them, at the end of what is cut off."""
+LONGEST_VALUE, LONGEST_NAME = 60, 180
+"""Characters in the name of a cell; a file's name has 255 at most, its suffix and what is unfinished included."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def expand(grids: Sequence[Grid], axes: Sequence[str] | None = None) -> list[Cel
     """All cells, each once; the last axis varies fastest.
 
     A cell is called by its values, under the last part of each setting's name: `task=rte,lr=5e-05`. Where two of the
-    axes, by default those of the grids, end alike they are named in full.
+    axes, by default those of the grids, end alike they are named in full. What is long is shortened, with a digest.
     """
     axes = axes or axes_of(grids)
     endings = {axis: axis.rpartition(".")[2] for axis in axes}
@@ -82,7 +90,8 @@ def expand(grids: Sequence[Grid], axes: Sequence[str] | None = None) -> list[Cel
     for grid in grids:
         for values in product(*grid.values()):
             settings = dict(zip(grid, values, strict=True))
-            name = ",".join(f"{names[axis]}={_in_name(settings[axis])}" for axis in axes if axis in settings)
+            said = ",".join(f"{names[axis]}={_in_name(settings[axis])}" for axis in axes if axis in settings)
+            name = _shortened(said, LONGEST_NAME)
             cells.setdefault(name, Cell(settings, name))
     return list(cells.values())
 
@@ -98,7 +107,14 @@ def cover(grids: Sequence[Grid]) -> list[Cell]:
 
 def _in_name(value: Any) -> str:
     """A value in a file name: 1 and 1.0 are the same setting, so they have the same name."""
-    return quote(_as_text(int(value) if isinstance(value, float) and value.is_integer() else value), safe="+")
+    text = quote(_as_text(int(value) if isinstance(value, float) and value.is_integer() else value), safe="+")
+    return _shortened(text, LONGEST_VALUE)
+
+
+def _shortened(text: str, longest: int) -> str:
+    """A text's beginning and a digest of all of it, where it is too long."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return text if len(text) <= longest else f"{CUT_LETTER.sub('', text[: longest - 10])}..{digest}"
 
 
 def _as_text(value: Any) -> str:

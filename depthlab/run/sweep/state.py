@@ -18,11 +18,12 @@ from typing import IO, Any
 
 from depthlab.errors import UserError
 from depthlab.files import all_or_nothing
-from depthlab.run.directory import RunDirectory, is_locked
+from depthlab.run.directory import RunDirectory, Shape, hold, is_locked, read_file
 from depthlab.run.sweep.grid import Cell
 
 FAILED, AGAIN = "depthlab sweep: failed: ", "depthlab sweep: again"
 """Lines of a worker in the log of a run."""
+SCORES: Shape = {"val/score": (float, None), "val/loss/total": (float, None)}
 CELLS = "cells.json"
 """In a sweep's directory: names of its cells, of all workers."""
 
@@ -39,11 +40,14 @@ class CellRun:
         """Its score (of an experiment without, minus its validation loss); why it failed; None if it has not ended."""
         if reason := why_failed(self.log):
             return reason
-        try:
-            results = json.loads(self.directory.results.read_text())
-        except FileNotFoundError:
+        if not self.directory.results.exists():
             return None
-        score = results["val/score"] if "val/score" in results else -results.get("val/loss/total", math.nan)
+        try:
+            results = hold(read_file(self.directory.results), SCORES, self.directory.results.name)
+        except UserError as error:
+            return str(error)
+        score, loss = results.get("val/score"), results.get("val/loss/total")
+        score = score if score is not None else math.nan if loss is None else -loss
         return "its score is not a number" if math.isnan(score) else float(score)
 
     @contextmanager
@@ -86,7 +90,7 @@ def why_failed(log: Path) -> str | None:
 def planned(sweep: Path) -> list[str]:
     """Names of all cells that workers have set out to run, and of those that have a log."""
     cells = sweep / CELLS
-    names = json.loads(cells.read_text()) if cells.is_file() else []
+    names = _own(cells, list) if cells.is_file() else []
     return list(dict.fromkeys([*names, *sorted(log.stem for log in sweep.glob("*.log"))]))
 
 
@@ -108,7 +112,7 @@ def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> 
                 )
             with all_or_nothing(plan) as unfinished:
                 unfinished.write_text(json.dumps(settings, indent=2) + "\n")
-        begun = json.loads(plan.read_text())
+        begun = _own(plan, dict)
         for setting in sorted(settings.keys() | begun.keys()):
             if settings.get(setting) != begun.get(setting):
                 raise UserError(
@@ -118,6 +122,14 @@ def begin(sweep: Path, runs: Sequence[CellRun], settings: Mapping[str, Any]) -> 
         with all_or_nothing(sweep / CELLS) as unfinished:
             names = dict.fromkeys([*planned(sweep), *(run.cell.name for run in runs)])
             unfinished.write_text(json.dumps([*names], indent=1) + "\n")
+
+
+def _own(file: Path, kind: type) -> Any:
+    """What a file of the sweep's own says."""
+    content = read_file(file)
+    if not isinstance(content, kind) or not all(isinstance(name, str) for name in content):
+        raise UserError(f"{file} is not what a sweep writes: remove the sweep's directory, or name another --run_dir")
+    return content
 
 
 @contextmanager

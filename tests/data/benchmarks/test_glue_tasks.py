@@ -55,6 +55,20 @@ def test_gzip_and_numbered_pieces(own_root):
         read_split(GLUE_TASKS["qqp"], own_root, "train")
 
 
+def test_a_blank_last_line_is_nothing(own_root):
+    file = own_root / "RTE/train.tsv"
+    whole = read_split(GLUE_TASKS["rte"], own_root, "train")
+    content = file.read_bytes().rstrip(b"\n")
+    for more in (b"", b"\n\n", b"\r\n \r\n", b"\n\n\n"):
+        file.write_bytes(content + more)
+        assert read_split(GLUE_TASKS["rte"], own_root, "train") == whole
+    file.write_bytes(content.replace(b"\n", b"\r"))
+    assert read_split(GLUE_TASKS["rte"], own_root, "train") == whole, "lines may end as on an old Macintosh"
+    file.write_bytes(content.replace(b"\n", b"\n\n", 1))
+    with pytest.raises(UserError, match="line 2: 1 columns"):
+        read_split(GLUE_TASKS["rte"], own_root, "train")
+
+
 def test_mrpc_as_microsoft_has_it(own_root):
     """Their training file holds dev, which must not be trained on, and their test has labels."""
     folder = own_root / "MRPC"

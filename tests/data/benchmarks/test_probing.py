@@ -74,7 +74,7 @@ BAD_LINES = {
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_bad_lines(make, tmp_path, name):
     line, message = BAD_LINES[name]
-    (tmp_path / "subj_number.txt").write_text(f"tr\ta\tx\n{line}\n", "latin-1")
+    (tmp_path / "subj_number.txt").write_text(f"tr\ta\tx\n{line}\nva\tb\ty\n\n", "latin-1")
     with pytest.raises(UserError, match=rf"subj_number\.txt, line 2: {message}"):
         make("subj_number", root=str(tmp_path))
 

@@ -1,5 +1,6 @@
 import csv
 import random
+import re
 import statistics
 import zipfile
 from collections import Counter, defaultdict
@@ -167,6 +168,20 @@ def test_a_treebank_without_features(tmp_path, capsys):
     error = error_of(capsys, ["data", "probing", "--treebank", str(tmp_path), "--to", str(tmp_path / "made")])
     assert "tense: no sentence" in error and "Tense, Mood and VerbForm (column 6)" in error
     assert [file.name for file in tmp_path.iterdir()] == ["trees.conllu"]
+
+
+def test_what_can_be_made_is_made(truth, tmp_path, capsys):
+    """No word says its number: there is tense alone, and the reason for the others."""
+    text = re.sub(r"Number=\w+\|?", "", (truth.folder / "trees.conllu").read_text())
+    (tmp_path / "trees.conllu").write_text(text)
+    main(["data", "probing", "--treebank", str(tmp_path / "trees.conllu"), "--to", str(tmp_path / "made")])
+    assert [file.name for file in (tmp_path / "made").iterdir()] == ["past_present.txt"]
+    printed = capsys.readouterr().out
+    assert f"written   {tmp_path}/made/past_present.txt" in printed
+    for task in ("subj_number", "obj_number"):
+        assert re.search(
+            rf"left out  {task}: no sentence of --treebank gets a label, which needs the feature Number", printed
+        )
 
 
 def test_a_treebank_that_is_too_small(truth, tmp_path):

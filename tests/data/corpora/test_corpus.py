@@ -41,6 +41,30 @@ def test_text_files_and_jsonl(tmp_path):
     assert texts(tmp_path / "other.jsonl", tmp_path / "other", text_field="body") == ["Hello there."]
 
 
+def test_a_row_without_text_is_nothing(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "One."}\n{"text": "\\ud83d\\ude00"}\n')
+    assert texts(tmp_path / "a.jsonl", tmp_path / "scratch") == ["One.", "\N{GRINNING FACE}"]
+
+
+def test_one_document_a_file(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("One.\n\nTwo.\n")
+    with gzip.open(folder / "b.TXT.GZ", "wt") as file:
+        file.write("Three.\n\nFour.")
+    assert texts(folder, tmp_path / "parts") == ["One.\n\n", "Two.\n", "Three.\n\n", "Four."]
+    whole = CorpusSource(str(folder), whole_files=True)
+    assert texts(folder, tmp_path / "whole", whole_files=True) == ["One.\n\nTwo.\n", "Three.\n\nFour."]
+    assert content_digest(whole) != content_digest(CorpusSource(str(folder)))
+
+
+def test_a_line_longer_than_a_document_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "LONGEST_DOCUMENT", 1000)
+    (tmp_path / "a.txt").write_text("word " * 450 + "\nend.\n")
+    found = texts(tmp_path / "a.txt", tmp_path / "scratch")
+    assert max(map(len, found)) <= 1000 and "".join(found) == "word " * 450 + "\nend.\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
@@ -48,7 +72,11 @@ def test_text_files_and_jsonl(tmp_path):
         ("a.jsonl", b'{"text": "fine"}\n{"text": "na\xefve"}\n', ["a.jsonl, line 2", "UTF-8"]),
         ("a.jsonl", b'{"text": "fine"}\n\n{"body": "x"}\n', ["a.jsonl, line 3", "'text'", "text_field"]),
         ("a.jsonl", b'{"text": 3}\n', ["a.jsonl, line 1", "'text'"]),
-        ("a.jsonl", b'["text"]\n', ["a.jsonl, line 1", "'text'"]),
+        ("a.jsonl", b'["text"]\n', ["a.jsonl, line 1", "no JSON object"]),
+        ("a.jsonl", b'{"text": "fine"}\n{"n": ' + b"9" * 10_000 + b"}", ["a.jsonl, line 2", "not JSON"]),
+        ("a.jsonl", b'{"n": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", ["a.jsonl, line 1", "not JSON"]),
+        ("a.jsonl", b'{"text": "half \\ud83d"}', ["a.jsonl, line 1", "surrogate"]),
+        ("a.txt", b"fine\nhalf \xed\xa0\xbd\n", ["a.txt, line 2", "UTF-8"]),
         ("a.jsonl", b'{"text": "fine"}\n{"text": \n', ["a.jsonl, line 2", "not JSON"]),
         ("a.jsonl.gz", b"no gzip", ["a.jsonl.gz", "gzip"]),
         ("a.jsonl.gz", gzip.compress(b'{"text": "fine"}\n' * 9000)[:-40], ["a.jsonl.gz", "gzip"]),
@@ -169,3 +197,16 @@ def test_sentences_of_hard_wrapped_text():
     wrapped = "It was the best of times, it was\nthe worst of times. It was\nthe age\n\nof wisdom\nand of foolishness."
     times = "It was the best of times, it was the worst of times."
     assert split_sentences(wrapped) == [times, "It was the age", "of wisdom and of foolishness."]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_sentence_a_line_in_lower_case_stays_one(end):
+    lines = ["the crows circled above me .", "he had never seen so many", "why did they come ?", "nobody knew."]
+    assert split_sentences(end.join(lines)) == lines
+    spoken = ["so this is how it went", "we took the train to the coast", "and then it rained all day"]
+    assert split_sentences(end.join(spoken)) == spoken
+
+
+def test_nothing_else_ends_a_line():
+    text = "the\u2028old\x85king\x0bsat\x1cdown\x0cthere"
+    assert split_sentences(f"{text}\n{text}") == [text, text]

@@ -20,7 +20,7 @@ def written(tmp_path, text, name="tree.conllu"):
 @pytest.mark.parametrize("name", ["tree.conllu", "tree.conllu.gz"])
 def test_sentences_of_conllu(tmp_path, name):
     text = conllu(BARK, "newdoc id = first", "sent_id = f-7") + conllu(BARK) + conllu(BARK, "newdoc id = second")
-    found = list(read_conllu(written(tmp_path, text, name)))
+    found = list(read_conllu(written(tmp_path, text, name), []))
     assert [(s.id, s.document) for s in found] == [("f-7", "first"), ("first-2", "first"), ("second-1", "second")]
     assert all(s.words == ["Dogs", "bark"] and [w["head"] for w in s.tree] == [2, 0] for s in found)
     assert found[0].tree[1]["feats"] == {"Mood": "Ind", "Tense": "Pres", "VerbForm": "Fin"}
@@ -28,7 +28,7 @@ def test_sentences_of_conllu(tmp_path, name):
 
 def test_documents_without_a_name(tmp_path):
     text = conllu(BARK) + conllu(BARK, "newdoc") + conllu(BARK, "newdoc").rstrip("\n")
-    found = list(read_conllu(written(tmp_path, text)))
+    found = list(read_conllu(written(tmp_path, text), []))
     assert [s.id for s in found] == ["tree-1", "tree-1-1", "tree-2-1"]
     assert [s.document for s in found] == ["tree", "tree-1", "tree-2"]
 
@@ -41,19 +41,12 @@ def test_multiword_tokens_and_empty_nodes_are_no_words(tmp_path):
         "3\trun\trun\tVERB\t_\t_\t0\troot\t_\t_\n"
         "3.1\trun\trun\tVERB\t_\t_\t_\t_\t0:root\t_\n\n"
     )
-    (sentence,) = read_conllu(written(tmp_path, text))
+    (sentence,) = read_conllu(written(tmp_path, text), [])
     assert sentence.words == ["Do", "n't", "run"] and [word["id"] for word in sentence.tree] == [1, 2, 3]
 
 
 BAD_CONLLU = {  # beside what test_treebank.py has of the same lines
-    "a head that is no number": (WORD.replace("\t0\t", "\ttwo\t"), "line 1: .*head"),
-    "no head": (WORD.replace("\t0\t", "\t_\t"), "line 1: the word has no head"),
-    "two roots": (
-        "# a comment\n" + WORD + WORD.replace("1\t", "2\t", 1),
-        "line 2: .*no tree of its words, with 2 roots",
-    ),
-    "a head beyond the end": (WORD + WORD.replace("1\t", "2\t", 1).replace("\t0\t", "\t3\t"), "line 1: .*no tree"),
-    "a word left out": (WORD + WORD.replace("1\t", "3\t", 1).replace("\t0\t", "\t1\t"), "line 1: .*no tree"),
+    "a head that is no number": (WORD.replace("\t0\t", "\ttwo\t"), "line 1: 'two' is not a valid HEAD"),
 }
 
 
@@ -61,7 +54,27 @@ BAD_CONLLU = {  # beside what test_treebank.py has of the same lines
 def test_bad_conllu(tmp_path, name):
     text, message = BAD_CONLLU[name]
     with pytest.raises(UserError, match=rf"tree\.conllu, {message}"):
-        list(read_conllu(written(tmp_path, text)))
+        list(read_conllu(written(tmp_path, text), []))
+
+
+def test_a_sentence_that_is_no_tree_is_left_out_and_named(tmp_path):
+    second = WORD.replace("1\t", "2\t", 1)
+    broken = [
+        WORD.replace("\t0\t", "\t_\t"),  # no head
+        "# a comment\n" + WORD + second,  # two roots
+        WORD + second.replace("\t0\t", "\t3\t"),  # a head beyond the end
+        WORD + WORD.replace("1\t", "3\t", 1).replace("\t0\t", "\t1\t"),  # a word missing
+        WORD.replace("\tDogs\t", "\t_\t"),  # its form withheld
+    ]
+    file, left_out = written(tmp_path, "\n".join([*broken, WORD])), []
+    assert [sentence.words for sentence in read_conllu(file, left_out)] == [["Dogs"]]
+    assert left_out == [f"{file}, line {line}" for line in (1, 3, 7, 10, 13)]
+
+
+def test_brackets_without_end(tmp_path):
+    file = written(tmp_path, "(S (NN fine))\n" + "(S " * 200_000 + "(NN x)" + ")" * 200_000, "tree.ptb")
+    with pytest.raises(UserError, match=r"tree\.ptb, line 2: brackets in more than 200 others"):
+        list(read_brackets(file))
 
 
 def test_sentences_in_brackets(tmp_path):
@@ -103,7 +116,7 @@ def test_files_of_treebanks(tmp_path):
         (tmp_path / name).touch()
     found = [str(file.relative_to(tmp_path)) for file in treebank_files([str(tmp_path / "b.mrg"), str(tmp_path)])]
     assert found == ["b.mrg", "a.conllu.gz", "deep/c.ptb"]
-    for bad, message in (("README", "no treebank"), ("no/such", "no such file"), ("empty", "no treebank")):
+    for bad, message in (("README", "this kind of file"), ("no/such", "no such file"), ("empty", "no file ends")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=message):
             treebank_files([str(tmp_path / bad)])

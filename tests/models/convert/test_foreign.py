@@ -1,10 +1,14 @@
 """What others wrote: old names, the authors' names, and what is refused."""
 
+import io
 import json
+import random
 
 import pytest
+import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AlbertConfig, AlbertForPreTraining, AutoTokenizer
 
 from depthlab.commands.convert import convert
 from depthlab.errors import UserError
@@ -43,6 +47,51 @@ def test_old_names_and_the_bare_encoder(bert, source, out, tmp_path):
     first, second = (load_file(directory / "model.safetensors") for directory in (out, tmp_path / "again"))
     for name in first:
         assert name.startswith("predictions.") or torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+@pytest.mark.parametrize("kind", ["bert", "albert"])
+def test_what_a_model_is_its_weights_say(kind, request, source, out, tmp_path, pickled):
+    """As of the first BERTs, whose config.json names no type."""
+    request.getfixturevalue(kind)
+    convert(str(source), str(out))
+    content = json.loads((source / "config.json").read_text())
+    del content["model_type"], content["architectures"]
+    (source / "config.json").write_text(json.dumps(content))
+    if pickled:
+        torch.save(load_file(source / "model.safetensors"), source / "pytorch_model.bin")
+        (source / "model.safetensors").unlink()
+    convert(str(source), str(tmp_path / "again"))
+    first, second = (load_file(directory / "model.safetensors") for directory in (out, tmp_path / "again"))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_neither_type_nor_weights_that_say_it(bert, source, out):
+    edit(source, lambda weights: weights.update({"roberta.x": torch.ones(1)}))
+    configure(source, model_type=None)
+    with pytest.raises(UserError, match="a model of type None: convert takes bert"):
+        convert(str(source), str(out))
+    (source / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="a model of type None"):
+        convert(str(source), str(out))
+
+
+def test_a_sentencepiece_model_is_tokenizer_enough(source, out):
+    """ALBERTs of before came with that and no more; ids are SentencePiece's own."""
+    model = io.BytesIO()
+    letters = (" ".join(draw.choices("abcdefghij", k=5)) for draw in [random.Random(0)] for _ in range(500))
+    specials = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "pad_piece": "<pad>"}
+    specials["control_symbols"] = ["[CLS]", "[SEP]", "[MASK]"]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=letters, model_writer=model, vocab_size=24, minloglevel=2, **specials
+    )
+    AlbertForPreTraining(AlbertConfig(**SIZES | {"vocab_size": 24}, num_hidden_layers=3)).save_pretrained(source)
+    (source / "spiece.model").write_bytes(model.getvalue())
+    convert(str(source), str(out))
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    assert tokenizer.encode("a bad cab", add_special_tokens=False) == theirs.encode("a bad cab")
+    assert len(tokenizer) == 24 and tokenizer.mask_token == "[MASK]"
 
 
 @pytest.mark.parametrize("pickled", [True, False])

@@ -1,6 +1,7 @@
 """What a grid expands to, against itertools; and which cells the command line leaves."""
 
 from itertools import product
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -11,6 +12,17 @@ from tests.support import REPOSITORY
 
 GRID = {"data.task": ["rte", "mrpc"], "model.lr": [5e-5, 1], "seed": [0, 1, 2]}
 SMALL_AND_LARGE = [{"task": ["rte", "mrpc"], "seed": [0, 1]}, {"task": ["mnli"], "seed": [0]}]
+
+
+def test_long_values_are_shortened_and_still_tell_cells_apart():
+    long = ["/data/" + "x" * 300 + end for end in "ab"]
+    axes = {f"data.axis{number}": ["y" * 50] for number in range(8)}
+    for grid in ({"data.corpus": long}, {"data.corpus": [{"path": one} for one in long]}, {"data.corpus": long} | axes):
+        names = [cell.name for cell in expand([grid])]
+        assert len({*names}) == 2 and all(len(name.encode()) <= 180 and "/" not in name for name in names)
+        assert [cell.name for cell in expand([grid])] == names and names[0].startswith("corpus=")
+    name = expand([{"data.root": ["a" * 40 + "ü" * 25]}])[0].name
+    assert "\ufffd" not in unquote(name) and name.startswith(f"root={'a' * 40}.."), "no letter is cut in two"
 
 
 def shipped(name):

@@ -37,7 +37,12 @@ if kind == "long" and resumes == "0":
     time.sleep(60)
 while kind == "waits" and not os.path.exists(os.path.dirname(run_dir) + "/go"):
     time.sleep(0.02)
-scores = {"diverges": {"val/score": float("nan")}, "pretrains": {"val/loss/total": 3.5}}
+if kind == "broken":
+    with open(run_dir + "/results.json", "w") as file:
+        file.write('{"val/score": 0.')
+    sys.exit(0)
+scores = {"odd": {"val/score": [1]}, "list": [1]}
+scores |= {"diverges": {"val/score": float("nan")}, "pretrains": {"val/loss/total": 3.5}}
 if kind != "forgets":
     with open(run_dir + "/unfinished", "w") as file:
         json.dump(scores.get(kind, {"val/score": 0.5}), file)
@@ -113,6 +118,9 @@ FAILURES = {
     "crashes": "killed by SIGKILL",
     "diverges": "its score is not a number",
     "forgets": "training",
+    "broken": "results.json, line 1: not JSON (Expecting ',' delimiter)",
+    "odd": "results.json is not what a run writes (val/score is [1])",
+    "list": "results.json is not what a run writes (it holds no names)",
 }
 
 
@@ -123,13 +131,34 @@ def test_failures_are_recorded_and_stop_nothing(tmp_path, capsys):
     assert "failed: no such folder" in capsys.readouterr().out
     assert "depthlab: error: no such folder" in runs[0].log.read_text()
     work(runs, stub)
-    assert len(ran(tmp_path)) == 6
+    assert len(ran(tmp_path)) == 9
     for run in runs:
         run.forget_failure()
-    assert outcomes(runs) == [None] * 4 + succeeded
+    assert outcomes(runs) == [None] * 7 + succeeded
     work(runs, stub)
-    assert len(ran(tmp_path)) == 10, "what has diverged starts anew, too"
+    assert len(ran(tmp_path)) == 16, "what has diverged starts anew, too"
     assert outcomes(runs) == [*FAILURES.values(), *succeeded]
+
+
+BROKEN = {"cells.json": ['["a"', "5", "{}", "[1]"], "sweep.json": ['{"a": ', "[]", "null"]}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_a_hand_has_broken_in_a_sweep_is_one_line(tmp_path, name):
+    """A run's results that were broken after it had ended are a failure, and it runs again when asked."""
+    runs = runs_in(tmp_path, ["works"])
+    begin(tmp_path, runs, {"a": 1})
+    work(runs, stub)
+    runs[0].directory.results.write_bytes(b"\xff")
+    assert "results.json cannot be read" in runs[0].outcome()
+    work(runs, stub)
+    runs[0].forget_failure()
+    work(runs, stub)
+    assert runs[0].outcome() == 0.5
+    for content in BROKEN[name]:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError, match=re.escape(name)):
+            begin(tmp_path, runs, {"a": 1})
 
 
 def test_a_failed_run_goes_on_from_where_it_was(tmp_path):

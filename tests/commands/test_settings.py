@@ -1,0 +1,160 @@
+"""Settings as a stranger writes them: paths, seeds, empty sections, lists that grow, what libraries refuse."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depthlab.cli import main
+from depthlab.commands.experiment import read_settings
+from tests.support import REPOSITORY, error_of, fine_tuning, pretraining, write_checkpoint, write_corpus, write_inputs
+
+GLUE, PRETRAIN = (REPOSITORY / f"experiments/{name}.yaml" for name in ("glue", "pretrain"))
+MONITOR = "depthlab.callbacks.FixedPointMonitor"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def settings_of(text, folder, *arguments):
+    (folder / "mine.yaml").write_text(text)
+    return read_settings(["--config", str(folder / "mine.yaml"), *arguments])
+
+
+def test_a_tilde_is_home_in_every_setting(home):
+    (home / "upper.yaml").write_text(f"base: {GLUE}\nrun_dir: ~/runs/${{data.task}}\n")
+    text = "base: ~/upper.yaml\ndata: {root: ~/glue}\nmodel: {checkpoint: ~/model}\n"
+    settings = settings_of(text, home, "--trainer.default_root_dir=~/root")
+    assert settings["run_dir"] == f"{home}/runs/sst2" and settings["data"]["root"] == f"{home}/glue"
+    assert (
+        settings["model"]["checkpoint"] == f"{home}/model" and settings["trainer"]["default_root_dir"] == f"{home}/root"
+    )
+    settings = settings_of(f"base: {PRETRAIN}\ndata:\n  corpus: [~/a.txt, {{path: ~/b, weight: 2}}]\n", home)
+    assert settings["data"]["corpus"] == [f"{home}/a.txt", {"path": f"{home}/b", "weight": 2}]
+    assert read_settings(["--config=~/mine.yaml", "--ckpt_path=~/a.ckpt"])["ckpt_path"] == f"{home}/a.ckpt"
+
+
+def test_a_tilde_is_home_in_every_command(home, capsys):
+    write_checkpoint(home / "model")
+    write_corpus(home / "corpus.txt")
+    (home / "texts.txt").write_text("The crows.\n")
+    given = ["--checkpoint=~/model", "--file=~/texts.txt"]
+    main(["inspect", *given, "--to=~/depths.csv"])
+    main(["inspect", *given, "--html=~/page.html"])
+    main(["inspect", "~/is a text", "--checkpoint=~/model"])
+    assert "~" in capsys.readouterr().out
+    command = pretraining(Path("~/run"), Path("~/corpus.txt"), data__cache_dir="~/cache", trainer__max_steps=1)
+    main(command)
+    main(["export", "--checkpoint=~/run", "--to=~/exported"])
+    main(["report", "~/run", "--to=~/report"])
+    assert {"depths.csv", "page.html", "run", "cache", "exported", "report"} <= {path.name for path in home.iterdir()}
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_seed_is_a_number(tmp_path, capsys, value):
+    (tmp_path / "mine.yaml").write_text(f"base: {GLUE}\nseed_everything: {value}\n")
+    for arguments in ([str(tmp_path / "mine.yaml")], [str(GLUE), f"--seed_everything={value}"]):
+        assert '"seed_everything"' in error_of(capsys, ["fit", "--config", *arguments])
+
+
+@pytest.mark.parametrize(
+    "section", ["data:", "model:", "trainer:", "checkpoint:", "model:\n  depth:", "model:\n  optimizer:"]
+)
+def test_an_empty_section_changes_nothing(tmp_path, section):
+    expected = settings_of(f"base: {GLUE}\n", tmp_path)
+    assert settings_of(f"# mine\nbase: {GLUE}\n{section}\n", tmp_path) == expected
+    assert settings_of(f"base: {GLUE}\n{section} # nothing yet\nseed_everything: 3\n", tmp_path)["data"]["seed"] == 3
+    (tmp_path / "none.yaml").write_text(f"{section}\n")
+    assert read_settings(["--config", str(GLUE), "--config", str(tmp_path / "none.yaml")]) == expected | {"base": None}
+
+
+def test_a_list_can_be_added_to(tmp_path):
+    other = "trainer:\n  callbacks{}:\n    - class_path: depthlab.callbacks.DepthCollapse\n"
+    for base, expected in ((PRETRAIN, [MONITOR]), (GLUE, [])):
+        callbacks = settings_of(f"base: {base}\n{other.format('+')}", tmp_path)["trainer"]["callbacks"]
+        assert [one["class_path"] for one in callbacks] == [*expected, "depthlab.callbacks.DepthCollapse"]
+    assert len(settings_of(f"base: {PRETRAIN}\n{other.format('')}", tmp_path)["trainer"]["callbacks"]) == 1
+
+
+def test_no_page_takes_callbacks_away():
+    for page in REPOSITORY.glob("**/*.md"):
+        if "runs" not in page.parts:
+            assert not re.search(r"^ *callbacks:", page.read_text(), re.MULTILINE), page
+
+
+REFUSED = {
+    "trainer.accelerator": ("gpu", "trainer: No supported gpu backend"),
+    "trainer.val_check_interval": (100, "trainer: `val_check_interval` (100) must be less than or equal"),
+    "trainer.enable_checkpointing": ("false", "trainer.enable_checkpointing false: a run keeps its state"),
+    "trainer.limit_val_batches": (-1, "trainer: You have passed invalid value -1 for limit_val_batches"),
+    "trainer.strategy": ("nonsense", "trainer: You selected an invalid strategy name"),
+    "trainer.devices": (-5, "trainer: `devices` selected with"),
+    "trainer.max_time": ("tomorrow", "trainer: `Timer(duration='tomorrow')` is not a valid duration"),
+    "trainer.check_val_every_n_epoch": (0, "trainer.check_val_every_n_epoch is 0; it must be 1 or more"),
+    "trainer.accumulate_grad_batches": (0, "trainer.accumulate_grad_batches is 0; it must be 1 or more"),
+    "model.optimizer.init_args.betas": ("[2, 3]", "model.optimizer: Invalid beta parameter"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_libraries_refuse_is_one_line(inputs, tmp_path, capsys, name):
+    value, expected = REFUSED[name]
+    assert expected in error_of(capsys, [*fine_tuning(inputs, tmp_path / "run"), f"--{name}={value}"])
+
+
+NOT_SETTINGS = [
+    "data: 5",
+    "data: [1]",
+    "trainer: text",
+    "model: {optimizer: 3}",
+    "trainer: {callbacks: [{class_path: 3}]}",
+]
+NOT_SETTINGS += ["run_dir: ${none}", "run_dir: '${'", "base: [a]", "a: *b", "? [1]\n: 2", "data: {batch_size: .nan}"]
+
+
+@pytest.mark.parametrize("text", NOT_SETTINGS)
+def test_what_are_no_settings_is_one_line(tmp_path, capsys, text):
+    (tmp_path / "mine.yaml").write_text(f"{text}\n")
+    error_of(capsys, ["fit", "--config", str(GLUE), "--config", str(tmp_path / "mine.yaml")])
+
+
+def test_other_data_than_the_checkpoints_is_refused(tmp_path, capsys):
+    corpora = [tmp_path / "one/corpus.txt", tmp_path / "moved/corpus.txt", tmp_path / "other/corpus.txt"]
+    for corpus in corpora:
+        corpus.parent.mkdir()
+        write_corpus(corpus)
+    corpora[2].write_text(corpora[2].read_text().replace(".", "!"))
+    common = {"data__cache_dir": tmp_path / "cache", "trainer__val_check_interval": 2}
+
+    def command(steps, corpus=corpora[0], **changes):
+        return pretraining(tmp_path / "run", corpus, **common, trainer__max_steps=steps, **changes)
+
+    main(command(1))
+    last = (tmp_path / "run/checkpoints/last.ckpt").read_bytes()
+    changes = {"batch_size": 16, "seed": 5, "mask_ratio": 0.3, "max_predictions": 2, "max_length": 24}
+    for name, value in changes.items():
+        message = error_of(capsys, command(2, **{f"data__{name}": value}, ckpt_path="last"))
+        assert f"data.{name} is not that of the checkpoint to go on from" in message
+    assert "data.seed is not that" in error_of(capsys, command(2, seed_everything=7, ckpt_path="last"))
+    message = error_of(capsys, command(2, corpora[2], ckpt_path="last"))
+    assert "data.corpus is not that" in message and "--checkpoint.other_data true" in message
+    assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() == last
+    main(command(2, corpora[1], ckpt_path="last"))  # where it lies does not matter
+    main(command(3, corpora[2], data__batch_size=4, ckpt_path="last", checkpoint__other_data=True))
+    assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == 3
+
+
+def test_settings_of_a_run_keep_the_cache_for_everybody(tmp_path):
+    text = yaml.safe_dump(settings_of(f"base: {GLUE}\n", tmp_path))
+    assert "cache_dir: ~/.cache/depthlab" in text
