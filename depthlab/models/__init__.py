@@ -14,23 +14,34 @@ if TYPE_CHECKING:
         AdaptiveAlbertForSequenceClassification,
         AdaptiveAlbertForTokenClassification,
     )
+    from depthlab.models.questions import AdaptiveAlbertForMultipleChoice, AdaptiveAlbertForQuestionAnswering
     from depthlab.models.untied import (
         AdaptiveBertConfig,
+        AdaptiveBertForMaskedLM,
+        AdaptiveBertForMultipleChoice,
         AdaptiveBertForPreTraining,
+        AdaptiveBertForQuestionAnswering,
         AdaptiveBertForSequenceClassification,
+        AdaptiveBertForTokenClassification,
         AdaptiveBertModel,
     )
 
 __all__ = [
     "AdaptiveAlbertConfig",
     "AdaptiveAlbertForMaskedLM",
+    "AdaptiveAlbertForMultipleChoice",
     "AdaptiveAlbertForPreTraining",
+    "AdaptiveAlbertForQuestionAnswering",
     "AdaptiveAlbertForSequenceClassification",
     "AdaptiveAlbertForTokenClassification",
     "AdaptiveAlbertModel",
     "AdaptiveBertConfig",
+    "AdaptiveBertForMaskedLM",
+    "AdaptiveBertForMultipleChoice",
     "AdaptiveBertForPreTraining",
+    "AdaptiveBertForQuestionAnswering",
     "AdaptiveBertForSequenceClassification",
+    "AdaptiveBertForTokenClassification",
     "AdaptiveBertModel",
 ]
 
@@ -39,5 +50,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = "untied" if name.startswith("AdaptiveBert") else "heads" if "For" in name else "albert"
+    if name in ("AdaptiveAlbertForMultipleChoice", "AdaptiveAlbertForQuestionAnswering"):
+        home = "questions"
     value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
     return value

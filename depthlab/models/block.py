@@ -24,11 +24,9 @@ class Packing(NamedTuple):
     """[R], rows in [B * T]."""
     slot: Tensor | None
     """[R], rows in [B * longest], where queries are padded per sequence; None where nothing needs padding."""
-    batch: int
-    length: int
-    """T"""
-    longest: int
-    """The longest running count of a sequence, rounded up."""
+    grid: Tensor
+    """[B, longest, T, 0], longest being the most running tokens of a sequence, rounded up. It is there for its shape:
+    torch.compile takes that of a tensor as it comes, and numbers as constants."""
 
 
 class Running(NamedTuple):
@@ -72,7 +70,8 @@ class AdaptiveAttention(AlbertAttention):
             queries = apply_part(self, "query", own, hidden_states)
             keys, values = self.key(hidden_states), self.value(hidden_states)
         else:
-            position, slot, batch, length, longest = running.packing
+            position, slot, grid = running.packing
+            batch, longest, length, _ = grid.shape
             keys, values = self._remember(running)
             hidden_states = pad_rows(hidden_states)
             queries = apply_part(self, "query", own, hidden_states)[: len(position)]
@@ -97,7 +96,7 @@ class AdaptiveAttention(AlbertAttention):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
         attend = eager_attention_forward
-        if not kwargs.get("output_attentions"):
+        if len(queries) and not kwargs.get("output_attentions"):  # HF's others take no empty batch
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         dropout = self.attention_dropout.p if self.training else 0.0
         return attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
@@ -107,7 +106,8 @@ class AdaptiveAttention(AlbertAttention):
         position, changed = running.position, running.changed
         if position is None:
             return self.key(changed), self.value(changed)
-        states, rows, size = pad_rows(changed), slice(len(position)), running.packing.batch * running.packing.length
+        batch, _, length, _ = running.packing.grid.shape
+        states, rows, size = pad_rows(changed), slice(len(position)), batch * length
         keys = written(running.keys, position, self.key(states)[rows], size)
         return keys, written(running.values, position, self.value(states)[rows], size)
 
@@ -153,17 +153,21 @@ class AdaptiveLayer(AlbertLayer):
         return apply_part(self, "ffn_output", own, self.activation(apply_part(self, "ffn", own, states)))
 
 
-def pack(position: Tensor, running: Tensor, counts: list[int], length: int) -> Packing:
-    """Of the running tokens [R], as many of each sequence as `running` [B] says, and `counts`, which the host knows."""
+def pack(position: Tensor, running: Tensor, counts: list[int], length: int, compiled: bool = False) -> Packing:
+    """Of the running tokens [R], as many of each sequence as `running` [B] says; `counts` is what the host has of it.
+
+    Where code is compiled, always with slots.
+    """
     batch = len(counts)
     # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
-    longest = min(length, max(8, -(-max(counts) // 8) * 8))
-    if longest * batch == len(position):
-        return Packing(position, None, batch, length, longest)
+    longest = min(length, max(8, -(-max(counts, default=0) // 8) * 8))
+    grid = position.new_empty(batch, longest, length, 0)
+    if longest * batch == len(position) and not compiled:
+        return Packing(position, None, grid)
     before = running.cumsum(0) - running  # running tokens of earlier sequences
     sequence = position // length
     rank = torch.arange(len(position), device=position.device) - before[sequence]
-    return Packing(position, sequence * longest + rank, batch, length, longest)
+    return Packing(position, sequence * longest + rank, grid)
 
 
 def mask_of_running(attention_mask: Tensor | None, by_query: bool, packing: Packing) -> Tensor | None:
@@ -173,7 +177,7 @@ def mask_of_running(attention_mask: Tensor | None, by_query: bool, packing: Pack
     """
     if attention_mask is None or not by_query:
         return None if attention_mask is None else attention_mask[:, :, :1]
-    batch, length, longest = packing.batch, packing.length, packing.longest
+    batch, longest, length, _ = packing.grid.shape
     rows = attention_mask.expand(batch, -1, length, length).transpose(1, 2).flatten(0, 1)[packing.position]
     if packing.slot is not None:
         everything = rows.new_full((batch * longest, *rows.shape[1:]), rows.dtype == torch.bool)

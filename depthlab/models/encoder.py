@@ -11,71 +11,20 @@ Shapes: B batch, T length, E embedding, H hidden, L cap; N real tokens of the ba
 tensors, [N, ...] and [R, ...], keep the row-major order of [B, T]; a token's *position* is its row in [B * T].
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
-from depthlab.models.block import mask_of_running, pack, scatter
-from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens
+from depthlab.models.calls import Call, EncoderOutput, Iteration, Observer, each
+from depthlab.models.compact import CompactLoop, Moved, Packed
+from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens, rule_named
 from depthlab.models.hidden_states import HiddenStates
-from depthlab.models.layer import IteratedLayer
+from depthlab.models.layer import Body, IteratedLayer, Memory
 from depthlab.models.sharding import goes_on
 from depthlab.models.sizes import pad_rows
-
-
-@dataclass
-class EncoderOutput(ModelOutput):
-    """What leaves the iteration; zeros at padding throughout."""
-
-    last_hidden_state: Tensor | None = None
-    """[B, T, H]"""
-    depths: Tensor | None = None
-    """N_t, [B, T] int64"""
-    remainders: Tensor | None = None
-    """R_t, [B, T] fp32"""
-    hidden_states: tuple[Tensor | None, ...] | None = None
-    """h^0..h^L, L + 1 x [B, T, H]: the states that iterations start from and end with, frozen ones repeated."""
-    attentions: tuple[Tensor, ...] | None = None
-    """[B, A, T, T] of each iteration that some token took, where they were recorded."""
-
-
-class Iteration(NamedTuple):
-    """One iteration of the tokens that ran in it, packed in row-major order, for who watches."""
-
-    n: int
-    """1..L"""
-    position: Tensor
-    """[R], rows in [B * T]."""
-    before: Tensor
-    """h^{n-1}, [R, H]"""
-    new: Tensor
-    """s^n, the layer's output, [R, H]"""
-    after: Tensor
-    """h^n, [R, H]"""
-    probability: Tensor | None
-    """p^n, [R] fp32, or what else the rule asked for; None where it asks for nothing."""
-
-
-Observer = Callable[[Iteration], None]
-
-
-class Call(NamedTuple):
-    """What one call of the encoder asks for."""
-
-    rule: HaltingRule
-    """Decides which token halts."""
-    real: Tensor
-    """[B, T] bool, False on padding."""
-    attention_mask: Tensor | None
-    by_query: bool
-    kept: HiddenStates
-    observer: Observer | None
 
 
 class AdaptiveAlbertTransformer(IteratedLayer):
@@ -114,9 +63,10 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         Raises:
             UserError: the model is being exported or traced, and its depth depends on the data.
         """
-        rule = halting_rule or self.config.rule
-        call = Call(rule, real, attention_mask, by_query, HiddenStates(hidden_states, real), observer)
-        if not rule.adaptive or self.hold_depth:
+        adapts = rule_named(self.config.halting).adaptive if halting_rule is None else halting_rule.adaptive
+        kept, compiled = HiddenStates(hidden_states, real), torch.compiler.is_compiling()
+        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer)
+        if not adapts or self.hold_depth:
             return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise UserError(
@@ -170,7 +120,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
 
     def _dense(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """The equations as they stand: every iteration computes every token, until the last one has halted."""
-        blend, cap, rule, real = self.config.act_update == "blend", self.config.num_hidden_layers, call.rule, call.real
+        blend, cap, real = self.config.act_update == "blend", self.config.num_hidden_layers, call.real
+        rule = call.rule or self.rule
         state = call.kept.keep(self.project(embeddings))  # h^{n-1}, [B, T, H]
         running = real
         position = torch.arange(real.numel(), device=real.device).view_as(real)
@@ -191,7 +142,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             _observe(call.observer, n, running, look.before, new, state, look.asked)
             depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
-            remembered = _each(partial(_where, running), step.state, remembered)
+            remembered = each(partial(_where, running), step.state, remembered)
             running = running & ~step.halted
             if not goes_on(bool(running.any()), self.albert_layer_groups):
                 break
@@ -199,6 +150,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         hidden_states = call.kept.all(state, cap)
         return _without_padding(call, state if blend else mixture, depths, remainders, hidden_states)
 
+    @torch.compiler.disable(recursive=False)
     def _compact(self, embeddings: Tensor, call: Call) -> EncoderOutput:
         """The same, computing the running tokens only.
 
@@ -206,73 +158,48 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         all tokens, is the memory's. A token's rows there are written anew in the iteration after its state last
         changed, so once more when it has just halted.
         The host learns after each iteration that lets tokens halt how many still run in each sequence; nothing else
-        waits for the device.
+        waits for the device. So torch.compile makes one graph of an iteration, and leaves the loop to Python.
         """
-        blend, cap, rule, kept = self.config.act_update == "blend", self.config.num_hidden_layers, call.rule, call.kept
-        batch, length = call.real.shape
-        size = batch * length
+        rule, bodies, loop, packed = self._start(embeddings, call)
+        for n, body in enumerate(bodies, start=1):
+            moved = self._iterate(n, body, rule, packed, loop.memory)
+            packed, runs = loop.regroup(n, packed, moved)
+            if n == loop.cap or not goes_on(runs, self.albert_layer_groups):
+                break
+        return loop.output()
 
-        position = call.real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
-        running = call.real.sum(dim=1)  # tokens of each sequence, [B]
-        counts = running.tolist()
+    @torch.compiler.disable
+    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, list[Body], CompactLoop, Packed]:
+        """All real tokens, before the first iteration."""
+        rule, real = call.rule or self.rule, call.real
+        position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
+        running = real.sum(dim=1)  # tokens of each sequence, [B]
         state = embeddings.flatten(0, 1).index_select(0, position)
-        state = self.project(pad_rows(state))[: len(position)]  # h^{n-1} of the running tokens, [R, H]
-        if kept.chosen:
-            everyone = kept.keep(scatter(position, state, size).unflatten(0, (batch, length)))
-            state = everyone.flatten(0, 1)[position]
-        remembered = rule.begin(Tokens(state, position, length, torch.ones_like(position, dtype=torch.bool)))
-        memory = self.new_memory(size)
-        memory.refresh(position, state)
-        packing = pack(position, running, counts, length)
-        mixture = torch.zeros_like(state)
-        finished: list[tuple[Tensor, Tensor, Tensor, int]] = []  # position, output, R, N of who halted
+        state = self.project(pad_rows(state))[: len(position)]
+        loop = CompactLoop(call, self.new_memory(real.numel()), self.config.num_hidden_layers)
+        state = loop.start(position, state)
+        remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
+        mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)
+        bodies = [self.body(n) for n in range(1, loop.cap + 1)]
+        return rule, bodies, loop, loop.packed(position, running, running.tolist(), state, remembered, mixture)
 
-        for n in range(1, cap + 1):
-            mask = mask_of_running(call.attention_mask, call.by_query, packing)
-            new = self.apply_to_running(n, state, memory, mask, packing)  # s^n
-            step, look = self._step(rule, remembered, n, state, new)
-            weight = step.weight[:, None].to(new.dtype)
-            moved = torch.lerp(state, new, weight) if blend else new
-            if kept.chosen:
-                everyone = everyone.flatten(0, 1).index_copy(0, position, moved).unflatten(0, (batch, length))
-                everyone = kept.keep(everyone)
-                moved = everyone.flatten(0, 1)[position]
-            if not blend:
-                mixture = mixture + weight * new
-            output = moved if blend else mixture
-            memory.refresh(position, moved)
-            if call.observer is not None and len(position):
-                call.observer(Iteration(n, position, state, new, moved, look.asked))
-
-            if look.at_cap:
-                finished.append((position, output, step.remainder, n))
-                break
-            if not rule.decides(n):
-                state, remembered = moved, step.state
-                continue
-            running = torch.zeros_like(running).index_add(0, position // length, (~step.halted).long())
-            counts = running.tolist()
-            order = step.halted.byte().argsort(stable=True)  # the running first, each part in row-major order
-            parts = [sum(counts), len(order) - sum(counts)]
-            position, where = position.index_select(0, order).split(parts)
-            goes, ends = output.index_select(0, order).split(parts)
-            going, halting = order.split(parts)
-            finished.append((where, ends, step.remainder.index_select(0, halting), n))
-            if not goes_on(sum(counts) > 0, self.albert_layer_groups):
-                break
-            state, mixture = (goes, mixture) if blend else (moved.index_select(0, going), goes)
-            packing = pack(position, running, counts, length)
-            remembered = _each(partial(torch.index_select, dim=0, index=going), step.state)
-
-        positions, outputs, remainders, _ = zip(*finished, strict=True)
-        halted = torch.cat(positions)
-        depths = torch.cat([torch.full_like(where, n) for where, _, _, n in finished])
-
-        def unpack(rows: Tensor) -> Tensor:
-            return scatter(halted, rows, size).unflatten(0, (batch, length))
-
-        hidden_states = kept.all(everyone, cap) if kept.chosen else None
-        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), hidden_states)
+    def _iterate(self, n: int, body: Body, rule: HaltingRule, packed: Packed, memory: Memory) -> Moved:
+        """Iteration n of the running tokens: what the device does between two looks of the host."""
+        packing, state = packed.packing, packed.state
+        new = self.apply_to_running(body, state, memory, packed.mask, packing)  # s^n
+        step, look = self._step(rule, packed.remembered, n, state, new)
+        weight, mixture = step.weight[:, None].to(new.dtype), None
+        if packed.mixture is None:
+            moved = torch.lerp(state, new, weight)
+        else:
+            moved, mixture = new, packed.mixture + weight * new
+        counts = order = None
+        if rule.decides(n) and not look.at_cap:
+            batch, _, length, _ = packing.grid.shape
+            counts = torch.zeros(batch, dtype=torch.long, device=new.device)
+            counts = counts.index_add(0, packing.position // length, (~step.halted).long())
+            order = step.halted.byte().argsort(stable=True)  # each part in row-major order
+        return Moved(new, moved, mixture, look.asked, step, counts, order)
 
 
 def _observe(observer: Observer | None, n, running, before, new, after, asked=None) -> None:
@@ -286,12 +213,6 @@ def _observe(observer: Observer | None, n, running, before, new, after, asked=No
 
 def _without_padding(call: Call, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states) -> EncoderOutput:
     return EncoderOutput(state.masked_fill(~call.real[..., None], 0.0), depths, remainders, hidden_states)
-
-
-def _each(function: Callable[..., Tensor], *states: State) -> State:
-    """A rule's state with every tensor changed by the function; of several states, field by field."""
-    tensors = map(function, *states)
-    return type(states[0])(*tensors) if states[0] else ()
 
 
 def _where(running: Tensor, later: Tensor, earlier: Tensor) -> Tensor:

@@ -120,9 +120,9 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
             predicted = labels != NOT_PREDICTED
             predicted_states = states[predicted]
             prediction_logits = self.predictions(pad_rows(predicted_states))[: len(predicted_states)]
-            mlm_loss = _mean_cross_entropy(prediction_logits, labels[predicted])
+            mlm_loss = mean_cross_entropy(prediction_logits, labels[predicted])
         if sentence_order_label is not None:
-            sop_loss = F.cross_entropy(sop_logits.float(), sentence_order_label)
+            sop_loss = cross_entropy(sop_logits, sentence_order_label)
         return AdaptiveAlbertForPreTrainingOutput(
             loss=self.total_loss(encoded, mlm=mlm_loss, sop=sop_loss),
             prediction_logits=prediction_logits,
@@ -130,7 +130,7 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
             mlm_loss=mlm_loss,
             sop_loss=sop_loss,
             last_hidden_state=states,
-            **_passed_on(encoded),
+            **passed_on(encoded),
         )
 
 
@@ -156,7 +156,7 @@ class _LabelledModel(AdaptiveAlbertPreTrainedModel):
         )
         logits = self._logits(encoded)
         loss = self.total_loss(encoded, task=None if labels is None else self._task_loss(logits, labels))
-        return self.output_class(loss=loss, logits=logits, **_passed_on(encoded))
+        return self.output_class(loss=loss, logits=logits, **passed_on(encoded))
 
     def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
         raise NotImplementedError
@@ -164,7 +164,7 @@ class _LabelledModel(AdaptiveAlbertPreTrainedModel):
     def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of logits [B, T, C] where labels [B, T] are not -100."""
         labelled = labels != NOT_PREDICTED
-        return _mean_cross_entropy(logits[labelled], labels[labelled])
+        return mean_cross_entropy(logits[labelled], labels[labelled])
 
 
 class AdaptiveAlbertForMaskedLM(_LabelledModel, _VocabularyHead):
@@ -225,11 +225,13 @@ class AdaptiveAlbertForSequenceClassification(_Classifier):
                 if labels.is_floating_point()
                 else "single_label_classification"
             )
+        if not len(logits):
+            return logits.sum()
         if self.config.problem_type == "regression":
             return F.mse_loss(logits, labels.float().view_as(logits))
         if self.config.problem_type == "multi_label_classification":
             return F.binary_cross_entropy_with_logits(logits, labels.float())
-        return F.cross_entropy(logits, labels.flatten())
+        return cross_entropy(logits, labels.flatten())
 
 
 class AdaptiveAlbertForTokenClassification(_Classifier):
@@ -242,12 +244,18 @@ class AdaptiveAlbertForTokenClassification(_Classifier):
     pooled = False
 
 
-def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over logits [B, C] and labels [B]; of an empty batch 0, with a gradient of 0, not the 0/0 of a mean."""
+    logits = logits.float()
+    return F.cross_entropy(logits, labels) if len(labels) else logits.sum()
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Of logits [P, C] and labels [P]; a batch may hold no label: its loss is 0, not the 0/0 of a mean."""
     return F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, len(labels))
 
 
-def _passed_on(encoded: AdaptiveAlbertOutput) -> dict[str, Any]:
+def passed_on(encoded: AdaptiveAlbertOutput) -> dict[str, Any]:
     """What every head hands on from the encoder."""
     names = ("hidden_states", "attentions", "depths", "remainders", "ponder_cost")
     return {name: getattr(encoded, name) for name in names}

@@ -8,6 +8,8 @@ Shapes: B batch, T length, E embedding, H hidden, A heads, D head size, L cap; R
 order. They are padded for their matrix products, see `depthlab.models.sizes`.
 """
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from transformers.models.albert.modeling_albert import AlbertLayerGroup, AlbertTransformer
 
@@ -39,6 +41,13 @@ class Memory:
             self.keys = self.values = None
 
 
+class Body(NamedTuple):
+    """What an iteration applies. Iterations are the same program, whatever weights are in it."""
+
+    layers: AlbertLayerGroup
+    own: Own | None
+
+
 class IteratedLayer(AlbertTransformer):
     """HF's ALBERT encoder, same parameter names, called iteration by iteration."""
 
@@ -67,12 +76,16 @@ class IteratedLayer(AlbertTransformer):
         """Of B * T tokens."""
         return Memory(size, shared=self.config.num_hidden_groups == 1)
 
+    def body(self, n: int) -> Body:
+        """What iteration n applies."""
+        return Body(self._group(n), self._own(n))
+
     def apply_to_running(
-        self, n: int, states: Tensor, memory: Memory, attention_mask: Tensor | None, packing: Packing
+        self, body: Body, states: Tensor, memory: Memory, attention_mask: Tensor | None, packing: Packing
     ) -> Tensor:
         """s^n of the running tokens, [R, H] -> [R, H]; what the memory was told of is written into it."""
         running = Running(packing, memory.position, memory.states, memory.keys, memory.values)
-        new, memory.keys, memory.values = self._group(n)(states, attention_mask, running=running, own=self._own(n))
+        new, memory.keys, memory.values = body.layers(states, attention_mask, running=running, own=body.own)
         return new
 
     def flops(self, depths: Tensor, only_running: bool) -> Tensor:

@@ -14,18 +14,14 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 CONFIGS = {"adaptive_albert": "AdaptiveAlbertConfig", "adaptive_bert": "AdaptiveBertConfig"}
-MODELS = {  # by the table of `modeling_auto`, `MODEL_MAPPING` and so on
-    "MODEL": {"adaptive_albert": "AdaptiveAlbertModel", "adaptive_bert": "AdaptiveBertModel"},
-    "MODEL_FOR_PRETRAINING": {
-        "adaptive_albert": "AdaptiveAlbertForPreTraining",
-        "adaptive_bert": "AdaptiveBertForPreTraining",
-    },
-    "MODEL_FOR_MASKED_LM": {"adaptive_albert": "AdaptiveAlbertForMaskedLM"},
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION": {
-        "adaptive_albert": "AdaptiveAlbertForSequenceClassification",
-        "adaptive_bert": "AdaptiveBertForSequenceClassification",
-    },
-    "MODEL_FOR_TOKEN_CLASSIFICATION": {"adaptive_albert": "AdaptiveAlbertForTokenClassification"},
+HEADS = {  # by the table of `modeling_auto`, `MODEL_MAPPING` and so on
+    "MODEL": "Model",
+    "MODEL_FOR_PRETRAINING": "ForPreTraining",
+    "MODEL_FOR_MASKED_LM": "ForMaskedLM",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION": "ForSequenceClassification",
+    "MODEL_FOR_TOKEN_CLASSIFICATION": "ForTokenClassification",
+    "MODEL_FOR_QUESTION_ANSWERING": "ForQuestionAnswering",
+    "MODEL_FOR_MULTIPLE_CHOICE": "ForMultipleChoice",
 }
 
 
@@ -46,11 +42,11 @@ def _teach_configs(module: ModuleType) -> None:
 
 
 def _teach_models(module: ModuleType) -> None:
-    for table_name, models in MODELS.items():
+    for table_name, head in HEADS.items():
         table = getattr(module, f"{table_name}_MAPPING")
-        for model_type, name in models.items():
-            table._reverse_config_mapping[CONFIGS[model_type]] = model_type
-            table._model_mapping[model_type] = name
+        for model_type, config in CONFIGS.items():
+            table._reverse_config_mapping[config] = model_type
+            table._model_mapping[model_type] = config.removesuffix("Config") + head
             table._modules[model_type] = sys.modules[__package__]
 
 

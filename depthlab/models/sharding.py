@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 
+@torch.compiler.disable
 def goes_on(runs: bool, layers: nn.Module) -> bool:
     """Whether there is another iteration: where ranks share out the layers' weights, as long as one of them needs it.
 

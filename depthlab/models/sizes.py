@@ -17,10 +17,11 @@ def recurring_size(rows: int) -> int:
 def pad_rows(rows: Tensor) -> Tensor:
     """Rows [R, ...] and after them as many of the first again as the size that recurs needs.
 
-    On a GPU there is nothing to gain by it, so they stay as they are.
-
     Not zeros: behind a layer norm these have an infinite derivative in half precision, and 0 times that is nan. Nothing
-    is read of what becomes of them, so they pass no gradient.
+    is read of what becomes of them, so they pass no gradient. Compiled, a kernel takes any number, and so
+    does a GPU's: rows as they are.
     """
-    missing = 0 if rows.is_cuda else recurring_size(len(rows)) - len(rows)
+    if torch.compiler.is_compiling() or rows.is_cuda:
+        return rows
+    missing = recurring_size(len(rows)) - len(rows)
     return torch.cat([rows, rows[:missing].detach()]) if missing else rows

@@ -9,7 +9,13 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
-from depthlab.models.heads import AdaptiveAlbertForPreTraining, AdaptiveAlbertForSequenceClassification
+from depthlab.models.heads import (
+    AdaptiveAlbertForMaskedLM,
+    AdaptiveAlbertForPreTraining,
+    AdaptiveAlbertForSequenceClassification,
+    AdaptiveAlbertForTokenClassification,
+)
+from depthlab.models.questions import AdaptiveAlbertForMultipleChoice, AdaptiveAlbertForQuestionAnswering
 
 
 @strict
@@ -54,5 +60,29 @@ class AdaptiveBertForPreTraining(AdaptiveAlbertForPreTraining):
 
 class AdaptiveBertForSequenceClassification(AdaptiveAlbertForSequenceClassification):
     """Classes of sequences."""
+
+    config_class = AdaptiveBertConfig
+
+
+class AdaptiveBertForMaskedLM(AdaptiveAlbertForMaskedLM):
+    """Masked language modelling, logits of every position."""
+
+    config_class = AdaptiveBertConfig
+
+
+class AdaptiveBertForTokenClassification(AdaptiveAlbertForTokenClassification):
+    """Classes of tokens."""
+
+    config_class = AdaptiveBertConfig
+
+
+class AdaptiveBertForQuestionAnswering(AdaptiveAlbertForQuestionAnswering):
+    """Where an answer stands in a text."""
+
+    config_class = AdaptiveBertConfig
+
+
+class AdaptiveBertForMultipleChoice(AdaptiveAlbertForMultipleChoice):
+    """Which of several answers is right."""
 
     config_class = AdaptiveBertConfig

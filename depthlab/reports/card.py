@@ -28,7 +28,8 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
         "---\nlibrary_name: transformers\ntags: [adaptive-depth, albert, depthlab]\n---",
         f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",
         f"`{config.architectures[0]}`, weights in {str(config.dtype).removeprefix('torch.')}; {_depth(config)}. After "
-        "`import depthlab`, Hugging Face's `AutoModel` and its kin take this directory, and `pipeline` does.",
+        "`import depthlab`, Hugging Face's `AutoModel` and its kin take this directory, and `pipeline` does."
+        + _states(config),
         f"## Data\n\n{_data(results, settings)}",
         f"## Results\n\n{_scores(results)}",
     ]
@@ -47,6 +48,15 @@ def _depth(config: AdaptiveAlbertConfig) -> str:
         return f"halting `{config.halting}`: {config.rule.describe(config.num_hidden_layers)}"
     rule = f"`{config.act_update}`, `{config.act_cap}`, time penalty {config.time_penalty:g}"
     return f"at most {config.num_hidden_layers} iterations a token ({rule})"
+
+
+def _states(config: AdaptiveAlbertConfig) -> str:
+    if not config.rule.adaptive or config.act_update != "accumulate":
+        return ""
+    return (
+        " `last_hidden_state` is the weighted sum of the states of a token's iterations, not the last of its "
+        "`hidden_states`."
+    )
 
 
 def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:

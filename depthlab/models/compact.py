@@ -1,0 +1,144 @@
+"""What the compact execution does between two iterations: who goes on, and what those leave behind who halt.
+
+All of it is Python's, and eager: torch.compile makes a graph of an iteration, and none of this.
+
+Shapes: B batch, T length, H hidden, L cap; R running tokens, packed in row-major order of [B, T]. A token's *position*
+is its row in [B * T].
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from depthlab.models.block import Packing, mask_of_running, pack, scatter
+from depthlab.models.calls import Call, EncoderOutput, Iteration, each
+from depthlab.models.halting import HaltingStep, State
+from depthlab.models.layer import Memory
+
+
+class Packed(NamedTuple):
+    """The running tokens before an iteration."""
+
+    packing: Packing
+    mask: Tensor | None
+    """What their queries may attend to."""
+    state: Tensor
+    """h^{n-1}, [R, H]"""
+    remembered: State
+    """By the halting rule."""
+    mixture: Tensor | None
+    """[R, H], the weighted sum of their states so far, where the output is one."""
+
+
+class Moved(NamedTuple):
+    """What an iteration has made of them."""
+
+    new: Tensor
+    """s^n, [R, H]"""
+    state: Tensor
+    """h^n, [R, H]"""
+    mixture: Tensor | None
+    asked: Tensor | None
+    """Of the rule's unit, as in `Look`."""
+    step: HaltingStep
+    counts: Tensor | None
+    """[B], how many of a sequence go on; None where nobody is decided about: all do, or at the cap none."""
+    order: Tensor | None
+    """[R], those who go on before those who halt."""
+
+
+class CompactLoop:
+    """Of one call: what is kept of all tokens while fewer and fewer run."""
+
+    def __init__(self, call: Call, memory: Memory, cap: int) -> None:
+        self.call, self.memory, self.cap = call, memory, cap
+        self.shape = call.real.shape
+        self.everyone: Tensor | None = None
+        """h^n of all tokens, [B, T, H], where hidden states are asked for."""
+        self.finished: list[tuple[Tensor, Tensor, Tensor, int]] = []
+        """Position, output, remainder and depth of who halted, iteration by iteration."""
+
+    def start(self, position: Tensor, state: Tensor) -> Tensor:
+        """h^0 [R, H] of all real tokens, as it is to be used."""
+        if self.call.kept.chosen:
+            everyone = scatter(position, state, self.shape.numel()).unflatten(0, self.shape)
+            self.everyone = self.call.kept.keep(everyone)
+            state = self._of(position)
+        self.memory.refresh(position, state)
+        return state
+
+    def packed(
+        self,
+        position: Tensor,
+        running: Tensor,
+        counts: list[int],
+        state: Tensor,
+        remembered: State,
+        mixture: Tensor | None,
+    ) -> Packed:
+        """The running tokens, as many of each sequence as `running` [B] says; `counts` is what the host has of it."""
+        packing = pack(position, running, counts, self.shape[1], self.call.compiled)
+        mask = mask_of_running(self.call.attention_mask, self.call.by_query, packing)
+        packed = Packed(packing, mask, state, remembered, mixture)
+        if self.call.compiled:
+            memory = (self.memory.keys, self.memory.values, self.memory.states, self.memory.position)
+            _sizes_vary(packed, memory)
+        return packed
+
+    @torch.compiler.disable
+    def regroup(self, n: int, packed: Packed, moved: Moved) -> tuple[Packed, bool]:
+        """Note what iteration n has done; who goes on, and whether anybody does. Here the host waits for the device."""
+        position, step, state = packed.packing.position, moved.step, moved.state
+        if self.everyone is not None:
+            everyone = self.everyone.flatten(0, 1).index_copy(0, position, state).unflatten(0, self.shape)
+            self.everyone = self.call.kept.keep(everyone)
+            state = self._of(position)
+        output = state if moved.mixture is None else moved.mixture
+        self.memory.refresh(position, state)
+        if self.call.observer is not None and len(position):
+            self.call.observer(Iteration(n, position, packed.state, moved.new, state, moved.asked))
+        if n == self.cap:
+            self.finished.append((position, output, step.remainder, n))
+            return packed, False
+        if moved.counts is None:
+            return packed._replace(state=state, remembered=step.state, mixture=moved.mixture), True
+        counts = moved.counts.tolist()
+        runs = sum(counts)
+        parts = [runs, len(position) - runs]
+        # Rows are selected by `index_select`: the backward of indexing sorts, on a GPU.
+        position, where = position.index_select(0, moved.order).split(parts)
+        goes, ends = output.index_select(0, moved.order).split(parts)
+        going, halting = moved.order.split(parts)
+        self.finished.append((where, ends, step.remainder.index_select(0, halting), n))
+        if not len(moved.order):  # on another rank somebody runs
+            return packed, False
+        remembered = each(lambda rows: rows.index_select(0, going), step.state)
+        state, mixture = (goes, None) if moved.mixture is None else (state.index_select(0, going), goes)
+        return self.packed(position, moved.counts, counts, state, remembered, mixture), bool(runs)
+
+    @torch.compiler.disable
+    def output(self) -> EncoderOutput:
+        """Of all tokens, in their places."""
+        positions, outputs, remainders, _ = zip(*self.finished, strict=True)
+        position = torch.cat(positions)
+        depths = torch.cat([torch.full_like(where, n) for where, _, _, n in self.finished])
+
+        def unpack(rows: Tensor) -> Tensor:
+            return scatter(position, rows, self.shape.numel()).unflatten(0, self.shape)
+
+        hidden_states = None if self.everyone is None else self.call.kept.all(self.everyone, self.cap)
+        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), hidden_states)
+
+    def _of(self, position: Tensor) -> Tensor:
+        return self.everyone.flatten(0, 1).index_select(0, position)
+
+
+def _sizes_vary(*inputs: Any) -> None:
+    """Say so to torch.compile, which else makes a graph of the first sizes that it meets, and then another."""
+    for tensor in tree_leaves(inputs):
+        if tensor is not None:  # a row a token, or for each of them; the width of a state is the model's
+            varying = range(1) if tensor.ndim < 3 else range(tensor.ndim)
+            for dimension in varying:
+                torch._dynamo.maybe_mark_dynamic(tensor, dimension)
