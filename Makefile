@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 RUNS ?= checkpoints/runs/glue
 
-.PHONY: help setup test test-full lint chaos bench gpu-check pretrain glue glue-submission results tensorboard
+.PHONY: help setup test test-full test-hf test-lowest package lint chaos bench gpu-check pretrain glue glue-submission results tensorboard
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -15,14 +15,27 @@ setup: $(VENV)/.installed ## make .venv and install depthlab with all it needs
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$$(grep '^torch==' .ci/constraints.txt)" $(TORCH_INDEX)
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[sample,dev]'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[all,dev]'
 	touch $@
 
 test: setup ## the default tests, a few minutes
 	$(BIN)/pytest $(ARGS)
 
-test-full: setup ## all tests: end-to-end runs, and those that need ../shared/data
+test-full: setup ## all tests: end-to-end runs, those that need ../shared/data, and test-hf
 	$(BIN)/pytest -m "" $(ARGS)
+	$(BIN)/python -m tests.hugging_face
+
+test-hf: setup ## transformers' own common tests on our classes (one variant: ARGS="-k TestUntied")
+	$(BIN)/python -m tests.hugging_face $(ARGS)
+
+test-lowest: setup ## the default tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python "$$(grep -oE 'torch>=[0-9.]+' pyproject.toml | sort -V | tail -1 | sed 's/>=/==/')" $(TORCH_INDEX)
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[all,dev]'
+	.venv-lowest/bin/pytest -o filterwarnings=default $(ARGS)
+
+package: setup ## build what pip installs, and run README's first steps from it in fresh environments
+	$(BIN)/python -m tests.package $(TORCH_INDEX)
 
 lint: setup ## ruff: lint and format; codespell
 	$(BIN)/ruff check

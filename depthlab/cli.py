@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import requires
 from typing import Any
 
 from depthlab.errors import BadNumbers, UserError
@@ -19,6 +21,7 @@ EXPERIMENTS = {
     "fit": "Train and validate, from the start or from where a run was left.",
     "validate": "Measure a run on the validation split.",
     "test": "Measure a run on the test splits.",
+    "dial": "Measure one checkpoint at many depths, by any halting rule.",
     "predict": "Write a run's predictions for the test splits, or the depths of a treebank's words.",
     "sweep": "Run what is left of a sweep, then say what has become of it.",
 }
@@ -115,7 +118,7 @@ def _run(name: str, arguments: list[str]) -> None:
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        if name in ("plan", "sweep"):
+        if name in ("dial", "plan", "sweep"):
             find(name)(arguments)
         elif name in EXPERIMENTS:
             import_module("depthlab.commands.experiment").run_experiment(name, arguments)
@@ -124,8 +127,20 @@ def _run(name: str, arguments: list[str]) -> None:
             if name == "report" and not {*arguments[:1]} & {*command, "-h", "--help"}:
                 arguments.insert(0, "page")
             import_module("depthlab.commands.parser").run(name, command, arguments)
+    except ModuleNotFoundError as error:
+        if (extra := _extra_with(error.name or "")) is None:
+            raise
+        message = f"`depthlab {name}` needs {error.name}, which is not installed: pip install 'depthlab[{extra}]'"
+        raise UserError(message) from error
     except StrictDataclassError as error:  # what Hugging Face wraps a bad field of a model's configuration in
         raise UserError(" ".join(str(error).split()).rpartition("ValueError: ")[2]) from error
+
+
+def _extra_with(module: str) -> str | None:
+    """The first of depthlab's extras that brings a module; None where none does."""
+    package = module.partition(".")[0].replace("_", "[-_]")
+    found = (re.match(rf"{package}\b.*extra == [\"'](\w+)", need) for need in requires("depthlab") or ())
+    return next((match[1] for match in found if match), None)
 
 
 def _listed() -> str:

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,12 @@ from pathlib import Path
 from depthlab.errors import UserError
 
 UNFINISHED, REPLACED = "unfinished", "old"
+
+
+def shipped(name: str) -> Path | None:
+    """What comes with depthlab, as `experiments/pretrain.yaml`: in a checkout, or where pip put it, or None."""
+    roots = Path(__file__).parents[1], Path(sysconfig.get_path("data"), "share", "depthlab")
+    return next((root / name for root in roots if (root / name).exists()), None)
 
 
 @contextmanager

@@ -4,10 +4,13 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from depthlab.cli import EXPERIMENTS, FUNCTIONS, find, main
+from depthlab.commands.experiment import read_settings
+from depthlab.models.checkpoint import SHIPPED, find_tokenizer
 from tests.support import REPOSITORY, error_of
 
 REPORTS = ["report glue", "report probing", "report treebank", "submission"]
@@ -44,6 +47,23 @@ def test_help_reads_like_documentation(capsys, command):
 def test_a_command_must_be_named(capsys, arguments_):
     message = error_of(capsys, arguments_)
     assert all(command in message for command in ("fit", "prepare", "sweep", "export", "inspect", "report"))
+
+
+def test_what_an_extra_brings_is_named(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "depthlab.commands.parser", raising=False)
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)  # importing it fails as if it were not installed
+    message = error_of(capsys, ["status", "runs"])
+    assert "`depthlab status` needs jsonargparse" in message and "pip install 'depthlab[train]'" in message
+
+
+def test_what_ships_goes_by_its_name_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pretrain/tiny.yaml", "experiments/pretrain/tiny.yaml"):
+        assert read_settings([f"--config={name}"])["run_dir"] == "checkpoints/runs/tiny"
+    assert Path(find_tokenizer(SHIPPED)) == REPOSITORY / SHIPPED
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain/tiny.yaml").write_text("run_dir: mine\n")
+    assert read_settings(["--config=pretrain/tiny.yaml"])["run_dir"] == "mine", "a file of the user's comes first"
 
 
 NEAR = {

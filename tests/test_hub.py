@@ -19,7 +19,7 @@ from transformers import AlbertConfig, AlbertModel
 
 from depthlab.commands.experiment import read_settings
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
-from depthlab.data.tokenization import ALBERT_SYMBOLS
+from depthlab.data.tokenization import ALBERT_SYMBOLS, load_tokenizer
 from tests.data.benchmarks.glue_fixtures import ROWS
 from tests.hub import ALBERT, BOOKS, GLUE, LARGE, WIKIPEDIA, Hub, environment, serve
 from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, RETROFIT, write_bert, write_corpus
@@ -263,11 +263,23 @@ def test_a_hub_that_fails_once(hub, tmp_path, found):
     assert again == {check: found[check] for check in again}
 
 
+def test_convert_says_where_it_looks(hub, tmp_path):
+    """Once, whatever it fetches; and it takes a repository whose tokenizer is a SentencePiece model."""
+    told = environment(hub, tmp_path / "home") | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    for name, said, status in ((ALBERT, "written to", 0), ("org/gated", LOG_IN, 2), ("org/missing", "none of that", 2)):
+        command = [sys.executable, "-m", "depthlab", "convert", name, str(tmp_path / name)]
+        done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
+        assert done.returncode == status and said in done.stdout + done.stderr, done.stderr
+        assert done.stderr.count(f"{name} is no file or folder here; trying the Hugging Face hub") == 1
+    assert len(load_tokenizer(str(tmp_path / ALBERT))) == 120
+
+
 FEW_STEPS = {"trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.enable_progress_bar": False}
 FROM_THE_HUB = {name: value for name, value in PRETRAINING.items() if name != "data.tokenizer"} | FEW_STEPS
 GLUE_RUN = FINE_TUNING | FEW_STEPS | {"data.task": "rte", "model.checkpoint": ALBERT, "trainer.val_check_interval": 1}
 RUNS = {
-    **{f"pretrain/{name}": FROM_THE_HUB for name in ("tiny", "small", "base", "albert", "bert")},
+    **{f"pretrain/{name}": FROM_THE_HUB for name in ("small", "base", "albert", "bert")},
+    "pretrain/tiny": {name: value for name, value in FROM_THE_HUB.items() if name != "data.vocab_size"},
     "pretrain/nano": FROM_THE_HUB | {"data.corpus": f"[{{path: {WIKIPEDIA}, name: 20231101.en, streaming: true}}]"},
     "retrofit": RETROFIT | FEW_STEPS | {"model.checkpoint": "FOLDER/converted", "model.fixed_depth_steps": 1},
     "distil": RETROFIT | FEW_STEPS | {"model.checkpoint": "FOLDER/converted", "model.teacher": "FOLDER/bert"},
@@ -306,3 +318,5 @@ def test_experiments_run_as_shipped(names, hub, tmp_path):
     client(hub, tmp_path, "depthlab", text="\n".join(map(json.dumps, commands)))
     for name in names:
         assert (tmp_path / name / "checkpoints/last.ckpt").is_file(), name
+    if "pretrain/tiny" in names:  # no number is given: it is the tokenizer's
+        assert json.loads((tmp_path / "pretrain/tiny/model/config.json").read_text())["vocab_size"] == 120

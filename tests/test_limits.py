@@ -80,6 +80,7 @@ def test_overfitting_is_of_one_batch(inputs, tmp_path):
     assert all(torch.equal(one, Lengths.trained[0]) for one in Lengths.trained)
 
 
+@pytest.mark.full
 def test_overfitting_is_of_one_batch_and_its_masks(tmp_path):
     write_corpus(tmp_path / "corpus.txt")
     Lengths.trained.clear()
@@ -148,6 +149,7 @@ def test_trained_weights_go_to_other_depths(inputs, tuned, tmp_path, capsys, set
     )
 
 
+@pytest.mark.full
 def test_a_fixed_depth_has_no_halting_unit_to_go_by(inputs, tmp_path, capsys):
     main(fine_tuning(inputs, tmp_path / "run", trainer__max_epochs=1, model__depth__halting="fixed"))
     message = "its depth is fixed, so leave model.depth.halting out"
@@ -158,6 +160,7 @@ def test_a_fixed_depth_has_no_halting_unit_to_go_by(inputs, tmp_path, capsys):
     assert message in error_of(capsys, command)
 
 
+@pytest.mark.full
 def test_a_pretrained_model_goes_to_other_depths(tmp_path, capsys):
     write_corpus(tmp_path / "corpus.txt")
     given = pretraining(tmp_path / "run", tmp_path / "corpus.txt", trainer__max_steps=1)

@@ -70,6 +70,7 @@ def test_classes_are_learnt_and_kept_by_name(inputs, run_dir, capsys):
     assert f"{said[0]} " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("class"))
 
 
+@pytest.mark.full
 def test_reports_and_treebanks_take_it(inputs, run_dir, tmp_path, capsys):
     for kind in ("own", "pareto"):
         main(["report", kind, str(run_dir), "--to", str(tmp_path / kind)])
@@ -85,6 +86,7 @@ def test_reports_and_treebanks_take_it(inputs, run_dir, tmp_path, capsys):
     assert "train" in (tmp_path / "treebank/treebank.md").read_text()
 
 
+@pytest.mark.full
 def test_a_sweep_goes_over_it(inputs, tmp_path, capsys):
     settings = own(inputs, tmp_path / "sweep", trainer__max_epochs=1, trainer__check_val_every_n_epoch=1)[3:]
     grid = "--sweep={seed_everything: [0, 1]}"
@@ -93,6 +95,7 @@ def test_a_sweep_goes_over_it(inputs, tmp_path, capsys):
     assert "2 cells, 2 finished" in printed and f"depthlab report own {tmp_path / 'sweep'}" in printed
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_other_tables_are_the_same_examples(inputs, run_dir, tmp_path, suffix):
     main(own(inputs, tmp_path / "run", suffix=suffix, trainer__max_epochs=1, trainer__check_val_every_n_epoch=1))
@@ -138,9 +141,11 @@ def test_words_are_tagged(inputs, tmp_path, suffix, score, capsys):
     assert predicted.count("\n\n") == 20
     capsys.readouterr()
     main(["inspect", "tarn heard", "--checkpoint", str(run_dir)])
-    assert any(name in capsys.readouterr().out for name in names)
+    shown = capsys.readouterr().out
+    assert any(name in shown for name in names)
 
 
+@pytest.mark.full
 def test_a_model_of_others_learns_it_too(inputs, tmp_path):
     write_bert(tmp_path / "bert")
     short = {"trainer__max_epochs": 1, "trainer__check_val_every_n_epoch": 1, "data__max_length": 32}
@@ -152,6 +157,7 @@ def test_a_model_of_others_learns_it_too(inputs, tmp_path):
         ]
 
 
+@pytest.mark.full
 def test_accumulation_changes_nothing(inputs, tmp_path):
     """Of tags as many as there are in a step count, however it is cut."""
     short = {"trainer__max_epochs": 2, "trainer__check_val_every_n_epoch": 2}

@@ -9,7 +9,12 @@ from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
 
 CONFIGURATION = ["learning_rate", "batch_size", "epoch"]
-SECONDS = "val/seconds_per_example"
+WORK = {
+    "iterations": ("val/token_iterations_per_example", 1.0),
+    "gflops": ("val/flops_per_example", 1e-9),
+    "milliseconds": ("val/seconds_per_example", 1e3),
+}
+"""What an example takes in validation: by column its tag, and the factor to the column's unit."""
 FEWEST_EPOCHS = 2
 """Of the paper's grid."""
 
@@ -19,9 +24,9 @@ def epochs_table(runs: Sequence[RunRecord], models: Sequence[str]) -> pd.DataFra
 
     Returns:
         Columns run (its directory), model, task, metric (that is its score), seed; learning_rate, batch_size, epoch;
-        the score, GLUE's own and all metrics, in percent; depth and depth_cls, mean iterations per token;
-        seconds_per_example, of the model forward in validation, but of a control, which passes over each example
-        twice; tokens and token_iterations of training, all epochs of the run. NaN where nothing was measured.
+        the score, GLUE's own and all metrics, in percent; depth and depth_cls, mean iterations per token; those of
+        `WORK`, but of a control, which passes over each example twice; tokens and token_iterations of training, all
+        epochs of the run. NaN where nothing was measured.
     """
     return pd.DataFrame(
         {
@@ -36,7 +41,10 @@ def epochs_table(runs: Sequence[RunRecord], models: Sequence[str]) -> pd.DataFra
             **{name: 100 * epoch.get(f"val/{name}", math.nan) for name in SCORES},
             "depth": epoch.get("val/depth/all", math.nan),
             "depth_cls": epoch.get("val/depth/cls", math.nan),
-            "seconds_per_example": math.nan if "control" in run.model else epoch.get(SECONDS, math.nan),
+            **{
+                name: math.nan if "control" in run.model else factor * epoch.get(tag, math.nan)
+                for name, (tag, factor) in WORK.items()
+            },
             "tokens": run.tokens,
             "token_iterations": run.token_iterations,
         }

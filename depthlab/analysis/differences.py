@@ -35,12 +35,13 @@ def paired_differences(scores: pd.DataFrame, references: Sequence[str]) -> pd.Da
     by = pairs.groupby(["task", "model", "reference"], sort=False).difference
     mean, deviation = by.agg(lambda values: values.mean(skipna=False)), by.agg(lambda values: values.std(skipna=False))
     seeds = by.size()
-    reach = seeds.map(_quantile) * deviation / np.sqrt(seeds)
+    reach = seeds.map(t_of_seeds) * deviation / np.sqrt(seeds)
     columns = {"seeds": seeds, "difference": mean, "low": mean - reach, "high": mean + reach}
     return pd.DataFrame(columns).reset_index()
 
 
-def _quantile(seeds: int) -> float:
+def t_of_seeds(seeds: int) -> float:
+    """The quantile 0.975 of t, for the mean over so many seeds; NaN for fewer than FEWEST_SEEDS."""
     if seeds < FEWEST_SEEDS:
         return np.nan
     return float(t_quantile(seeds - 1)) if seeds >= FEWEST_CLUSTERS else T_OF_FEW[seeds - FEWEST_SEEDS]

@@ -88,8 +88,8 @@ class Inspector:
                     halting[position].append(probability)
 
         with torch.inference_mode():
-            types = torch.tensor([encoding.type_ids])
-            output = self.model(input_ids=ids[None], token_type_ids=types, observer=note)
+            segments = torch.tensor([encoding.type_ids])
+            output = self.model(input_ids=ids[None], token_type_ids=segments, observer=note)
         unknown = self.tokenizer.unk_token_id
         pieces = []
         for row, (token, depth) in enumerate(zip(ids.tolist(), output.depths[0].tolist(), strict=True)):

@@ -13,6 +13,7 @@ Settings = dict[str, Any]
 WORDS = {
     "act_epsilon": "epsilon",
     "time_penalty": "tau",
+    "rule": "by",
     "halting_bias_init": "halting bias",
     "warmup_steps": "warm-up",
     "model.optimizer.class_path": "",
@@ -24,10 +25,10 @@ WORDS = {
     "train_examples": "training examples",
 }
 """What stands before the value in a name, by the setting's name or its last part, which stands there for others."""
-BY_VALUE = ("checkpoint", "task", "act_update", "act_cap", "execution", "model_type")
+BY_VALUE = ("checkpoint", "task", "measured", "act_update", "act_cap", "execution", "model_type")
 HALTING = {"act": "adaptive", "fixed": "fixed depth"}  # another rule by its own name
 ORDER = (
-    *("checkpoint", "task", "control", "halting", "num_hidden_layers", "time_penalty"),
+    *("checkpoint", "task", "measured", "control", "halting", "num_hidden_layers", "time_penalty", "target", "rule"),
     *("act_update", "act_cap", "act_epsilon"),
 )
 

@@ -1,5 +1,6 @@
 """What fine-tuning runs have left in their directories."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ EPOCH: Shape = {"val/score": float}
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
-ONLY_CONFIGURED = ("halting_bias_init", "execution")
+ONLY_CONFIGURED = ("halting_bias_init", "execution", "halting_lr_factor", "target")
 """Settings of a model that `results.json` does not have: those of the checkpoint where a run's are null."""
 
 TRAINER = (
@@ -60,10 +61,11 @@ class RunRecord:
     tested: dict[str, float]  # of the best state, by tag; empty where the test split has no labels
 
 
-def read_records(survey: Survey, *suites: str) -> tuple[list[RunRecord], list[LeftOut]]:
+def read_records(survey: Survey, *suites: str, dials: bool = False) -> tuple[list[RunRecord], list[LeftOut]]:
     """All runs of suites, keys of :data:`SUITES`, in the order of their directories; and those that can't be used.
 
-    Runs of other experiments that a folder holds are passed over; one that is itself named is listed.
+    Runs of other experiments that a folder holds are passed over; one that is itself named is listed. With `dials`,
+    what `depthlab dial` has measured of models is there, too, a record a point.
 
     Raises:
         UserError: There is no finished run of the suite.
@@ -90,11 +92,30 @@ def read_records(survey: Survey, *suites: str) -> tuple[list[RunRecord], list[Le
         else:
             first[key] = directory
             records.append(record)
+    for file in survey.dials if dials else []:
+        try:
+            records += read_dial(file)
+        except UserError as error:
+            left_out.append(LeftOut(file, str(error)))
     if not records:
         reason = f"; {left_out[0].path}: {left_out[0].reason}" if left_out else ""
         what = " or ".join(f"a {SUITES[one]} task" if one != "own" else "your own task" for one in suites)
         raise UserError(f"no finished run of {what} in {', '.join(survey.paths)}{reason}")
     return records, left_out + others
+
+
+def read_dial(file: Path) -> list[RunRecord]:
+    """The points of a file of `depthlab dial`: each as a run that was validated once, `dial` being one of its settings.
+
+    Raises:
+        UserError: It is no such file.
+    """
+    try:
+        return [
+            RunRecord(**record | {"directory": Path(record["directory"])}) for record in json.loads(file.read_text())
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError("it is not what `depthlab dial` writes") from None
 
 
 def as_record(run: FinishedRun) -> RunRecord:

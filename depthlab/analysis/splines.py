@@ -27,7 +27,7 @@ class Splines:
         try:
             from scipy.interpolate import BSpline
         except ImportError:
-            raise UserError("effects with confounds held need SciPy: pip install 'depthlab[statistics]'") from None
+            raise UserError("effects with confounds held need SciPy: pip install 'depthlab[report]'") from None
         self._spline = BSpline
         self._knots = {name: knots(column.to_numpy(), KNOTS) for name, column in values.items()}
         self._product = {name: knots(values[name].to_numpy(), PRODUCT_KNOTS) for name in product or ()}

@@ -27,6 +27,7 @@ class Survey:
     runs: list[FinishedRun]
     left_out: list[LeftOut]
     tables: list[Path]  # files in Parquet, whatever they hold
+    dials: list[Path]  # of `depthlab dial`
 
 
 def survey(paths: Sequence[str]) -> Survey:
@@ -39,6 +40,7 @@ def survey(paths: Sequence[str]) -> Survey:
     """
     directories: dict[Path, Path] = {}  # what it really is: as it was named first
     tables: dict[Path, Path] = {}
+    dials: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path} does not exist; name run directories, folders that hold some, or tables")
@@ -46,6 +48,8 @@ def survey(paths: Sequence[str]) -> Survey:
             run = RunDirectory(file.parent)
             if file in (run.config, run.results):
                 directories.setdefault(run.path.resolve(), run.path)
+            elif file.suffix == ".json" and file.parent.name == run.dials.name:
+                dials.setdefault(file.resolve(), file)
             elif file.suffix == ".parquet" or file == path:
                 tables.setdefault(file.resolve(), file)
             elif file.suffix == ".log" and "=" in file.name:  # a sweep's run that failed may have nothing else
@@ -56,7 +60,8 @@ def survey(paths: Sequence[str]) -> Survey:
             runs.append(read_run(directory))
         except UserError as error:
             left_out.append(LeftOut(directory, str(error), _task(directory)))
-    return Survey(paths, {Path(path).resolve() for path in paths}, runs, left_out, list(tables.values()))
+    named = {Path(path).resolve() for path in paths}
+    return Survey(paths, named, runs, left_out, list(tables.values()), list(dials.values()))
 
 
 def _task(directory: Path) -> str | None:

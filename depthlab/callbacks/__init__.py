@@ -18,6 +18,7 @@ from depthlab.callbacks.predictions import PredictionWriter
 from depthlab.callbacks.progress import ProgressBar
 from depthlab.callbacks.reporter import Reporter
 from depthlab.callbacks.resumable import Resumable
+from depthlab.callbacks.summary import SizeLine
 from depthlab.callbacks.throughput import ThroughputMonitor
 from depthlab.callbacks.token_table import TokenTable
 from depthlab.callbacks.treebank import TreebankDepth
@@ -36,6 +37,7 @@ __all__ = [
     "ProgressBar",
     "Reporter",
     "Resumable",
+    "SizeLine",
     "ThroughputMonitor",
     "TokenTable",
     "TreebankDepth",

@@ -57,7 +57,8 @@ class DepthCollapse(Callback):
         encoder = self._encoder
         if not encoder.training:
             return
-        if encoder.hold_depth or not encoder.config.rule.adaptive or kwargs.get("halting_rule") is not None:
+        chooses = encoder.config.rule.chooses(training=True) and kwargs.get("halting_rule") is None
+        if encoder.hold_depth or not chooses:
             self._chose = False
             return
         cap = encoder.config.num_hidden_layers

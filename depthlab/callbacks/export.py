@@ -37,4 +37,4 @@ class ExportAtEnd(Callback):
     def update_card(self) -> None:
         """Fill the model card from the results, which come after the fit."""
         if self.exported is not None:
-            self.write_card(self.run_dir, self.directory, self.exported.steps)
+            self.write_card(self.run_dir, self.exported)

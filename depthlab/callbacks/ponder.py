@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from depthlab.callbacks.watched import adaptive_model
-from depthlab.kinds import POOLS
+from depthlab.kinds import POOLS, TokenKind
 from depthlab.metrics import DepthMetric, GroupDepthMetric, depth_intervals, mean_depths
 from depthlab.models.encoder import EncoderOutput
 from depthlab.tasks.base import is_logging_step
@@ -72,7 +72,8 @@ class PonderMonitor(Callback):
     ) -> None:
         self.depths[_stage(trainer)].update(self._seen, batch["kinds"])
         if self.by_document is not None:
-            self.by_document.update(self._seen, batch["document"][:, None], batch["kinds"])
+            real = batch["kinds"] != TokenKind.PAD
+            self.by_document.update(self._seen, batch["document"][:, None], batch["kinds"], real)
 
     on_test_batch_end = on_validation_batch_end
 

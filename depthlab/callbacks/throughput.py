@@ -19,7 +19,8 @@ class ThroughputMonitor(Callback):
     they hold after resuming.
 
     `val/seconds_per_example` is the time that the model itself takes for an example in validation, on one device, at
-    the batches and lengths there are: without loading, losses and metrics.
+    the batches and lengths there are: without loading, losses and metrics. `val/token_iterations_per_example` and
+    `val/flops_per_example` (of the layers) are what is computed in it, where tokens have a depth.
     """
 
     def __init__(self) -> None:
@@ -66,10 +67,12 @@ class ThroughputMonitor(Callback):
         self._forward = ForwardTimer(getattr(pl_module, "model", pl_module), pl_module.device)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the time of an example."""
-        measured = torch.tensor(self._forward.stop(), dtype=torch.float32, device=pl_module.device)
-        seconds, examples = trainer.strategy.reduce(measured, reduce_op="sum")
+        """Log the time and the work of an example."""
+        measured = torch.tensor([*self._forward.stop(), *self._forward.work], device=pl_module.device)
+        seconds, examples, *work = trainer.strategy.reduce(measured, reduce_op="sum")
         pl_module.log("val/seconds_per_example", seconds / examples)
+        for name, amount in zip(("token_iterations", "flops"), work, strict=False):
+            pl_module.log(f"val/{name}_per_example", amount / examples)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the validation's time out."""
@@ -114,7 +117,7 @@ class ThroughputMonitor(Callback):
 
 
 class ForwardTimer:
-    """Times the calls of a model from now on, without waiting for the device between them.
+    """Times the calls of a model from now on, without waiting for the device between them, and counts their work.
 
     Args:
         model: Hugging Face's kind, called with `input_ids` [B, T] by name.
@@ -125,9 +128,10 @@ class ForwardTimer:
         self.device = device
         self.examples = 0
         self._times: list[Any] = []  # of starts and ends, in turn
+        self._work: list[Tensor] = []  # token-iterations and FLOPs of each call, [2], of a model of ours
         self._hooks = (
             model.register_forward_pre_hook(self._start, with_kwargs=True),
-            model.register_forward_hook(lambda *_: self._times.append(self._now())),
+            model.register_forward_hook(self._end, with_kwargs=True),
         )
 
     def stop(self) -> tuple[float, int]:
@@ -139,6 +143,18 @@ class ForwardTimer:
             return sum(end - start for start, end in pairs), self.examples
         torch.accelerator.synchronize(self.device)
         return sum(start.elapsed_time(end) for start, end in pairs) / 1000, self.examples
+
+    @property
+    def work(self) -> list[float]:
+        """Token-iterations and floating point operations of all calls; nothing where tokens have no depth."""
+        return torch.stack(self._work).sum(dim=0).tolist() if self._work else []
+
+    def _end(self, model: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        self._times.append(self._now())
+        depths = getattr(output, "depths", None)
+        if depths is not None:
+            flops = model.base_model.encoder.flops(depths, kwargs["attention_mask"].bool())
+            self._work.append(torch.stack([depths.sum(), flops.sum()]))
 
     def _start(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         self.examples += len(kwargs["input_ids"])

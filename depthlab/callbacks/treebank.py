@@ -102,7 +102,7 @@ class TreebankDepth(Callback):
             output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             for field, metric in self.metrics.items():
                 labelled = batch[field] != NO_LABEL
-                metric.update(output.depths[labelled], batch[field][labelled])
+                metric.update(output.depths[labelled], batch[field][labelled], real=labelled[labelled])
         scalars = {}
         for field, metric in self.metrics.items():
             depths = mean_depth_by_group(*metric.compute()).tolist()  # from all ranks

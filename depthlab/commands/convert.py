@@ -7,7 +7,7 @@ from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_new, writing
-from depthlab.models.checkpoint import save_model
+from depthlab.models.carried import save_model
 from depthlab.models.convert import conversion
 
 

@@ -26,6 +26,7 @@ from depthlab.callbacks import (
     ProgressBar,
     Reporter,
     Resumable,
+    SizeLine,
     ThroughputMonitor,
     TokenTable,
     WholeCheckpoints,
@@ -217,7 +218,8 @@ class ExperimentCLI(LightningCLI):
             self.best = BestCheckpoint(self.run.best, self.run.last, self.model.monitor)
             callbacks.append(self.best)
         has_bar = self.options.trainer.enable_progress_bar is not False and sys.stdout.isatty()
-        kwargs["enable_progress_bar"] = has_bar
+        kwargs |= {"enable_progress_bar": has_bar, "enable_model_summary": False}
+        callbacks += [] if self.options.trainer.enable_model_summary is False else [SizeLine()]
         if has_bar:
             callbacks.append(ProgressBar(leave=True))
         if self.command == "predict":

@@ -16,13 +16,19 @@ from depthlab.data.lines import lines_of, read_lines
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_own, writing
-from depthlab.models.checkpoint import DepthSettings, check_vocabulary, find_tokenizer, load_as_saved
+from depthlab.models.checkpoint import (
+    SHIPPED,
+    DepthSettings,
+    check_vocabulary,
+    find_tokenizer,
+    load_as_saved,
+    place_of,
+)
 from depthlab.render.document import Document
 from depthlab.render.html import to_html
 from depthlab.render.sentences import sentence
 from depthlab.render.terminal import print_inspection
 
-DEFAULT_CHECKPOINT = "checkpoints/minilm-adaptive"
 MARK = "depthlab inspect"
 """In every page of ours: only such a file may be replaced."""
 
@@ -40,7 +46,7 @@ class ModelSettings:
 
 def inspect(
     texts: list[str] | None = None,
-    checkpoint: str = DEFAULT_CHECKPOINT,
+    checkpoint: str = SHIPPED,
     file: str | None = None,
     html: str | None = None,
     to: str | None = None,
@@ -69,7 +75,7 @@ def inspect(
     target = None if html is None else Path(html)
     if target is not None:
         check_own("--html", target, f'content="{MARK}"'.encode(), "page of `depthlab inspect`")
-    if not Path(checkpoint).exists() and (checkpoint == DEFAULT_CHECKPOINT or not may_be_on_hub(checkpoint)):
+    if not Path(place_of(checkpoint)).exists() and (checkpoint == SHIPPED or not may_be_on_hub(checkpoint)):
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     if to is not None:
         check_table(Path(to))

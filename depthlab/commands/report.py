@@ -1,17 +1,17 @@
 """`depthlab report`: what runs and tables show, as Markdown and as a page that needs no network."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from depthlab.analysis.records import RunRecord, read_records
 from depthlab.analysis.survey import survey
-from depthlab.analysis.tokens import read_tokens
+from depthlab.analysis.tokens import join_tokens
+from depthlab.errors import UserError
 from depthlab.render.document import Block, Document
 from depthlab.render.publish import publish
 from depthlab.reports.glue import glue_blocks, task_blocks
-from depthlab.reports.page import page_blocks
+from depthlab.reports.page import page_blocks, read_tables
 from depthlab.reports.pareto import pareto_blocks
 from depthlab.reports.probing import probing_blocks
 from depthlab.reports.treebank import treebank_blocks
@@ -48,10 +48,11 @@ def glue(runs: list[str], to: str = "checkpoints/runs/report-glue") -> None:
 
 
 def pareto(runs: list[str], to: str = "checkpoints/runs/report-pareto") -> None:
-    """The depth-quality curve: score against mean depth and against time, adaptive models beside fixed depths.
+    """The depth-quality curve: score against depth, work and time, of rules and of training, beside fixed depths.
 
     Args:
-        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep.
+        runs: Run directories of `depthlab fit`, or folders that hold such at any depth, as that of a sweep. What
+            `depthlab dial` has measured of their models is in them.
         to: Folder for the report: `pareto.md`, `pareto.csv`, `pareto.png` and `pareto.html`. An earlier one there is
             replaced.
 
@@ -92,15 +93,19 @@ def treebank(tables: list[str], to: str = "checkpoints/runs/report-treebank") ->
     """Which words think longest: depth by relation and part of speech, the paper's Table 3 beside ours, confounds.
 
     Args:
-        tables: Files in Parquet that `depthlab predict --dump` has written, of a model each or of several.
+        tables: Files in Parquet that `depthlab predict --dump` has written, of a model each or of several, or
+            folders of such.
         to: Folder for the report: `treebank.md`, `treebank.csv`, `treebank.html` and pictures, `treebank-*.png`. An
             earlier one there is replaced.
 
     Raises:
-        UserError: A table can't be read, or the report can't be written.
+        UserError: There is no table, or the report can't be written.
     """
-    blocks, files = treebank_blocks(read_tokens([Path(table) for table in tables]))
-    publish("treebank", to, Document("Which words think longest", blocks), [], files)
+    read, left_out = read_tables(survey(tables))
+    if not read:
+        raise UserError(f"{left_out[0].path}: {left_out[0].reason}" if left_out else f"no table in {', '.join(tables)}")
+    blocks, files = treebank_blocks(join_tokens(read))
+    publish("treebank", to, Document("Which words think longest", blocks), left_out, files)
 
 
 Make = Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]]
@@ -108,7 +113,7 @@ Make = Callable[[Sequence[RunRecord]], tuple[list[Block], pd.DataFrame]]
 
 def _of_runs(name: str, title: str, make: Make, runs: list[str], to: str, suites: Sequence[str]) -> None:
     """The report on fine-tuning runs, with its numbers in a file beside it."""
-    records, left_out = read_records(survey(runs), *suites)
+    records, left_out = read_records(survey(runs), *suites, dials=name == "pareto")
     blocks, table = make(records)
     publish(name, to, Document(title, blocks), left_out, {f"{name}.csv": table.to_csv(index=False)})
 

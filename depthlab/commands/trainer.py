@@ -1,15 +1,17 @@
-"""Lightning's Trainer as experiments use it."""
+"""Lightning's Trainer as experiments have it: in optimiser steps, a step ahead, and at many settings of a dial."""
 
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from depthlab.data.kept import KeptValidation
 from depthlab.data.steps import StepDataModule
 from depthlab.errors import UserError
+from depthlab.models.dial import turn_model
 
 
 class ExperimentTrainer(Trainer):
-    """Lightning's Trainer, in optimiser steps; and a step ahead of it."""
+    """Lightning's Trainer, and what else there is to do with an experiment: its methods are commands."""
 
     def count_steps(self, datamodule: StepDataModule) -> None:
         """Accumulate what the data asks for, and validate by optimiser steps, not by what a device does at a time.
@@ -28,3 +30,40 @@ class ExperimentTrainer(Trainer):
     def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
         """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
         datamodule.prepare_data()
+
+    def dial(
+        self, model: LightningModule, datamodule: LightningDataModule, dial: str, max_depth: int | None = None
+    ) -> list[dict[str, float]]:
+        """Measure one checkpoint at many settings of its halting rule, on the validation split, which is read once.
+
+        The model is that of `model.checkpoint`, by the rule of `model.depth.halting`, any that needs no training, or
+        the checkpoint's own.
+
+        Args:
+            model: The task.
+            datamodule: Its data.
+            dial: Values of the one number of the rule that is turned after training: 0.1,0.2,0.3. For act it is a shift
+                of the halting logit, for fixed the depth.
+            max_depth: The cap, beyond that of training, too, where iterations share a layer.
+
+        Returns:
+            Of each value, under "dial", what validation logs.
+
+        Raises:
+            UserError: A value is no number, or out of its range.
+        """
+        try:
+            values = [float(value) for value in dial.split(",")]
+        except ValueError:
+            raise UserError(f"--dial {dial}: numbers with commas between them, such as 0.1,0.2") from None
+        data, found = KeptValidation(datamodule), []
+        turn_model(model.model, values[0], max_depth)
+        whole, self.limit_val_batches = self.limit_val_batches, 1
+        self.validate(model, datamodule=data, verbose=False)  # the first forward pass of a process takes longer
+        self.limit_val_batches = whole
+        for value in values:
+            turn_model(model.model, value)
+            self.validate(model, datamodule=data, verbose=False)
+            measured = {tag: float(number) for tag, number in self.callback_metrics.items() if tag.startswith("val/")}
+            found.append({"dial": value, **measured})
+        return found

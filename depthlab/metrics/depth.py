@@ -95,18 +95,21 @@ class GroupDepthMetric(Metric):
             zeros = torch.zeros(groups, len(TokenKind), dtype=torch.int64)
             self.add_state(state, zeros, dist_reduce_fx="sum")
 
-    def update(self, depths: Tensor, groups: Tensor, kinds: Tensor | None = None) -> None:
+    def update(self, depths: Tensor, groups: Tensor, kinds: Tensor | None = None, real: Tensor | None = None) -> None:
         """Add one batch.
 
         Args:
             depths: any shape, integer, N_t: iterations of each token, 0 on padding.
             groups: integer, 0 to G - 1, of the same shape or broadcast to it, as [B, 1] to [B, T].
             kinds: of the same shape, the :class:`TokenKind` of each token; None where it does not matter.
+            real: of the same shape, bool, False on padding; None: wherever depths are over 0, which is right unless
+                tokens may halt before the first iteration.
         """
+        real = depths > 0 if real is None else real
         kinds = torch.zeros_like(depths) if kinds is None else kinds
         where = (groups.long().expand_as(depths), kinds.long())
         self.iterations = self.iterations.index_put(where, depths.long(), accumulate=True)
-        self.tokens = self.tokens.index_put(where, (depths > 0).long(), accumulate=True)
+        self.tokens = self.tokens.index_put(where, real.long(), accumulate=True)
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Iterations and tokens, each [G, kinds] int64."""

@@ -19,7 +19,14 @@ class TokenRecords(Metric):
         for state in ("places", "values"):
             self.add_state(state, [], dist_reduce_fx="cat")
 
-    def update(self, index: Tensor, depths: Tensor, remainders: Tensor, losses: Tensor | None = None) -> None:
+    def update(
+        self,
+        index: Tensor,
+        depths: Tensor,
+        remainders: Tensor,
+        losses: Tensor | None = None,
+        real: Tensor | None = None,
+    ) -> None:
         """Add one batch.
 
         Args:
@@ -27,8 +34,10 @@ class TokenRecords(Metric):
             depths: [B, T] integer, N_t: iterations of each token, 0 on padding, which is not kept.
             remainders: [B, T], R_t.
             losses: [B, T]; in all batches or in none.
+            real: [B, T] bool, False on padding; None: wherever depths are over 0, which is right unless tokens may halt
+                before the first iteration.
         """
-        rows, positions = (depths > 0).nonzero(as_tuple=True)
+        rows, positions = (depths > 0 if real is None else real).nonzero(as_tuple=True)
         measured = [remainders] if losses is None else [remainders, losses]
         self.places.append(torch.stack([index[rows], positions, depths[rows, positions]], dim=-1))
         self.values.append(torch.stack([value[rows, positions].float() for value in measured], dim=-1))

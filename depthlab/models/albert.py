@@ -5,12 +5,10 @@ Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.albert.modeling_albert import AlbertAttention, AlbertEmbeddings, AlbertPreTrainedModel
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
@@ -21,6 +19,7 @@ from depthlab.models.configuration import AdaptiveAlbertConfig
 from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
 from depthlab.models.hidden_states import chosen_states
 from depthlab.models.masks import attention_bias, real_tokens
+from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, exits_of
 from depthlab.models.relaxation import initialise_difference
 
 logger = logging.get_logger(__name__)
@@ -29,23 +28,6 @@ NO_LABELS = (
     "A model that is trained got no labels: whatever loss is made of its logits, the time penalty is not in it. "
     "Trainer's label_smoothing_factor does so. Add config.time_penalty * output.ponder_cost.mean(), or give the labels."
 )
-
-
-@dataclass
-class DepthFields:
-    """What the halting did; N_t and R_t as in Graves 2016, section 2. Every output ends in these."""
-
-    depths: Tensor | None = None
-    """N_t, [B, T] int64; 0 on padding."""
-    remainders: Tensor | None = None
-    """R_t, [B, T] fp32; 0 on padding, at a truncated cap, and with halting="fixed"."""
-    ponder_cost: Tensor | None = None
-    """[B]: sum over the real tokens of N_t + R_t; differentiable through R_t."""
-
-
-@dataclass
-class AdaptiveAlbertOutput(DepthFields, BaseModelOutputWithPooling):
-    """Of the base model."""
 
 
 class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
@@ -148,7 +130,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
                 whatever the model's.
             output_hidden_states: return h^0..h^L; of some of them only, None in place of the others. The last is
                 `last_hidden_state`, but for `act_update="accumulate"`, where that is the weighted sum of h^1..h^L.
-            kwargs: what the encoder takes (`halting_rule`, `observer`), and HF's attention functions.
+            kwargs: what the encoder takes (`halting_rule`, `observer`, `head`), and HF's attention functions.
 
         Raises:
             ValueError: neither or both of input_ids and inputs_embeds; a sequence longer than the position embeddings;
@@ -178,31 +160,41 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         embeddings = self.embeddings(
             input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
+        chosen, rule = chosen_states(output_hidden_states, cap), kwargs.get("halting_rule") or self.encoder.rule
+        everywhere = self.training and rule.learns_everywhere and not self.encoder.hold_depth
         encode = self._recording if output_attentions else self.encoder
         encoded = encode(
             embeddings,
             real,
             attention_bias(self.config, embeddings, attention_mask, additive=output_attentions),
             by_query=attention_mask is not None and attention_mask.ndim > 2,
-            hidden_states=chosen_states(output_hidden_states, cap),
+            hidden_states=range(cap + 1) if everywhere else chosen,
             output_attentions=output_attentions,
             **kwargs,
         )
-        states, pooled, attentions = encoded.last_hidden_state, None, encoded.attentions
-        if self.pooler is not None:
-            cls = states[:, 0] if first is None else states[torch.arange(shape[0], device=first.device), first]
-            pooled = torch.tanh(self.pooler(cls))
+        attentions, states, exits, costs = encoded.attentions, encoded.hidden_states, None, encoded.costs
         if attentions is not None:
             nobody = attentions[0].new_zeros(()).expand_as(attentions[0])
             attentions += (nobody,) * (cap - len(attentions))
+
+        def of_first(rows: Tensor) -> Tensor:
+            return rows[:, 0] if first is None else rows[torch.arange(shape[0], device=first.device), first]
+
+        def pool(states: Tensor) -> Tensor | None:
+            return None if self.pooler is None else torch.tanh(self.pooler(of_first(states)))
+
+        if everywhere:
+            exits, costs = exits_of(rule, self.encoder.halting, states, real, of_first, pool)
+            states = tuple(one if n in chosen else None for n, one in enumerate(states)) if chosen else None
         return AdaptiveAlbertOutput(
-            last_hidden_state=states,
-            pooler_output=pooled,
-            hidden_states=encoded.hidden_states,
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=pool(encoded.last_hidden_state),
+            hidden_states=states,
             attentions=attentions,
             depths=encoded.depths,
             remainders=encoded.remainders,
-            ponder_cost=(encoded.depths + encoded.remainders).sum(dim=1),
+            ponder_cost=(encoded.depths + encoded.remainders if costs is None else costs).sum(dim=1),
+            exits=exits,
         )
 
     @capture_outputs
@@ -210,20 +202,22 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         """The encoder's output with the attention weights in it."""
         return self.encoder(*args, **kwargs)
 
-    def flops(self, depths: Tensor) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor | None = None) -> Tensor:
         """Floating point operations of a forward pass in which tokens take these depths, by the model's execution.
 
         Those of matrix products and attention, a multiplication and an addition being two; norms, activations, softmax
         and all padding are left out. The compact execution computes running tokens only, and the key and value of a
         token once more after it has halted; over untied layers, all keys and values in each iteration. The dense one
-        computes all tokens until the last of the batch has halted. Heads are not counted; training costs three times
-        as much.
+        computes all tokens until the last of the batch has halted. Heads are not counted, nor what a halting rule asks
+        of them; training costs three times as much.
 
         Args:
             depths: [B, T], as the model returns them; 0 on padding.
+            real: [B, T] bool, False on padding; None: wherever depths are over 0, which is right unless tokens may halt
+                before the first iteration.
 
         Returns:
             [B] int64, of each sequence.
         """
         pooler = 0 if self.pooler is None else 2 * self.pooler.weight.numel()
-        return self.encoder.flops(depths) + pooler
+        return self.encoder.flops(depths, depths > 0 if real is None else real) + pooler

@@ -89,7 +89,7 @@ class AdaptiveAttention(AlbertAttention):
             context = context.reshape(batch, length, self.all_head_size)
         else:
             context = context.reshape(batch * longest, self.all_head_size)
-            context = pad_rows(context if slot is None else context.index_select(0, slot))
+            context = pad_rows(context if slot is None else context[slot])
         attended = self.output_dropout(apply_part(self, "dense", own, context))
         attended = apply_part(self, "LayerNorm", own, hidden_states + attended)
         return (attended, weights) if running is None else (attended, weights, keys, values)
@@ -153,17 +153,15 @@ class AdaptiveLayer(AlbertLayer):
         return apply_part(self, "ffn_output", own, self.activation(apply_part(self, "ffn", own, states)))
 
 
-def pack(position: Tensor, running: Tensor, counts: list[int], length: int, compiled: bool = False) -> Packing:
-    """Of the running tokens [R], as many of each sequence as `running` [B] says; `counts` is what the host has of it.
-
-    Where code is compiled, always with slots.
-    """
+def pack(position: Tensor, counts: list[int], length: int, compiled: bool = False) -> Packing:
+    """Of the running tokens [R], as many of each sequence as counts says; where code is compiled, always with slots."""
     batch = len(counts)
     # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
     longest = min(length, max(8, -(-max(counts, default=0) // 8) * 8))
     grid = position.new_empty(batch, longest, length, 0)
     if longest * batch == len(position) and not compiled:
         return Packing(position, None, grid)
+    running = torch.tensor(counts, device=position.device)
     before = running.cumsum(0) - running  # running tokens of earlier sequences
     sequence = position // length
     rank = torch.arange(len(position), device=position.device) - before[sequence]
@@ -187,7 +185,7 @@ def mask_of_running(attention_mask: Tensor | None, by_query: bool, packing: Pack
 
 def scatter(position: Tensor, rows: Tensor, size: int) -> Tensor:
     """Rows [R, ...] to their positions in zeros [size, ...]."""
-    return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, position, rows)
+    return rows.new_zeros(size, *rows.shape[1:]).index_copy(0, position, rows)
 
 
 def written(buffer: Tensor | None, position: Tensor, rows: Tensor, size: int) -> Tensor:

@@ -28,6 +28,8 @@ class EncoderOutput(ModelOutput):
     """h^0..h^L, L + 1 x [B, T, H]: the states that iterations start from and end with, frozen ones repeated."""
     attentions: tuple[Tensor, ...] | None = None
     """[B, A, T, T] of each iteration that some token took, where they were recorded."""
+    costs: Tensor | None = None
+    """[B, T] fp32, what tokens are charged; None: N_t + R_t."""
 
 
 class Iteration(NamedTuple):
@@ -48,6 +50,8 @@ class Iteration(NamedTuple):
 
 
 Observer = Callable[[Iteration], None]
+Head = Callable[[Tensor], Tensor]
+"""What a model predicts of states, [..., H] to logits [..., C], each by itself."""
 
 
 class Call(NamedTuple):
@@ -63,6 +67,8 @@ class Call(NamedTuple):
     """Whether torch.compile has the model."""
     kept: HiddenStates
     observer: Observer | None
+    head: Head | None
+    """For rules that ask it."""
 
 
 def each(function: Callable[..., Tensor], *states: State) -> State:

@@ -3,7 +3,6 @@
 import math
 import pickle
 import re
-import shutil
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from depthlab.errors import UserError
+from depthlab.files import shipped
 from depthlab.hub_errors import first_line, loaded, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
@@ -28,6 +28,9 @@ from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
+
+SHIPPED = "checkpoints/minilm-adaptive"
+"""The model that comes with depthlab; it goes by this name in any folder."""
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 
@@ -62,7 +65,7 @@ class DepthSettings:
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take; of untied layers the first L are left.
         halting: "act" (a token stops when its halting unit says so), "fixed" (every token L times), or another rule.
-        halting_settings: settings of a rule of your own.
+        halting_settings: settings of the rule.
         relaxation_rank: rank by which iterations may differ from now on, where the checkpoint's are all the same.
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
@@ -73,6 +76,8 @@ class DepthSettings:
         attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
             "eager" trains a third faster there.
         halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
+        dial: the one number of the halting rule that is turned after training, whatever its name.
+        target: in training, the mean depth of all tokens that tau is steered to, beginning with `time_penalty`.
     """
 
     num_hidden_layers: int | None = None
@@ -86,7 +91,9 @@ class DepthSettings:
     time_penalty: float | None = None
     execution: Literal["compact", "dense"] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    dial: float | None = None
     halting_lr_factor: float = 1.0
+    target: float | None = None
 
     def given(self) -> dict[str, Any]:
         """Fields of the configuration that are not null.
@@ -96,8 +103,8 @@ class DepthSettings:
         """
         if not 0 <= self.halting_lr_factor < math.inf:
             raise UserError(f"model.depth.halting_lr_factor must be 0 or more, got {self.halting_lr_factor}")
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: value for name, value in fields.items() if name != "halting_lr_factor"}
+        of_training = ("halting_lr_factor", "target")
+        return {name: value for name, value in asdict(self).items() if value is not None and name not in of_training}
 
 
 @dataclass
@@ -167,6 +174,12 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
     raise UserError("the checkpoint has no model of depthlab's")
 
 
+def place_of(checkpoint: str) -> str:
+    """Where a checkpoint lies: where its name says, unless it is the one that comes with depthlab."""
+    is_elsewhere = checkpoint == SHIPPED and not Path(checkpoint).exists()
+    return str(shipped(SHIPPED) or checkpoint) if is_elsewhere else checkpoint
+
+
 def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedModel, what: str) -> dict[str, Tensor]:
     """The weights that a model takes which goes to other depths than those it is of: fixed ones need no halting unit.
 
@@ -189,6 +202,7 @@ def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedMode
 
 def find_tokenizer(checkpoint: str) -> str:
     """Where the tokenizer of a checkpoint lies, for `load_tokenizer`."""
+    checkpoint = place_of(checkpoint)
     found = find_checkpoint(checkpoint)
     return checkpoint if found is None else str(run_of(found).tokenizer)
 
@@ -223,6 +237,7 @@ def is_ours(checkpoint: str) -> bool:
     Raises:
         UserError: there is neither a run nor a model.
     """
+    checkpoint = place_of(checkpoint)
     if find_checkpoint(checkpoint) is not None:
         return True
     return loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint)).model_type in OUR_TYPES
@@ -243,7 +258,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ;
             or the checkpoint's iterations differ already, by another rank.
     """
-    settings = settings or {}
+    settings, checkpoint = settings or {}, place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
@@ -279,6 +294,7 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
+    checkpoint = place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found, settings)).eval()
@@ -290,22 +306,6 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     if getattr(config, "halting", "fixed") == "fixed" and model.base_model.encoder.halting is not None:
         raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
     return model
-
-
-def save_model(model: PreTrainedModel, directory: Path) -> None:
-    """As its own `save_pretrained`, but whoever may read the configuration may read the weights.
-
-    safetensors 0.8 writes for the owner alone (https://github.com/safetensors/safetensors/issues/782).
-
-    Raises:
-        OSError: it can't be written.
-    """
-    try:
-        model.save_pretrained(directory)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
-    for weights in directory.glob("*.safetensors"):
-        shutil.copymode(directory / "config.json", weights)
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:

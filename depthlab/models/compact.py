@@ -57,8 +57,10 @@ class CompactLoop:
         self.shape = call.real.shape
         self.everyone: Tensor | None = None
         """h^n of all tokens, [B, T, H], where hidden states are asked for."""
-        self.finished: list[tuple[Tensor, Tensor, Tensor, int]] = []
-        """Position, output, remainder and depth of who halted, iteration by iteration."""
+        self.costs: Tensor | None = None
+        """What the running tokens were charged, [R], where the rule says."""
+        self.finished: list[tuple[Tensor, Tensor, Tensor, Tensor | None, int]] = []
+        """Position, output, remainder, charge and depth of who halted, iteration by iteration."""
 
     def start(self, position: Tensor, state: Tensor) -> Tensor:
         """h^0 [R, H] of all real tokens, as it is to be used."""
@@ -70,16 +72,10 @@ class CompactLoop:
         return state
 
     def packed(
-        self,
-        position: Tensor,
-        running: Tensor,
-        counts: list[int],
-        state: Tensor,
-        remembered: State,
-        mixture: Tensor | None,
+        self, position: Tensor, counts: list[int], state: Tensor, remembered: State, mixture: Tensor | None
     ) -> Packed:
-        """The running tokens, as many of each sequence as `running` [B] says; `counts` is what the host has of it."""
-        packing = pack(position, running, counts, self.shape[1], self.call.compiled)
+        """The running tokens, as many of each sequence as counts says."""
+        packing = pack(position, counts, self.shape[1], self.call.compiled)
         mask = mask_of_running(self.call.attention_mask, self.call.by_query, packing)
         packed = Packed(packing, mask, state, remembered, mixture)
         if self.call.compiled:
@@ -91,48 +87,49 @@ class CompactLoop:
     def regroup(self, n: int, packed: Packed, moved: Moved) -> tuple[Packed, bool]:
         """Note what iteration n has done; who goes on, and whether anybody does. Here the host waits for the device."""
         position, step, state = packed.packing.position, moved.step, moved.state
-        if self.everyone is not None:
+        if n and self.everyone is not None:
             everyone = self.everyone.flatten(0, 1).index_copy(0, position, state).unflatten(0, self.shape)
             self.everyone = self.call.kept.keep(everyone)
             state = self._of(position)
         output = state if moved.mixture is None else moved.mixture
         self.memory.refresh(position, state)
-        if self.call.observer is not None and len(position):
+        if step.cost is not None:
+            self.costs = step.cost if self.costs is None else self.costs + step.cost
+        if n and self.call.observer is not None and len(position):
             self.call.observer(Iteration(n, position, packed.state, moved.new, state, moved.asked))
         if n == self.cap:
-            self.finished.append((position, output, step.remainder, n))
+            self.finished.append((position, output, step.remainder, self.costs, n))
             return packed, False
         if moved.counts is None:
             return packed._replace(state=state, remembered=step.state, mixture=moved.mixture), True
         counts = moved.counts.tolist()
-        runs = sum(counts)
-        parts = [runs, len(position) - runs]
-        # Rows are selected by `index_select`: the backward of indexing sorts, on a GPU.
-        position, where = position.index_select(0, moved.order).split(parts)
-        goes, ends = output.index_select(0, moved.order).split(parts)
-        going, halting = moved.order.split(parts)
-        self.finished.append((where, ends, step.remainder.index_select(0, halting), n))
-        if not len(moved.order):  # on another rank somebody runs
+        going, halting = moved.order.split([sum(counts), len(position) - sum(counts)])
+        charged = None if self.costs is None else self.costs[halting]
+        self.finished.append((position[halting], output[halting], step.remainder[halting], charged, n))
+        if not len(position):  # on another rank somebody runs
             return packed, False
-        remembered = each(lambda rows: rows.index_select(0, going), step.state)
-        state, mixture = (goes, None) if moved.mixture is None else (state.index_select(0, going), goes)
-        return self.packed(position, moved.counts, counts, state, remembered, mixture), bool(runs)
+        self.costs = None if self.costs is None else self.costs[going]
+        remembered = each(lambda rows: rows[going], step.state)
+        mixture = None if moved.mixture is None else moved.mixture[going]
+        return self.packed(position[going], counts, state[going], remembered, mixture), bool(sum(counts))
 
     @torch.compiler.disable
     def output(self) -> EncoderOutput:
         """Of all tokens, in their places."""
-        positions, outputs, remainders, _ = zip(*self.finished, strict=True)
+        positions, outputs, remainders, charged, _ = zip(*self.finished, strict=True)
         position = torch.cat(positions)
-        depths = torch.cat([torch.full_like(where, n) for where, _, _, n in self.finished])
+        depths = torch.cat([torch.full_like(where, n) for where, *_, n in self.finished])
 
         def unpack(rows: Tensor) -> Tensor:
             return scatter(position, rows, self.shape.numel()).unflatten(0, self.shape)
 
         hidden_states = None if self.everyone is None else self.call.kept.all(self.everyone, self.cap)
-        return EncoderOutput(unpack(torch.cat(outputs)), unpack(depths), unpack(torch.cat(remainders)), hidden_states)
+        outputs, remainders = (unpack(torch.cat(rows)) for rows in (outputs, remainders))
+        costs = None if charged[0] is None else unpack(torch.cat(charged))
+        return EncoderOutput(outputs, unpack(depths), remainders, hidden_states, costs=costs)
 
     def _of(self, position: Tensor) -> Tensor:
-        return self.everyone.flatten(0, 1).index_select(0, position)
+        return self.everyone.flatten(0, 1)[position]
 
 
 def _sizes_vary(*inputs: Any) -> None:

@@ -9,6 +9,7 @@ from transformers.generation import GenerationConfig
 from transformers.utils import logging
 
 from depthlab.errors import UserError
+from depthlab.models.dial import turn
 from depthlab.models.halting import HaltingRule, rule_named
 from depthlab.models.halting.rule import did_you_mean
 
@@ -34,8 +35,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
     Args:
         num_hidden_layers: L, the cap: the most iterations a token can take.
         halting: the rule by which tokens stop, a name of `depthlab.models.halting`: "act" (a token stops when its
-            halting unit says so), "fixed" (every token L times: plain ALBERT), or one that you have registered.
-        halting_settings: settings of a rule that has no fields of its own here, checked by it.
+            halting unit says so), "fixed" (every token L times: plain ALBERT), another, or one that you registered.
+        halting_settings: settings of a rule beside the fields here, checked by it.
         relaxation_rank: r: the rank by which an iteration's own query, attention output and feed-forward network differ
             from the shared ones; biases and layer norms are then its own, too. 0: all iterations are the same.
         relaxed_iterations: how many iterations have something of their own; those beyond have what the last of them
@@ -75,6 +76,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
     execution: Literal["compact", "dense"] = "compact"
 
     def __post_init__(self, **kwargs: Any) -> None:
+        dial = kwargs.pop("dial", None)
         known = _known_keys(type(self))
         for key in kwargs:
             if key not in known:
@@ -85,6 +87,8 @@ class AdaptiveAlbertConfig(AlbertConfig):
             self.relaxed_iterations = None
         elif self.relaxed_iterations is None:
             self.relaxed_iterations = self.num_hidden_layers
+        if dial is not None:
+            turn(self, dial)
         _ = self.rule  # asked for here, an error is the user's own; from a validator it comes wrapped
         super().__post_init__(**kwargs)
 
@@ -94,17 +98,19 @@ class AdaptiveAlbertConfig(AlbertConfig):
 
         Keys that nobody here knows are others' (`auto_map`, a note): they are attributes, and written back. Of one that
         is nearly a key of ours, it warns. Another `halting` than the dictionary's leaves the settings of the one that
-        was.
+        was. `dial` is the one number of the halting rule that is turned after training, whatever its name.
         """
         if config_dict.get("model_type") == "albert":
             known = {one.name for one in fields(AlbertConfig)} | _HF_KEYS
             config_dict = {key: value for key, value in config_dict.items() if key in known}
-        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)} | {"num_hidden_layers"}
+        ours = {one.name for one in fields(cls)} - {one.name for one in fields(AlbertConfig)}
+        ours |= {"num_hidden_layers", "dial"}
         changes = {key: value for key, value in kwargs.items() if key in ours}  # checked together with the rest
         if changes.get("halting") not in (None, config_dict.get("halting")):
             changes.setdefault("halting_settings", {})
         config_dict = config_dict | changes
-        known = _known_keys(cls)
+        kwargs.pop("dial", None)
+        known = _known_keys(cls) | {"dial"}
         foreign = {key: config_dict.pop(key) for key in [*config_dict] if key not in known}
         found = super().from_dict(config_dict, **kwargs)
         config = found[0] if isinstance(found, tuple) else found  # with `return_unused_kwargs`

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from depthlab.errors import UserError
-from depthlab.models.calls import Call, EncoderOutput, Iteration, Observer, each
+from depthlab.models.calls import Call, EncoderOutput, Head, Iteration, Observer, each
 from depthlab.models.compact import CompactLoop, Moved, Packed
 from depthlab.models.halting import HaltingRule, HaltingStep, Look, State, Tokens, rule_named
 from depthlab.models.hidden_states import HiddenStates
@@ -46,6 +46,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         hidden_states: Collection[int] = (),
         halting_rule: HaltingRule | None = None,
         observer: Observer | None = None,
+        head: Head | None = None,
         **attention_kwargs,
     ) -> EncoderOutput:
         """Iterate. A call changes nothing that another one sees: threads may share a model.
@@ -58,15 +59,16 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             hidden_states: which of h^0..h^L to return.
             halting_rule: decides in place of the configuration's.
             observer: called after every iteration, in every execution; what it is given may be overwritten later.
+            head: the model's, for rules that ask it.
             attention_kwargs: passed on to HF's attention, by the dense execution.
 
         Raises:
             UserError: the model is being exported or traced, and its depth depends on the data.
         """
-        adapts = rule_named(self.config.halting).adaptive if halting_rule is None else halting_rule.adaptive
+        rule = rule_named(self.config.halting) if halting_rule is None else halting_rule
         kept, compiled = HiddenStates(hidden_states, real), torch.compiler.is_compiling()
-        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer)
-        if not adapts or self.hold_depth:
+        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer, head)
+        if not rule.chooses(self.training) or self.hold_depth:
             return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise UserError(
@@ -83,22 +85,24 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         """Who decides which token halts, where a call does not say."""
         return self.config.rule
 
-    def flops(self, depths: Tensor) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
-        rule, adapts = self.rule, self.rule.adaptive and not self.hold_depth
+        rule, adapts = self.rule, self.rule.chooses(self.training) and not self.hold_depth
         only_running = adapts and self.config.execution == "compact"
-        total = super().flops(depths, only_running)
+        total = super().flops(depths, real, only_running)
         if adapts and self.halting is not None:
-            ran = depths if only_running else (depths > 0) * depths.max()
-            asked = sum((ran >= n).sum(dim=1) for n in range(1, int(depths.max()) + 1) if rule.decides(n))
+            ran, last = depths if only_running else real * depths.max(), int(depths.max())
+            asked = sum((real & (ran >= n)).sum(dim=1) for n in range(rule.first, last + 1) if rule.asks(n))
             matrices = (parameter.numel() for parameter in self.halting.parameters() if parameter.ndim > 1)
             total = total + asked * 2 * sum(matrices)
         return total
 
-    def _step(self, rule: HaltingRule, state: State, n: int, before: Tensor, new: Tensor) -> tuple[HaltingStep, Look]:
+    def _step(
+        self, rule: HaltingRule, head: Head | None, state: State, n: int, before: Tensor, new: Tensor
+    ) -> tuple[HaltingStep, Look]:
         """Ask the rule about iteration n of tokens [..., H]. At the cap all halt."""
-        look = Look(n, n == self.config.num_hidden_layers, before, new, None)
-        if self.halting is not None and rule.decides(n):
+        look = Look(n, n == self.config.num_hidden_layers, before, new, None, head)
+        if self.halting is not None and rule.asks(n):
             look = look._replace(asked=rule.ask(self.halting, look))
         step = rule.step(state, look)
         if look.at_cap:
@@ -127,28 +131,31 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         position = torch.arange(real.numel(), device=real.device).view_as(real)
         remembered = rule.begin(Tokens(state, position, real.shape[1], real))
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
-        depths, mixture = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state)
+        depths, mixture, costs = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state), None
 
-        for n in range(1, cap + 1):
-            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)  # s^n
-            step, look = self._step(rule, remembered, n, state, new)
+        for n in range(rule.first, cap + 1):
+            new = self.apply_to_all(n, state, call.attention_mask, **attention_kwargs) if n else state  # s^n
+            step, look = self._step(rule, call.head, remembered, n, state, new)
             weight, moves = step.weight[..., None].to(new.dtype), running[..., None]
             if blend:
                 state = torch.where(moves, torch.lerp(state, new, weight), state)
             else:
                 mixture = torch.where(moves, mixture + weight * new, mixture)
                 state = torch.where(moves, new, state)
-            state = call.kept.keep(state)
-            _observe(call.observer, n, running, look.before, new, state, look.asked)
-            depths = depths + running
+            if n:
+                state = call.kept.keep(state)
+                _observe(call.observer, n, running, look.before, new, state, look.asked)
+                depths = depths + running
             remainders = torch.where(running & step.halted, step.remainder, remainders)
+            if step.cost is not None:
+                costs = torch.where(running, step.cost, 0.0) + (0.0 if costs is None else costs)
             remembered = each(partial(_where, running), step.state, remembered)
             running = running & ~step.halted
             if not goes_on(bool(running.any()), self.albert_layer_groups):
                 break
 
         hidden_states = call.kept.all(state, cap)
-        return _without_padding(call, state if blend else mixture, depths, remainders, hidden_states)
+        return _without_padding(call, state if blend else mixture, depths, remainders, hidden_states, costs)
 
     @torch.compiler.disable(recursive=False)
     def _compact(self, embeddings: Tensor, call: Call) -> EncoderOutput:
@@ -161,33 +168,35 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         waits for the device. So torch.compile makes one graph of an iteration, and leaves the loop to Python.
         """
         rule, bodies, loop, packed = self._start(embeddings, call)
-        for n, body in enumerate(bodies, start=1):
-            moved = self._iterate(n, body, rule, packed, loop.memory)
+        for n, body in enumerate(bodies, start=rule.first):
+            moved = self._iterate(n, body, rule, call.head, packed, loop.memory)
             packed, runs = loop.regroup(n, packed, moved)
             if n == loop.cap or not goes_on(runs, self.albert_layer_groups):
                 break
         return loop.output()
 
     @torch.compiler.disable
-    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, list[Body], CompactLoop, Packed]:
+    def _start(self, embeddings: Tensor, call: Call) -> tuple[HaltingRule, list[Body | None], CompactLoop, Packed]:
         """All real tokens, before the first iteration."""
         rule, real = call.rule or self.rule, call.real
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
-        running = real.sum(dim=1)  # tokens of each sequence, [B]
-        state = embeddings.flatten(0, 1).index_select(0, position)
+        counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
+        state = embeddings.flatten(0, 1)[position]
         state = self.project(pad_rows(state))[: len(position)]
         loop = CompactLoop(call, self.new_memory(real.numel()), self.config.num_hidden_layers)
         state = loop.start(position, state)
         remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
         mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)
-        bodies = [self.body(n) for n in range(1, loop.cap + 1)]
-        return rule, bodies, loop, loop.packed(position, running, running.tolist(), state, remembered, mixture)
+        bodies = [self.body(n) if n else None for n in range(rule.first, loop.cap + 1)]
+        return rule, bodies, loop, loop.packed(position, counts, state, remembered, mixture)
 
-    def _iterate(self, n: int, body: Body, rule: HaltingRule, packed: Packed, memory: Memory) -> Moved:
+    def _iterate(
+        self, n: int, body: Body | None, rule: HaltingRule, head: Head | None, packed: Packed, memory: Memory
+    ) -> Moved:
         """Iteration n of the running tokens: what the device does between two looks of the host."""
         packing, state = packed.packing, packed.state
-        new = self.apply_to_running(body, state, memory, packed.mask, packing)  # s^n
-        step, look = self._step(rule, packed.remembered, n, state, new)
+        new = state if body is None else self.apply_to_running(body, state, memory, packed.mask, packing)  # s^n
+        step, look = self._step(rule, head, packed.remembered, n, state, new)
         weight, mixture = step.weight[:, None].to(new.dtype), None
         if packed.mixture is None:
             moved = torch.lerp(state, new, weight)
@@ -211,8 +220,9 @@ def _observe(observer: Observer | None, n, running, before, new, after, asked=No
         observer(Iteration(n, position, before, new, after, asked))
 
 
-def _without_padding(call: Call, state: Tensor, depths: Tensor, remainders: Tensor, hidden_states) -> EncoderOutput:
-    return EncoderOutput(state.masked_fill(~call.real[..., None], 0.0), depths, remainders, hidden_states)
+def _without_padding(call: Call, state, depths, remainders, hidden_states, costs=None) -> EncoderOutput:
+    state = state.masked_fill(~call.real[..., None], 0.0)
+    return EncoderOutput(state, depths, remainders, hidden_states, costs=costs)
 
 
 def _where(running: Tensor, later: Tensor, earlier: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""A run's checkpoint as a Hugging Face directory: config, safetensors, tokenizer, model card, the run's settings."""
+"""A run's checkpoint as a Hugging Face directory: weights, code, tokenizer, model card, the run's settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -11,15 +11,18 @@ from transformers import AutoTokenizer
 
 from depthlab.errors import UserError
 from depthlab.files import writing
-from depthlab.models.checkpoint import model_of, read_run, save_model
+from depthlab.models.carried import save_model
+from depthlab.models.checkpoint import model_of, read_run
+from depthlab.models.sentences import write_sentence_modules
 from depthlab.run.directory import RunDirectory, hold, read_file, run_of
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-WriteCard = Callable[[Path, Path, int], None]
-"""Takes the run's directory, the exported one, and how many steps the model was trained for."""
 
 SETTINGS = "training.yaml"
 """The file of the exported directory with which `depthlab fit --config` trains such a model again."""
+
+OF_SENTENCES = {"direction", "pairs"}
+"""What `model.teaches` names where a model learns mean states."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,14 @@ class Exported:
         return f"{self.path} ({self.parameters:,} parameters in {self.dtype}, after {self.steps:,} steps)"
 
     def files(self) -> str:
-        """What lies there, and how large it is."""
-        sizes = {file.name: file.stat().st_size for file in sorted(self.path.iterdir())}
+        """What lies there, and how large it is; its code is one of them."""
+        sizes = {file.name: file.stat().st_size for file in sorted(self.path.iterdir()) if file.suffix != ".py"}
+        sizes["code"] = sum(file.stat().st_size for file in self.path.glob("*.py"))
         return ", ".join(f"{name} ({-(-size // 1000):,} kB)" for name, size in sizes.items())
+
+
+WriteCard = Callable[[Path, Exported], None]
+"""Takes the run's directory and what was exported of it."""
 
 
 def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: Dtype = "float32") -> Exported:
@@ -61,15 +69,20 @@ def write_export(checkpoint: Path, target: Path, write_card: WriteCard, dtype: D
             model_max_length=run.config.max_position_embeddings,
         )
         tokenizer.save_pretrained(unfinished)
-        _write_settings(run_dir, unfinished)
-        write_card(run_dir.path, unfinished, run.steps)
-    return Exported(target, run.steps, model.num_parameters(), dtype)
+        settings = _write_settings(run_dir, unfinished)
+        if OF_SENTENCES & set(settings.get("model", {}).get("teaches") or ()):
+            write_sentence_modules(unfinished, run.config.hidden_size)
+        exported = Exported(unfinished, run.steps, model.num_parameters(), dtype)
+        write_card(run_dir.path, exported)
+    return replace(exported, path=target)
 
 
-def _write_settings(run_dir: RunDirectory, directory: Path) -> None:
-    """The run's configuration, less what says where it lay, went on from, and was a part of."""
-    if run_dir.config.exists():
-        content = hold(read_file(run_dir.config), {}, str(run_dir.config))
-        for name in ("base", "run_dir", "ckpt_path", "sweep"):
-            content.pop(name, None)
-        (directory / SETTINGS).write_text(yaml.safe_dump(content, sort_keys=False))
+def _write_settings(run_dir: RunDirectory, directory: Path) -> dict[str, Any]:
+    """The run's configuration, if it has one, less what says where it lay, went on from, and was a part of."""
+    if not run_dir.config.exists():
+        return {}
+    content = hold(read_file(run_dir.config), {}, str(run_dir.config))
+    for name in ("base", "run_dir", "ckpt_path", "sweep"):
+        content.pop(name, None)
+    (directory / SETTINGS).write_text(yaml.safe_dump(content, sort_keys=False))
+    return content

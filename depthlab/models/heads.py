@@ -5,9 +5,11 @@ Parameters and forward arguments carry the names of Hugging Face's ALBERT heads.
 Shapes: B batch, T length, P predicted positions, V vocabulary, C labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import MaskedLMOutput, SequenceClassifierOutput, TokenClassifierOutput
@@ -16,13 +18,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from depthlab.kinds import NOT_PREDICTED
-from depthlab.models.albert import (
-    AdaptiveAlbertConfig,
-    AdaptiveAlbertModel,
-    AdaptiveAlbertOutput,
-    AdaptiveAlbertPreTrainedModel,
-    DepthFields,
-)
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
+from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, Exit
 from depthlab.models.sizes import pad_rows
 
 
@@ -59,19 +56,36 @@ class AdaptiveMaskedLMOutput(DepthFields, MaskedLMOutput):
 class AdaptiveSequenceClassifierOutput(DepthFields, SequenceClassifierOutput):
     """Of `AdaptiveAlbertForSequenceClassification`; logits are [B, num_labels]."""
 
+    exit_logits: Tensor | None = None
+    """[L, B, num_labels], after every iteration, in training by a rule that learns everywhere: `loss` is of them."""
+    exit_weights: Tensor | None = None
+    """[L, B], what the loss of each counts."""
+
 
 @dataclass
 class AdaptiveTokenClassifierOutput(DepthFields, TokenClassifierOutput):
     """Of `AdaptiveAlbertForTokenClassification`; logits are [B, T, num_labels]."""
 
 
-class _VocabularyHead(AdaptiveAlbertPreTrainedModel):
+class _Head(AdaptiveAlbertPreTrainedModel):
+    """A model that predicts something of states."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """Logits [..., C] of states [..., H], each by itself, without dropout: what halting rules ask."""
+        raise NotImplementedError
+
+
+class _VocabularyHead(_Head):
     """A model with ALBERT's `predictions`, whose projection is the word embeddings."""
 
     _tied_weights_keys = {  # noqa: RUF012 (HF's form)
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     }
+
+    def read(self, states: Tensor) -> Tensor:
+        """Of the vocabulary."""
+        return self.predictions(states)
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.predictions.decoder
@@ -109,32 +123,39 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
     ) -> AdaptiveAlbertForPreTrainingOutput:
         """Predict masked tokens and sentence order, of what `AdaptiveAlbertModel` takes."""
         encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            head=self.read,
+            return_dict=True,
+            **kwargs,
         )
-        states = encoded.last_hidden_state
-        sop_logits = self.sop_classifier(encoded.pooler_output)
         mlm_loss = sop_loss = None
+        for exit in exits_to_read(encoded):  # what is returned are the last one's logits
+            sop_logits = self.sop_classifier(exit.pooled)
+            if labels is not None:
+                predicted = labels != NOT_PREDICTED
+                states, weights = exit.states[predicted], _at(predicted, exit.token_weights)
+                prediction_logits = self.predictions(pad_rows(states))[: len(states)]
+                mlm_loss = plus(mlm_loss, mean_cross_entropy(prediction_logits, labels[predicted], weights))
+            if sentence_order_label is not None:
+                sop_loss = plus(sop_loss, cross_entropy(sop_logits, sentence_order_label, exit.sequence_weights))
         if labels is None:
-            prediction_logits = self.predictions(states)
-        else:
-            predicted = labels != NOT_PREDICTED
-            predicted_states = states[predicted]
-            prediction_logits = self.predictions(pad_rows(predicted_states))[: len(predicted_states)]
-            mlm_loss = mean_cross_entropy(prediction_logits, labels[predicted])
-        if sentence_order_label is not None:
-            sop_loss = cross_entropy(sop_logits, sentence_order_label)
+            prediction_logits = self.predictions(encoded.last_hidden_state)
         return AdaptiveAlbertForPreTrainingOutput(
             loss=self.total_loss(encoded, mlm=mlm_loss, sop=sop_loss),
             prediction_logits=prediction_logits,
             sop_logits=sop_logits,
             mlm_loss=mlm_loss,
             sop_loss=sop_loss,
-            last_hidden_state=states,
+            last_hidden_state=encoded.last_hidden_state,
             **passed_on(encoded),
         )
 
 
-class _LabelledModel(AdaptiveAlbertPreTrainedModel):
+class _LabelledModel(_Head):
     """A model with one kind of `labels`; who derives from it says what becomes of the encoder's output."""
 
     output_class: type[ModelOutput]
@@ -152,19 +173,34 @@ class _LabelledModel(AdaptiveAlbertPreTrainedModel):
     ) -> ModelOutput:
         """Logits of what `AdaptiveAlbertModel` takes, and with labels the loss."""
         encoded = self.albert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            head=self.read,
+            return_dict=True,
+            **kwargs,
         )
-        logits = self._logits(encoded)
-        loss = self.total_loss(encoded, task=None if labels is None else self._task_loss(logits, labels))
-        return self.output_class(loss=loss, logits=logits, **passed_on(encoded))
+        exits = exits_to_read(encoded)
+        logits, task = [self._logits(exit) for exit in exits], None
+        if labels is not None:
+            task = sum(self._task_loss(one, labels, exit) for one, exit in zip(logits, exits, strict=True))
+        everywhere = {} if encoded.exits is None else self._everywhere(logits, exits)
+        loss = self.total_loss(encoded, task=task)
+        return self.output_class(loss=loss, logits=logits[-1], **everywhere, **passed_on(encoded))
 
-    def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
+    def _logits(self, exit: Exit) -> Tensor:
         raise NotImplementedError
 
-    def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _task_loss(self, logits: Tensor, labels: Tensor, exit: Exit) -> Tensor:
         """Of logits [B, T, C] where labels [B, T] are not -100."""
         labelled = labels != NOT_PREDICTED
-        return mean_cross_entropy(logits[labelled], labels[labelled])
+        return mean_cross_entropy(logits[labelled], labels[labelled], _at(labelled, exit.token_weights))
+
+    def _everywhere(self, logits: list[Tensor], exits: Sequence[Exit]) -> dict[str, Tensor]:
+        """What the output says of a loss that is taken after every iteration."""
+        return {}
 
 
 class AdaptiveAlbertForMaskedLM(_LabelledModel, _VocabularyHead):
@@ -183,8 +219,8 @@ class AdaptiveAlbertForMaskedLM(_LabelledModel, _VocabularyHead):
         self.predictions = AlbertMLMHead(config)
         self.post_init()
 
-    def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
-        return self.predictions(encoded.last_hidden_state)
+    def _logits(self, exit: Exit) -> Tensor:
+        return self.predictions(exit.states)
 
 
 class _Classifier(_LabelledModel):
@@ -200,8 +236,12 @@ class _Classifier(_LabelledModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def _logits(self, encoded: AdaptiveAlbertOutput) -> Tensor:
-        return self.classifier(self.dropout(encoded.pooler_output if self.pooled else encoded.last_hidden_state))
+    def read(self, states: Tensor) -> Tensor:
+        """Of the classes; where they are those of sequences, of each state as if it were that of [CLS]."""
+        return self.classifier(torch.tanh(self.albert.pooler(states)) if self.pooled else states)
+
+    def _logits(self, exit: Exit) -> Tensor:
+        return self.classifier(self.dropout(exit.pooled if self.pooled else exit.states))
 
 
 class AdaptiveAlbertForSequenceClassification(_Classifier):
@@ -215,8 +255,8 @@ class AdaptiveAlbertForSequenceClassification(_Classifier):
     output_class = AdaptiveSequenceClassifierOutput
     pooled = True
 
-    def _task_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits.float()
+    def _task_loss(self, logits: Tensor, labels: Tensor, exit: Exit) -> Tensor:
+        logits, weights = in_fp32(logits), exit.sequence_weights
         if self.config.problem_type is None:  # kept, as HF does: what loads the model later reads it there
             self.config.problem_type = (
                 "regression"
@@ -227,11 +267,16 @@ class AdaptiveAlbertForSequenceClassification(_Classifier):
             )
         if not len(logits):
             return logits.sum()
-        if self.config.problem_type == "regression":
-            return F.mse_loss(logits, labels.float().view_as(logits))
-        if self.config.problem_type == "multi_label_classification":
-            return F.binary_cross_entropy_with_logits(logits, labels.float())
-        return cross_entropy(logits, labels.flatten())
+        if self.config.problem_type == "single_label_classification":
+            return cross_entropy(logits, labels.flatten(), weights)
+        is_regression = self.config.problem_type == "regression"
+        function = F.mse_loss if is_regression else F.binary_cross_entropy_with_logits
+        losses = function(logits, labels.to(logits.dtype).view_as(logits), reduction="none")
+        return (losses if weights is None else losses * weights[:, None]).mean()
+
+    def _everywhere(self, logits: list[Tensor], exits: Sequence[Exit]) -> dict[str, Tensor]:
+        weights = [exit.sequence_weights for exit in exits]
+        return {"exit_logits": torch.stack(logits), "exit_weights": torch.stack(weights)}
 
 
 class AdaptiveAlbertForTokenClassification(_Classifier):
@@ -244,15 +289,41 @@ class AdaptiveAlbertForTokenClassification(_Classifier):
     pooled = False
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over logits [B, C] and labels [B]; of an empty batch 0, with a gradient of 0, not the 0/0 of a mean."""
-    logits = logits.float()
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over logits [B, C], labels [B] and what each counts, [B]; of an empty batch 0, with a gradient of 0."""
+    if weights is not None:
+        return mean_cross_entropy(logits, labels, weights)
+    logits = in_fp32(logits)
     return F.cross_entropy(logits, labels) if len(labels) else logits.sum()
 
 
-def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of logits [P, C] and labels [P]; a batch may hold no label: its loss is 0, not the 0/0 of a mean."""
-    return F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, len(labels))
+def mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Of logits [P, C], labels [P] and what each counts, [P]; without any label it is 0, not the 0/0 of a mean."""
+    logits = in_fp32(logits)
+    if weights is None:
+        total = F.cross_entropy(logits, labels, reduction="sum")
+    else:
+        total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
+    return total / max(1, len(labels))
+
+
+def in_fp32(logits: Tensor) -> Tensor:
+    """At least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def exits_to_read(encoded: AdaptiveAlbertOutput) -> Sequence[Exit]:
+    """After every iteration, where a rule learns there; else the end."""
+    return encoded.exits or (Exit(encoded.last_hidden_state, encoded.pooler_output),)
+
+
+def plus(total: Tensor | None, loss: Tensor) -> Tensor:
+    """A sum that begins with nothing."""
+    return loss if total is None else total + loss
+
+
+def _at(chosen: Tensor, weights: Tensor | None) -> Tensor | None:
+    return None if weights is None else weights[chosen]
 
 
 def passed_on(encoded: AdaptiveAlbertOutput) -> dict[str, Any]:

@@ -88,12 +88,11 @@ class IteratedLayer(AlbertTransformer):
         new, memory.keys, memory.values = body.layers(states, attention_mask, running=running, own=body.own)
         return new
 
-    def flops(self, depths: Tensor, only_running: bool) -> Tensor:
+    def flops(self, depths: Tensor, real: Tensor, only_running: bool) -> Tensor:
         """[B] int64, floating point operations of a forward pass for these depths; see `AdaptiveAlbertModel.flops`.
 
         Halted tokens are left out if only running ones are computed; else every iteration computes all tokens.
         """
-        real = depths > 0
         tokens = real.sum(dim=1)
         total = tokens * _flops(self.embedding_hidden_mapping_in)
         for n in range(1, int(depths.max()) + 1):

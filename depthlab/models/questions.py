@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import MultipleChoiceModelOutput, QuestionAnsweringModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from depthlab.models.albert import (
-    AdaptiveAlbertConfig,
-    AdaptiveAlbertModel,
-    AdaptiveAlbertPreTrainedModel,
-    DepthFields,
-)
-from depthlab.models.heads import cross_entropy, mean_cross_entropy, passed_on
+from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
+from depthlab.models.heads import cross_entropy, exits_to_read, mean_cross_entropy, passed_on, plus
+from depthlab.models.masks import real_tokens
+from depthlab.models.outputs import DepthFields
 
 
 @dataclass
@@ -61,13 +58,17 @@ class AdaptiveAlbertForQuestionAnswering(AdaptiveAlbertPreTrainedModel):
         encoded = self.albert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
         )
-        logits = self.qa_outputs(encoded.last_hidden_state)
-        logits = logits.masked_fill((encoded.depths == 0)[..., None], torch.finfo(logits.dtype).min)
-        start, end = (one.squeeze(-1).contiguous() for one in logits.split(1, dim=-1))
         task = None
-        if start_positions is not None and end_positions is not None:
-            losses = [_position_loss(start, start_positions), _position_loss(end, end_positions)]
-            task = sum(losses) / 2
+        for exit in exits_to_read(encoded):  # what is returned are the last one's logits
+            logits = self.qa_outputs(exit.states)
+            if attention_mask is not None:
+                padding = ~real_tokens(attention_mask, logits.shape[:2])
+                logits = logits.masked_fill(padding[..., None], torch.finfo(logits.dtype).min)
+            start, end = (one.squeeze(-1).contiguous() for one in logits.split(1, dim=-1))
+            if start_positions is not None and end_positions is not None:
+                asked = ((start, start_positions), (end, end_positions))
+                losses = [_position_loss(one, positions, exit.sequence_weights) for one, positions in asked]
+                task = plus(task, sum(losses) / 2)
         loss = self.total_loss(encoded, task=task)
         return AdaptiveQuestionAnsweringOutput(loss=loss, start_logits=start, end_logits=end, **passed_on(encoded))
 
@@ -101,14 +102,21 @@ class AdaptiveAlbertForMultipleChoice(AdaptiveAlbertPreTrainedModel):
         batch, choices = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
         flat = (None if one is None else one.flatten(0, 1) for one in given)
         encoded = self.albert(*flat, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(encoded.pooler_output)).view(batch, choices)
-        loss = self.total_loss(encoded, task=None if labels is None else cross_entropy(logits, labels))
+        task = None
+        for exit in exits_to_read(encoded):  # of K sequences a loss counts what they do on average
+            logits = self.classifier(self.dropout(exit.pooled)).view(batch, choices)
+            if labels is not None:
+                weights = exit.sequence_weights
+                weights = None if weights is None else weights.view(batch, choices).mean(dim=1)
+                task = plus(task, cross_entropy(logits, labels, weights))
+        loss = self.total_loss(encoded, task=task)
         return AdaptiveMultipleChoiceOutput(loss=loss, logits=logits, **passed_on(encoded))
 
 
-def _position_loss(logits: Tensor, positions: Tensor) -> Tensor:
-    """Of logits [B, T] and positions [B] or [B, 1], of which one beyond the text is no answer."""
+def _position_loss(logits: Tensor, positions: Tensor, weights: Tensor | None) -> Tensor:
+    """Of logits [B, T], positions [B] or [B, 1], of which one beyond the text is no answer, and what each counts."""
     length = logits.shape[1]
     positions = positions.view(-1).clamp(0, length)
     inside = positions < length
-    return mean_cross_entropy(logits[inside], positions[inside])
+    weights = None if weights is None else weights[inside]
+    return mean_cross_entropy(logits[inside], positions[inside], weights)

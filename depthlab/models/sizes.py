@@ -18,10 +18,9 @@ def pad_rows(rows: Tensor) -> Tensor:
     """Rows [R, ...] and after them as many of the first again as the size that recurs needs.
 
     Not zeros: behind a layer norm these have an infinite derivative in half precision, and 0 times that is nan. Nothing
-    is read of what becomes of them, so they pass no gradient. Compiled, a kernel takes any number, and so
-    does a GPU's: rows as they are.
+    is read of what becomes of them, so they pass no gradient. Compiled, a kernel takes any number: rows as they are.
     """
-    if torch.compiler.is_compiling() or rows.is_cuda:
+    if torch.compiler.is_compiling():
         return rows
     missing = recurring_size(len(rows)) - len(rows)
     return torch.cat([rows, rows[:missing].detach()]) if missing else rows

@@ -3,33 +3,40 @@
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
 from transformers import AutoConfig
 
+from depthlab.analysis.scores import SCORES
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.export import SETTINGS
+from depthlab.models.export import SETTINGS, Exported
 from depthlab.reports.measured import measured_table
 from depthlab.run.directory import RunDirectory, read_file
 
+METRICS = {name: tag for tag, name in SCORES.items() if tag != "score"}
+"""Names of what the card lists for the hub, and tags."""
+METRICS |= {"MLM accuracy": "accuracy/mlm", "SOP accuracy": "accuracy/sop"}
 
-def write_card(run_dir: Path, directory: Path, steps: int) -> None:
+
+def write_card(run_dir: Path, exported: Exported) -> None:
     """Write the model card of an exported directory.
 
     Args:
-        run_dir: the run, whose `results.json` the card is filled from.
-        directory: the exported model.
-        steps: how long it was trained; results of another step are not this model's, and are left out.
+        run_dir: the run, whose `results.json` the card is filled from; results of another step than the exported
+            model's are left out.
+        exported: the model.
     """
+    directory, steps = exported.path, exported.steps
     config = AutoConfig.from_pretrained(directory)
     results_file, settings_file = RunDirectory(run_dir).results, directory / SETTINGS
     results = read_file(results_file) if results_file.exists() else {}
     results = results if results.get("steps") == steps else {}
     settings = read_file(settings_file) if settings_file.exists() else {}
     parts = [
-        "---\nlibrary_name: transformers\ntags: [adaptive-depth, albert, depthlab]\n---",
+        f"---\n{_for_the_hub(RunDirectory(run_dir), results, settings)}\n---",
         f"# An adaptive-depth ALBERT, trained by depthlab for {steps:,} steps",
-        f"`{config.architectures[0]}`, weights in {str(config.dtype).removeprefix('torch.')}; {_depth(config)}. After "
-        "`import depthlab`, Hugging Face's `AutoModel` and its kin take this directory, and `pipeline` does."
-        + _states(config),
+        f"`{config.architectures[0]}`, weights in {exported.dtype}; {_depth(config)}. After `import depthlab`, Hugging "
+        "Face's `AutoModel` and its kin take this directory, and `pipeline` does; without depthlab, given "
+        "`trust_remote_code=True`." + _states(config),
         f"## Data\n\n{_data(results, settings)}",
         f"## Results\n\n{_scores(results)}",
     ]
@@ -39,6 +46,37 @@ def write_card(run_dir: Path, directory: Path, steps: int) -> None:
             f"own.\n\n```sh\ndepthlab fit --config {SETTINGS} --run_dir checkpoints/runs/again\n```"
         )
     (directory / "README.md").write_text("\n\n".join(parts) + "\n")
+
+
+def _for_the_hub(run: RunDirectory, results: dict[str, Any], settings: dict[str, Any]) -> str:
+    """The card's first lines, in YAML: what the hub finds a model by, and its scores (`model-index`)."""
+    set_data, about = settings.get("data", {}), ModelCardData(library_name="transformers")
+    about.tags = ["adaptive-depth", "albert", "depthlab"]
+    scores = {name: results[f"val/{tag}"] for name, tag in METRICS.items() if f"val/{tag}" in results}
+    if scores:
+        task = set_data.get("task")
+        about.model_name = run.path.absolute().name
+        about.eval_results = [
+            EvalResult(
+                task_type="fill-mask" if task is None else "text-classification",
+                dataset_type=settings.get("task", "corpus"),
+                dataset_name=task or f"held-out documents of {', '.join(_sources(set_data))}",
+                dataset_config=task,
+                dataset_split="validation",
+                metric_type=METRICS[name].rpartition("/")[2] if task else "accuracy",
+                metric_name=name,
+                metric_value=round(float(value), 4),
+            )
+            for name, value in scores.items()
+        ]
+    return about.to_yaml()
+
+
+def _sources(set_data: dict[str, Any]) -> list[str]:
+    """Names of what a corpus is made of."""
+    corpus = set_data.get("corpus") or []
+    sources = corpus if isinstance(corpus, list) else [corpus]
+    return [Path(source["path"] if isinstance(source, dict) else source).name for source in sources]
 
 
 def _depth(config: AdaptiveAlbertConfig) -> str:
@@ -65,11 +103,8 @@ def _data(results: dict[str, Any], settings: dict[str, Any]) -> str:
         lines.append(f"Started from `{Path(checkpoint).name}`. {_seen_before(Path(checkpoint))}")
     if task := set_data.get("task"):
         lines.append(f"Task: {task}.")
-    corpus = set_data.get("corpus")
-    if corpus is not None:
-        sources = corpus if isinstance(corpus, list) else [corpus]
-        paths = [source["path"] if isinstance(source, dict) else source for source in sources]
-        lines.append(f"Corpus: {', '.join(Path(path).name for path in paths)}.")
+    if sources := _sources(set_data):
+        lines.append(f"Corpus: {', '.join(sources)}.")
     data = results.get("data", {})
     if {"documents", "tokens", "sources"} <= data.keys():
         counts = {part: sum(source[part]["documents"] for source in data["sources"]) for part in data["sources"][0]}

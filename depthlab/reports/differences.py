@@ -20,7 +20,9 @@ def difference_blocks(
         models: What they are, as many.
         tasks: By task, what to call it; in the order of the rows.
     """
-    is_fixed = {name: model.get("halting") == "fixed" for name, model in zip(names, models, strict=True)}
+    is_fixed = {
+        name: model.get("rule", model.get("halting")) == "fixed" for name, model in zip(names, models, strict=True)
+    }
     found = paired_differences(scores, [name for name, fixed in is_fixed.items() if fixed]).dropna(subset="difference")
     if found.empty:
         return []

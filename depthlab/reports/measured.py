@@ -1,9 +1,9 @@
 """What one run has measured, as a table in its task's own form."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from depthlab.analysis.scores import SCORES
-from depthlab.render.document import to_markdown
+from depthlab.render.document import Table, dashed, to_markdown
 from depthlab.reports.pretraining import by_source, table_1
 
 DEPTHS = {"depth/all": "all tokens", "depth/cls": "[CLS]", "depth/sep": "[SEP]", "depth/plain": "plain"}
@@ -27,6 +27,29 @@ def measured_table(
         tables = table_1({"this run": values} | (beside or {}), stage), by_source(values, stage)
         return "\n\n".join(to_markdown(table) for table in tables if table is not None)
     return scores_table(name, values, stage)
+
+
+def dial_table(points: Sequence[Mapping[str, float]], dial: str) -> str:
+    """One checkpoint at many settings of its rule, as Markdown.
+
+    Args:
+        points: of each setting, `dial` and what validation measured, by tag.
+        dial: the setting's name.
+    """
+    score = next((tag for tag in ("val/score", "val/accuracy/mlm") if tag in points[0]), "val/loss/total")
+    columns = {
+        "loss" if "loss" in score else "score (%)": (score, 1.0 if "loss" in score else 100.0, ".2f"),
+        "mean depth": ("val/depth/all", 1.0, ".2f"),
+        "token-iterations": ("val/token_iterations_per_example", 1.0, ".1f"),
+        "layer GFLOPs": ("val/flops_per_example", 1e-9, ".3f"),
+        "ms": ("val/seconds_per_example", 1e3, ".2f"),
+    }
+    rows = [
+        [f"{point['dial']:g}", *(dashed(f * point[t], form) if t in point else "-" for t, f, form in columns.values())]
+        for point in points
+    ]
+    caption = "The last three are of an example: what is computed, and the time of the model alone."
+    return to_markdown(Table(caption, [dial, *columns], rows))
 
 
 def scores_table(task: str, values: Mapping[str, float], stage: str = "val") -> str:

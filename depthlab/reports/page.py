@@ -41,7 +41,7 @@ def page_blocks(found: Survey) -> tuple[list[Block], dict[str, str], list[LeftOu
         The sections; other files by name; and what can't be used.
 
     Raises:
-        UserError: There is neither a run nor a table; a file that is itself named is no table.
+        UserError: There is neither a run nor a table.
     """
     trained, unnamed = name_runs(found.runs)
     tables, foreign = read_tables(found)
@@ -94,18 +94,12 @@ def _section(title: str, make: Callable[[], Sequence[Block]]) -> Iterator[Block]
 
 
 def read_tables(found: Survey) -> tuple[list[tuple[Path, pd.DataFrame]], list[LeftOut]]:
-    """The tables of treebanks among the files that were found; and what else their folders hold.
-
-    Raises:
-        UserError: A file that is itself named is no such table.
-    """
+    """The tables of treebanks among the files that were found; and what else there is."""
     tables, others = [], []
     for file in found.tables:
         try:
             tables.append((file, read_table(file)))
         except UserError as error:
-            if file.resolve() in found.named:
-                raise
             others.append(LeftOut(file, str(error).removeprefix(f"{file}: ")))
     return tables, others
 

@@ -1,25 +1,32 @@
-"""Depth against quality: score by mean depth and by measured time, adaptive models beside fixed depths."""
+"""Depth against quality: score by depth, work and measured time, of halting rules and of training, and fixed depths."""
 
 from collections.abc import Sequence
-from functools import partial
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from depthlab.analysis.choice import choose, epochs_table
+from depthlab.analysis.differences import FEWEST_SEEDS, t_of_seeds
 from depthlab.analysis.names import Settings, name_models, natural_order, tell_apart
 from depthlab.analysis.records import RunRecord
 from depthlab.analysis.scores import SCORES
-from depthlab.render.document import Block, Heading, Table, spread
+from depthlab.render.document import Block, Heading, Table, with_bounds
 from depthlab.render.figures import COLOURS, MARKERS, embed, no_formula, plain
 from depthlab.reports.differences import difference_blocks
 from depthlab.reports.glue import called, in_order
 
 SWEPT = {"act": ("time_penalty", "tau"), "fixed": ("num_hidden_layers", "depth")}
-"""By halting: what varies along the line of a family, and how to call it."""
+"""By halting: what varies along the line of a family, and how to call it; unless a target or a dial does."""
 
-MEASURED = ("score", "depth", "milliseconds")
+PANELS = {
+    "depth": ("mean depth", "iterations per token"),
+    "iterations": ("token-iterations", "per example"),
+    "gflops": ("layer GFLOPs", "per example"),
+    "milliseconds": ("time", "ms per example, model forward"),
+}
+"""What a score is held against, by column: how to call it, and its unit."""
 
 
 def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
@@ -36,14 +43,15 @@ def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFra
 def families(names: Sequence[str], models: Sequence[Settings]) -> pd.DataFrame:
     """What line each model is on: models that differ only in tau are one family, and so are fixed depths.
 
-    Adaptive models have a family for every cap, and for every control.
+    Adaptive models have a family for every cap, and for every control; one checkpoint has one for every rule by which
+    it was measured.
 
     Returns:
         Columns model, family, setting (what varies along the family) and value.
     """
-    swept = [SWEPT.get(model.get("halting"), ("", "")) for model in models]
+    swept = [_swept(model) for model in models]
     rest = [{n: v for n, v in model.items() if n != name} for model, (name, _) in zip(models, swept, strict=True)]
-    lines = name_models(rest, always=("checkpoint", "halting", "num_hidden_layers"))
+    lines = name_models(rest, always=("checkpoint", "halting", "num_hidden_layers", "rule"))
     rows = [
         (name, line, word, model.get(setting))
         for name, line, model, (setting, word) in zip(names, lines, models, swept, strict=True)
@@ -55,24 +63,43 @@ def summarize(chosen: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     """The points of the curves, of what :func:`choose` and :func:`families` make.
 
     Returns:
-        A row for every task and model, along the families: `runs`, and of the score (percent), the mean depth and the
-        milliseconds per example the median, lowest and highest of the runs; NaN where one of them has none.
+        A row for every task and model, along the families: `runs`, one a seed, and of the score (percent) and of what
+        is in `PANELS` the mean over them, and `low` and `high`, its 95 % interval (Student's t). NaN where one of the
+        runs has none; no interval below FEWEST_SEEDS.
     """
     chosen = chosen.merge(lines, on="model", validate="many_to_one")
-    chosen["milliseconds"] = 1000 * chosen.seconds_per_example
     statistics = {
-        f"{name}_{statistic}": (name, partial(pd.Series.agg, func=statistic, skipna=False))
-        for name in MEASURED
-        for statistic in ("median", "min", "max")
+        f"{name}_{statistic}": (name, function)
+        for name in ("score", *PANELS)
+        for statistic, function in (("mean", _mean), ("reach", _reach))
     }
     by = ["task", "metric", "family", "setting", "value", "model", "learning_rate", "batch_size", "epoch"]
     points = chosen.groupby(by, as_index=False, dropna=False).agg(runs=("seed", "size"), **statistics)
+    for name in ("score", *PANELS):
+        reach = points.pop(f"{name}_reach")
+        points[f"{name}_low"], points[f"{name}_high"] = points[f"{name}_mean"] - reach, points[f"{name}_mean"] + reach
     order = [*in_order(points.task), *sorted(set(points.family), key=natural_order)]
     return points.sort_values(
         ["task", "family", "value"],
         key=lambda column: column if column.name == "value" else column.map(order.index),
         ignore_index=True,
     )
+
+
+def _swept(model: Settings) -> tuple[str, str]:
+    """The setting that varies along the model's line, and how to call it."""
+    if "dial" in model:
+        return "dial", "depth" if model["rule"] == "fixed" else "dial"
+    return ("target", "target") if "target" in model else SWEPT.get(model.get("halting"), ("", ""))
+
+
+def _mean(values: pd.Series) -> float:
+    return values.mean(skipna=False)
+
+
+def _reach(values: pd.Series) -> float:
+    """Half of the interval of the mean."""
+    return t_of_seeds(len(values)) * values.std(skipna=False) / np.sqrt(len(values))
 
 
 def draw(points: pd.DataFrame) -> Canvas:
@@ -88,13 +115,13 @@ def draw(points: pd.DataFrame) -> Canvas:
         }
         for index, (name, family) in enumerate(families)
     }
-    canvas = Canvas(figsize=(10, 3.4 * len(tasks) + 0.3 * len(styles) + 0.4), layout="constrained")
-    grid = canvas.subplots(len(tasks), 2, squeeze=False, sharey="row")
+    canvas = Canvas(figsize=(5 * len(PANELS), 3.4 * len(tasks) + 0.3 * len(styles) + 0.4), layout="constrained")
+    grid = canvas.subplots(len(tasks), len(PANELS), squeeze=False, sharey="row")
     for row, task in zip(grid, tasks, strict=True):
         of_task = points[points.task == task]
         row[0].set_ylabel(f"{no_formula(called(task))}: {SCORES[of_task.metric.iloc[0]]} (%)")
-        _panel(row[0], of_task, "depth", "mean depth (iterations per token)", styles)
-        _panel(row[1], of_task, "milliseconds", "time (ms per example, model forward)", styles)
+        for axes, (measured, (label, unit)) in zip(row, PANELS.items(), strict=True):
+            _panel(axes, of_task, measured, f"{label} ({unit})", styles)
     canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
     return canvas
 
@@ -107,32 +134,32 @@ def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: 
     axes.set_xlabel(label)
     for number, (family, style) in enumerate(styles.items()):
         line = points[points.family == family]
-        bars = {"xerr": _distances(line, measured), "yerr": _distances(line, "score")}
+        bars = {
+            f"{axis}err": line[f"{name}_high"] - line[f"{name}_mean"]
+            for axis, name in (("x", measured), ("y", "score"))
+        }
         look = {"markersize": 5, "linewidth": 1.5, "elinewidth": 1, "capsize": 2, **style}
-        axes.errorbar(line[f"{measured}_median"], line.score_median, **bars, **look)
-        for point in line[line[f"{measured}_median"].notna()].itertuples():
-            where = (getattr(point, f"{measured}_median"), point.score_median)
+        axes.errorbar(line[f"{measured}_mean"], line.score_mean, **bars, **look)
+        for point in line[line[f"{measured}_mean"].notna()].itertuples():
+            where = (getattr(point, f"{measured}_mean"), point.score_mean)
             text, beside = f"{point.value:g}" if point.setting else "", (4, -9 if number % 2 else 4)
             axes.annotate(text, where, beside, textcoords="offset points", fontsize=7, color=style["color"])
-    if not points[f"{measured}_median"].notna().any():
+    if not points[f"{measured}_mean"].notna().any():
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
     plain(axes)
     axes.tick_params(labelleft=True)
 
 
-def _distances(line: pd.DataFrame, name: str) -> list[pd.Series]:
-    """From the median to the lowest and to the highest."""
-    return [line[f"{name}_median"] - line[f"{name}_min"], line[f"{name}_max"] - line[f"{name}_median"]]
-
-
 def _caption(points: pd.DataFrame) -> str:
     caption = (
-        "Score on the development set against mean depth, and against the time that the model takes for an example "
-        "in validation, without loading and metrics. A point is a model, in the best of its configurations (learning "
-        "rate, batch, epochs; by the mean over seeds): the medians of its runs, one a seed, with bars from the "
-        "lowest to the highest. The number beside a point is what differs along its line: tau, or where it is "
-        "dashed the fixed depth. A control, which passes over each text twice, has no time. Times can be "
-        "compared where the runs had the same machine, nothing beside them, and the same batch"
+        "Score on the development set against mean depth, and against what an example takes in validation: "
+        "token-iterations; floating point operations of the encoder's layers, in untied ones the keys and values of "
+        "halted tokens, too; and the time of the model, without loading and metrics. A point is a model, in the best "
+        "of its configurations (learning rate, batch, epochs; by the mean over seeds): the mean of its runs, one a "
+        f"seed, with its 95 % interval (Student's t; none below {FEWEST_SEEDS} seeds). The number beside a point is "
+        "what differs along its line: the dial of the rule by which one checkpoint was measured, tau, the target, or "
+        "where it is dashed the fixed depth. A control, which passes over each text twice, has no work and no time. "
+        "Times can be compared where the runs had the same machine, nothing beside them, and the same batch"
     )
     return f"{caption} (here {' and '.join(map(str, sorted(set(points.batch_size))))})."
 
@@ -142,13 +169,25 @@ def _table(points: pd.DataFrame) -> Table:
     for point, is_more in zip(points.itertuples(), points.duplicated(["task", "family"]), strict=True):
         line = "" if is_more else f"{called(point.task)}: {point.family}"
         setting = f"{point.setting} {point.value:g}" if point.setting else "-"
-        ranges = [_range(point, name, form) for name, form in zip(MEASURED, (".1f", ".2f", ".2f"), strict=True)]
-        configuration = f"{point.learning_rate:g}, {point.batch_size}, {point.epoch:g}"
+        ranges = [
+            _range(point, name, ".1f" if name in ("score", "iterations") else ".2f") for name in ("score", *PANELS)
+        ]
+        epochs = f"{point.epoch:g}" if point.epoch else "best"
+        configuration = f"{point.learning_rate:g}, {point.batch_size}, {epochs}"
         rows.append([line, setting, str(point.runs), *ranges, configuration])
-    header = ["task: family", "", "runs", "score (%)", "mean depth", "ms per example", "learning rate, batch, epochs"]
-    return Table("Medians over the runs of a point, and in brackets the lowest and the highest.", header, rows, left=2)
+    header = [
+        "task: family",
+        "",
+        "runs",
+        "score (%)",
+        *(label for label, _ in PANELS.values()),
+        "learning rate, batch, epochs",
+    ]
+    caption = (
+        "Means over the runs of a point, and in brackets their 95 % intervals; columns in the units of the figure."
+    )
+    return Table(caption, header, rows, left=2)
 
 
 def _range(point: tuple, name: str, form: str) -> str:
-    median, low, high = (getattr(point, f"{name}_{statistic}") for statistic in ("median", "min", "max"))
-    return "-" if median != median else f"{median:{form}} [{spread(low, high, form)}]"
+    return with_bounds(*(getattr(point, f"{name}_{statistic}") for statistic in ("mean", "low", "high")), form)

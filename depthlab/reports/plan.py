@@ -91,7 +91,7 @@ def work_out(
     length = volume.length if volume is not None else float(data.max_length)
     cap = task.cap or 1
     depth = min(cap, next(d for d in (mean_depth, example.depth, float(cap)) if d is not None and not math.isnan(d)))
-    if task.cap is not None and not model.config.rule.adaptive:
+    if task.cap is not None and not model.config.rule.chooses(training=True):
         depth = float(cap)
     predicted = math.ceil(length * getattr(data, "mask_ratio", 0))
     predicted = min(predicted, getattr(data, "max_predictions", None) or predicted)

@@ -104,7 +104,8 @@ def _row(run: Run) -> list[str]:
 def _data(run: Run) -> str:
     data = run.results["data"]
     if not run.is_language_model:
-        return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.items())
+        counts = {name.replace("_", " "): count for name, count in data.items() if isinstance(count, int)}
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items())
     names = (Path(source.path).name or source.path for source in as_sources(run.config["data"]["corpus"]))
     return f"{', '.join(names)}: {data['documents']:,} documents, {data['tokens'] / 1e6:,.1f} M tokens"
 

@@ -1,4 +1,4 @@
-"""The YAML files of an experiment: each may build upon another beside it."""
+"""The YAML files of an experiment: each may build upon another beside it, and those that depthlab ships have a name."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from depthlab.errors import UserError
+from depthlab.files import shipped
 
 SECTIONS = ("data", "model", "trainer", "checkpoint", "model.config", "model.depth", "model.optimizer")
 """Settings that hold others."""
@@ -15,6 +16,8 @@ SECTIONS = ("data", "model", "trainer", "checkpoint", "model.config", "model.dep
 
 def with_bases(arguments: Sequence[str]) -> list[str]:
     """Put before every `--config FILE` the files that it builds upon (its `base`), the lowest first.
+
+    A FILE that is not there is one that depthlab ships, if it has that name.
 
     Raises:
         UserError: a file is missing, is not YAML, or builds upon itself.
@@ -29,7 +32,7 @@ def with_bases(arguments: Sequence[str]) -> list[str]:
         value = value if separator else next(rest, None)
         if value is None:
             raise UserError("--config needs a file: --config experiments/pretrain.yaml")
-        path: Path | None = Path(value).expanduser()
+        path: Path | None = find_config(value)
         layers: list[Path] = []
         while path is not None:
             if path in layers:
@@ -39,6 +42,12 @@ def with_bases(arguments: Sequence[str]) -> list[str]:
             path = None if base is None else path.parent / Path(str(base)).expanduser()
         expanded += [argument for layer in layers for argument in ("--config", str(layer))]
     return expanded
+
+
+def find_config(name: str) -> Path:
+    """The file of that name; where there is none, the experiment that comes with depthlab: `pretrain.yaml`."""
+    path = Path(name).expanduser()
+    return path if path.exists() else shipped(f"experiments/{name.removeprefix('experiments/')}") or path
 
 
 def without_empty_sections(arguments: Sequence[str]) -> list[str]:

@@ -42,6 +42,7 @@ class RunDirectory:
         self.tokenizer = path / "tokenizer"  # in Hugging Face's form, as is
         self.model = path / "model"  # the exported model
         self.predictions = path / "predictions"  # for the test splits
+        self.dials = path / "dial"  # what `depthlab dial` has measured of its model, a file a rule
         self.fixed_point = path / "fixed_point.csv"  # how much each iteration still changed, at every validation
         self.bad_step = path / "bad_step"  # a step whose numbers went bad, as `depthlab replay` runs it again
         self.progress = path / "progress.json"  # how far the run is, as it says itself
@@ -104,7 +105,7 @@ def read_run(path: Path) -> FinishedRun:
     validations = [hold(epoch, EPOCH, run.results.name) for epoch in results.get("epochs") or []]
     for values in (results, *validations):
         hold(values, {name: (float, None) for name in values if "/" in name}, run.results.name)
-    counts = {name: int for name, value in results["data"].items() if not isinstance(value, list)}
+    counts = {name: float for name, value in results["data"].items() if not isinstance(value, list)}
     hold(results["data"], counts, run.results.name)
     exported = run.model / "config.json"
     model = hold(read_file(exported), MODEL, "model/config.json") if exported.is_file() else {}
@@ -140,7 +141,9 @@ def read_file(file: Path) -> Any:
     """
     try:
         text = file.read_text()
-        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()  # half a surrogate pair can't be
+        return content
     except json.JSONDecodeError as error:
         raise UserError(f"{file.name}, line {error.lineno}: not JSON ({error.msg})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

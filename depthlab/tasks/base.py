@@ -13,9 +13,10 @@ from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import check_vocabulary, fit_to_depth, most_tokens
+from depthlab.models.checkpoint import DepthSettings, check_vocabulary, fit_to_depth, most_tokens
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
+from depthlab.tasks.steering import DepthTarget
 
 FREE_TO_CHANGE = {
     *("execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"),
@@ -40,11 +41,15 @@ def check_data(checkpoint: str, model: PreTrainedModel, pieces: int, max_length:
         )
 
 
+def ends_step(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether training batch `batch_idx` ended an optimiser step."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 def is_logging_step(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether training batch `batch_idx` ended an optimiser step after which statistics are logged."""
-    ends_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    """Whether it ended one after which statistics are logged."""
     every = trainer.log_every_n_steps
-    return ends_step and every > 0 and trainer.global_step % every == 0
+    return ends_step(trainer, batch_idx) and every > 0 and trainer.global_step % every == 0
 
 
 class Task(LightningModule):
@@ -70,6 +75,8 @@ class Task(LightningModule):
 
     halting_lr_factor: float = 1.0
     """Times the learning rate: that of what the halting rule learns."""
+    depth_target: DepthTarget | None = None
+    """Steers tau; None where it is what it is."""
     monitor: str | None = None
     """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
 
@@ -96,15 +103,16 @@ class Task(LightningModule):
         raise NotImplementedError
 
     @property
-    def loss_weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float | Tensor]:
         """In the total; a loss that is not named here counts once."""
         return {"ponder": self.time_penalty}
 
     @property
-    def time_penalty(self) -> float:
+    def time_penalty(self) -> float | Tensor:
         """Tau; 0 where depth costs nothing: there is none, or the rule does not charge for it."""
         config = self.model.config
-        return 0.0 if self.cap is None or not config.rule.charges_for_depth else config.time_penalty
+        given = 0.0 if self.cap is None or not config.rule.charges_for_depth else config.time_penalty
+        return given if self.depth_target is None else given * self.depth_target.factor
 
     @property
     def data_module(self) -> LightningDataModule | None:
@@ -116,6 +124,28 @@ class Task(LightningModule):
         """L of the model; None where its tokens have no depth of their own."""
         config = self.model.config
         return config.num_hidden_layers if isinstance(config, AdaptiveAlbertConfig) else None
+
+    def learn_depth(self, settings: DepthSettings) -> None:
+        """Take over what settings of depth say of training.
+
+        Raises:
+            UserError: there is a target, and depth has no price that could be steered; or it is out of its range.
+        """
+        self.halting_lr_factor = settings.halting_lr_factor
+        if settings.target is None:
+            return
+        rule = None if self.cap is None else self.model.config.rule
+        if rule is None or not (rule.charges_for_depth and rule.chooses(training=True)):
+            instead = f": set its {rule.dial}" if rule is not None and rule.dial else ""
+            raise UserError(f"model.depth.target steers the price of depth, and here depth has none{instead}")
+        if not self.model.config.time_penalty:
+            raise UserError("model.depth.target multiplies tau: begin with a model.depth.time_penalty above 0")
+        self.depth_target = DepthTarget(settings.target, self.cap)
+
+    @property
+    def depth_has_its_price(self) -> bool:
+        """Whether tau is there in full, and depth can answer to it."""
+        return True
 
     def facts(self) -> dict[str, Any]:
         """What `results.json` says of a run beside its numbers."""
@@ -139,6 +169,8 @@ class Task(LightningModule):
     def compute(self, stage: str, batch: dict[str, Tensor]) -> tuple[ModelOutput, dict[str, Loss]]:
         """Run the model, and count what it is charged."""
         outputs = self.run_model(batch)
+        if stage == "train" and self.depth_target is not None and self.depth_has_its_price:
+            self.depth_target.add(outputs.depths, batch["attention_mask"])
         losses = self.losses(batch, outputs)
         self.loss_sums[stage].add(losses)
         return outputs, losses
@@ -161,7 +193,9 @@ class Task(LightningModule):
         self.log_stage("test")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log what has gathered since the last time, from all ranks."""
+        """Steer, and log what has gathered since the last time, from all ranks."""
+        if self.depth_target is not None and ends_step(self.trainer, batch_idx):
+            self.depth_target.steer(self.trainer.strategy)
         if is_logging_step(self.trainer, batch_idx):
             self.log_stage("train")
 
@@ -178,6 +212,8 @@ class Task(LightningModule):
         if is_training:  # `self.log` would repeat the last value of a loss that is there no more until the epoch ends
             for logger in self.loggers:
                 logger.log_metrics({"train/loss/total": total} | logged, self.global_step - 1)
+            if self.cap is not None:
+                self.log("train/time_penalty", self.time_penalty)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser over the groups of `parameter_groups`, and the schedule over the trainer's steps and time.
@@ -217,8 +253,10 @@ class Task(LightningModule):
         return "other_config" if self.cap is None else "model_config"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights."""
+        """Keep the configuration beside the weights, and what the price of depth has come to."""
         checkpoint[self._config_name] = self.model.config.to_dict()
+        if self.depth_target is not None:
+            checkpoint["depth_target"] = self.depth_target.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hold the checkpoint's configuration against this one. Weights may be evaluated at other depths.
@@ -236,6 +274,8 @@ class Task(LightningModule):
                     f"model.config.{name} is {ours[name]!r}, but the checkpoint of --ckpt_path has {theirs[name]!r}: "
                     "use the configuration that it was trained with"
                 )
+        if self.depth_target is not None and "depth_target" in checkpoint:
+            self.depth_target.state = checkpoint["depth_target"]
         if not fits and self.cap is not None:
             weights, prefix = checkpoint["state_dict"], "model."
             of_model = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

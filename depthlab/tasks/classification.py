@@ -71,7 +71,7 @@ class ClassificationTask(Task):
         model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout, unit)
         self.unit = unit
         super().__init__(model, optimizer, warmup_steps, decay_share)
-        self.halting_lr_factor = depth.halting_lr_factor
+        self.learn_depth(depth)
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
         self.scores = nn.ModuleDict()  # by stage and number of the loader
         self.label_depths = GroupDepthMetric(len(labels)) if labels and self.cap is not None else None
@@ -165,19 +165,23 @@ class ClassificationTask(Task):
 
     def losses(self, batch: dict[str, Tensor], outputs: ModelOutput) -> dict[str, Loss]:
         """The task's and, where tokens have depths, the ponder cost; per example."""
-        logits, labels = outputs.logits.float(), batch["labels"]
+        labels = batch["labels"]
+        if "exit_logits" in outputs:  # a rule that learns after every iteration
+            exits = zip(outputs.exit_weights, outputs.exit_logits, strict=True)
+            task = sum(weights * self._per_example(logits, labels) for weights, logits in exits)
+        else:
+            task = self._per_example(outputs.logits, labels)
+        ponder = {} if self.cap is None else {"ponder": Loss(outputs.ponder_cost)}
+        return {"task": Loss(task, per="predicted" if self.unit == "word" else "sequences")} | ponder
+
+    def _per_example(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """[B] of logits [B, C]; of tagged words, [W] of [B, T, C]."""
         if self.unit == "word":
             tagged = labels != NOT_PREDICTED
-            task = F.cross_entropy(logits[tagged], labels[tagged], reduction="none")
-            return {"task": Loss(task, per="predicted")} | self._ponder(outputs)
+            logits, labels = logits[tagged], labels[tagged]
         if self.labels:
-            task = F.cross_entropy(logits, labels, reduction="none")
-        else:
-            task = F.mse_loss(logits[:, 0], labels, reduction="none")
-        return {"task": Loss(task)} | self._ponder(outputs)
-
-    def _ponder(self, outputs: ModelOutput) -> dict[str, Loss]:
-        return {} if self.cap is None else {"ponder": Loss(outputs.ponder_cost)}
+            return F.cross_entropy(logits.float(), labels, reduction="none")
+        return F.mse_loss(logits[:, 0].float(), labels, reduction="none")
 
     def log_stage(self, stage: str) -> None:
         """As for every task; of an evaluation scores and the depth of each class, too."""
@@ -216,7 +220,8 @@ class ClassificationTask(Task):
             if self.unit == "word":
                 self.label_depths.update(outputs.depths[labels >= 0], labels[labels >= 0])
             else:
-                self.label_depths.update(outputs.depths, labels[:, None])
+                real = batch["attention_mask"].bool()
+                self.label_depths.update(outputs.depths, labels[:, None], real=real)
         return watched(outputs)
 
     def _answers(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.encoder import Iteration
-from depthlab.models.halting.route import Router
+from depthlab.models.halting.route import Route
+from depthlab.models.halting.router import Router
 from depthlab.tasks.base import check_data
 from depthlab.tasks.losses import Loss
 from depthlab.tasks.scheduled import ScheduledDepth
@@ -58,16 +59,16 @@ class DistillationTask(ScheduledDepth):
         depth = depth or DepthSettings()
         model = load_checkpoint(AdaptiveAlbertModel, checkpoint, depth.given())
         super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps, decay_share)
-        self.halting_lr_factor = depth.halting_lr_factor
+        self.learn_depth(depth)
         self.checkpoint = checkpoint
         self.teacher = Teacher(teacher, model.config, SENTENCES if teaches is None else teaches)
         if not self.teacher.teaches(is_fixed=not model.config.rule.adaptive):
             raise UserError("model.teaches has nothing to learn at adaptive depth: name last, direction or pairs")
 
     def on_fit_start(self) -> None:
-        """A router that has learnt nothing starts from a score: the rarity of a piece and the change of its state."""
-        router = self.model.encoder.halting
-        if isinstance(router, Router) and not router.score_weight.any():
+        """A router of `route` that knows nothing starts from a score: rarity of a piece and change of its state."""
+        router, rule = self.model.encoder.halting, self.model.config.rule
+        if isinstance(rule, Route) and rule.route_at and isinstance(router, Router) and not router.score_weight.any():
             if self.trainer.is_global_zero:
                 self._start(router)
             for parameter in router.parameters():

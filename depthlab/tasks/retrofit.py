@@ -50,7 +50,7 @@ class RetrofitTask(MaskedLanguageModelling):
         depth = depth or DepthSettings()
         model = load_checkpoint(AdaptiveAlbertForPreTraining, checkpoint, depth.given())
         super().__init__(model, optimizer, warmup_steps, **settings)
-        self.halting_lr_factor = depth.halting_lr_factor
+        self.learn_depth(depth)
         teaches = {"layers": 1.0} if teaches is None else teaches
         self.teacher = None if teacher is None else Teacher(teacher, model.config, teaches)
         if self.teacher is not None and not (self.fixed_depth_steps or self.teacher.teaches(self.is_fixed)):

@@ -49,18 +49,25 @@ class ScheduledDepth(Task):
         self._steps_of_checkpoint = 0  # the trainer's own count stays 0 where it only evaluates
 
     @property
-    def time_penalty(self) -> float:
+    def time_penalty(self) -> float | Tensor:
         """Tau of this optimiser step: 0 while depth is fixed, then rising over `time_penalty_warmup_steps`."""
+        return super().time_penalty * self._share_of_price
+
+    @property
+    def depth_has_its_price(self) -> bool:
+        """Once it has risen."""
+        return self._share_of_price == 1
+
+    @property
+    def _share_of_price(self) -> float:
         step = max(self.global_step, self._steps_of_checkpoint) - self.fixed_depth_steps
-        if step < 0:
-            return 0.0
-        return super().time_penalty * min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
+        return 0.0 if step < 0 else min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
 
     @property
     def is_fixed(self) -> bool:
         """Whether every token takes all iterations: for now, or by its rule."""
         encoder = self.model.base_model.encoder
-        return encoder.hold_depth or not encoder.rule.adaptive
+        return encoder.hold_depth or not encoder.rule.chooses(training=True)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """As for every task, at fixed depth first."""
@@ -85,12 +92,6 @@ class ScheduledDepth(Task):
         if self.model.base_model.encoder.hold_depth:
             for parameter in self._halting_parameters():
                 parameter.grad = None
-
-    def log_stage(self, stage: str) -> None:
-        """As for every task; in training tau, too."""
-        super().log_stage(stage)
-        if stage == "train":
-            self.log("train/time_penalty", self.time_penalty)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep whether depth is still fixed, too."""

@@ -50,10 +50,11 @@ class TreebankTask(LightningModule):
         check_data(self.checkpoint, self.model, pieces, max_length)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Returns index, [B]: of which sentences; depths and remainders, [B, T]; losses, [B, T], where asked for."""
+        """Returns index, [B]: of which sentences; depths, remainders, what is real, [B, T]; losses, where asked for."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        output = self.model.base_model(input_ids=ids, attention_mask=mask)
-        found = {"index": batch["index"], "depths": output.depths, "remainders": output.remainders}
+        head = getattr(self.model, "read", None)  # there are rules that ask it
+        output = self.model.base_model(input_ids=ids, attention_mask=mask, head=head)
+        found = {"index": batch["index"], "depths": output.depths, "remainders": output.remainders, "real": mask.bool()}
         if self.mask_id is not None:
             found["losses"] = masked_word_losses(self.model, ids, mask, batch["words"], self.mask_id)
         return found

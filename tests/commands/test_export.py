@@ -7,13 +7,14 @@ import sys
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoTokenizer
 
 from depthlab.cli import main
 from depthlab.commands.export import export
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining, AdaptiveAlbertForSequenceClassification
-from depthlab.models.export import write_export
+from depthlab.models.export import Exported, write_export
 from depthlab.reports.card import write_card
 from tests.disk import files_of_at_most
 from tests.models.exported import STEPS, tiny_tokenizer, write_run
@@ -46,7 +47,8 @@ def test_round_trip_to_the_bit(tmp_path, run_of, model_class, dtype):
     main(["export", f"--checkpoint={checkpoint}", f"--to={tmp_path}/out", f"--dtype={dtype}"])
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1, "readable by the same people"
-    again = loaded(model_class.from_pretrained(tmp_path / "out"))
+    assert model_class.from_pretrained(tmp_path / "out").dtype == torch.float32, "unless asked otherwise"
+    again = loaded(model_class.from_pretrained(tmp_path / "out", dtype=dtype))
     model = loaded(model.to(getattr(torch, dtype)))
     assert again.dtype == model.dtype
     assert_equal_outputs(again.state_dict(), model.state_dict())
@@ -68,7 +70,10 @@ def test_says_what_it_wrote(tmp_path, run_of, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"written to   {tmp_path}/out ({parameters:,} parameters in bfloat16, after 7 steps)"
     for file in (tmp_path / "out").iterdir():
-        assert f" {file.name} ({-(-file.stat().st_size // 1000)} kB)" in second
+        if file.suffix != ".py":
+            assert f" {file.name} ({-(-file.stat().st_size // 1000)} kB)" in second
+    code = sum(file.stat().st_size for file in (tmp_path / "out").glob("*.py"))
+    assert f" code ({-(-code // 1000)} kB)" in second
 
 
 def test_card_and_settings_come_from_the_run(tmp_path, run_of):
@@ -94,7 +99,7 @@ def test_results_of_another_step_are_not_this_models(tmp_path, run_of):
     settings = {"data": {"task": "mrpc"}, "model": {"checkpoint": "some/where/nano"}}
     (tmp_path / "out/training.yaml").write_text(yaml.safe_dump(settings))
     (run_dir / "results.json").write_text(json.dumps(results))
-    write_card(run_dir, tmp_path / "out", 8)
+    write_card(run_dir, Exported(tmp_path / "out", 8, 1, "float32"))
     card = (tmp_path / "out/README.md").read_text()
     for phrase in (
         "Started from `nano`. What that had seen is not known here",
@@ -118,6 +123,25 @@ def test_the_card_says_what_the_parent_had_seen(tmp_path, run_of):
         data = card.partition("## Data")[2].partition("## Results")[0]
         assert f"Started from `{parent.name}`. Its card says of what it had seen: “Corpus: novels. 24 documents" in data
         assert "Corpus: laws." in data.partition("”")[2]
+
+
+def test_the_hub_finds_its_scores_in_the_card(tmp_path, run_of):
+    checkpoint = run_of(build(AdaptiveAlbertForPreTraining))
+    export(checkpoint=str(checkpoint), to=str(tmp_path / "out"))
+    (listed,) = ModelCard.load(tmp_path / "out/README.md").data.eval_results
+    assert (listed.task_type, listed.dataset_name) == ("fill-mask", "held-out documents of novels")
+    assert (listed.metric_name, listed.metric_value) == ("MLM accuracy", 0.123)
+    fine_tuning = {"task": "glue", "data": {"task": "mrpc"}}
+    (tmp_path / "out/training.yaml").write_text(yaml.safe_dump(fine_tuning))
+    scores = {"val/score": 0.5, "val/accuracy": 0.7, "val/f1": 0.81234}
+    (tmp_path / "run/results.json").write_text(json.dumps({"steps": STEPS} | scores))
+    write_card(tmp_path / "run", Exported(tmp_path / "out", STEPS, 1, "float32"))
+    listed = ModelCard.load(tmp_path / "out/README.md").data.eval_results
+    assert [(one.dataset_type, one.dataset_config, one.metric_type) for one in listed] == [
+        ("glue", "mrpc", "accuracy"),
+        ("glue", "mrpc", "f1"),
+    ]
+    assert [one.metric_value for one in listed] == [0.7, 0.8123]
 
 
 def test_work_that_is_the_whole_runs_is_said_to_be(tmp_path, run_of):

@@ -113,6 +113,21 @@ def test_the_terminal_with_colours(monkeypatch, checkpoint):
         assert printed.count(f"48;2;{colour}m") == depths.count(depth)
 
 
+def test_only_masks_are_read_as_special_tokens(checkpoint):
+    inspector = Inspector(load_as_saved(str(checkpoint)), AutoTokenizer.from_pretrained(checkpoint))
+    shown = inspector("a [SEP] b <pad> c [MASK].\t[CLS] d")
+    texts = [piece.text for piece in shown.pieces]
+    assert [texts.count(special) for special in ("[CLS]", "[SEP]", "<pad>", "[MASK]")][:2] == [1, 2]
+    assert texts.count("[MASK]") == 1 and len([heading for heading, _ in shown.findings if "[MASK]" in heading]) == 1
+    assert all(piece.depth for piece in shown.pieces), "what is padding has no depth"
+
+
+def test_lines_end_where_the_format_says(checkpoint, tmp_path):
+    (tmp_path / "texts.txt").write_bytes("the\u2028crow\x0bsaw\r\rthe cat".encode())
+    printed = printed_by(["inspect", f"--file={tmp_path}/texts.txt", f"--checkpoint={checkpoint}"])
+    assert printed.count("mean depth") == 2
+
+
 def test_an_unknown_piece_shows_what_the_text_has(checkpoint):
     inspector = Inspector(load_as_saved(str(checkpoint)), AutoTokenizer.from_pretrained(checkpoint))
     shown = inspector("The crow 雪 circled.\tA 山 too")

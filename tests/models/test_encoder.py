@@ -54,10 +54,13 @@ def assert_same(dense, compact, tolerance):
     act_cap=st.sampled_from(["truncate", "remainder"]),
     act_update=st.sampled_from(["blend", "accumulate"]),
     attention=st.sampled_from(["sdpa", "eager"]),
+    act_cost=st.sampled_from(["ponder", "expected"]),
     layers=st.sampled_from([*CLASSES]),
     seed=st.integers(0, 2**16),
 )
-def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, layers, seed):
+def test_equals_dense(
+    lengths, extra_padding, cap, epsilon, bias, spread, act_cap, act_update, attention, act_cost, layers, seed
+):
     torch.manual_seed(seed)
     model_class, config_class = CLASSES[layers]
     config = config_class(
@@ -66,6 +69,7 @@ def test_equals_dense(lengths, extra_padding, cap, epsilon, bias, spread, act_ca
         act_epsilon=epsilon,
         act_cap=act_cap,
         act_update=act_update,
+        halting_settings={"act_cost": act_cost},
         halting_bias_init=bias,
         initializer_range=spread,
         attn_implementation=attention,

@@ -184,8 +184,43 @@ def test_tables_count_once_and_what_is_none_is_listed(tmp_path, capsys):
 
     capsys.readouterr()
     for file, expected in ((folder / "foreign.parquet", "no column model"), (folder / "sweep/lr=2.log", "not a table")):
-        message = error_of(capsys, ["report", str(folder), str(file), f"--to={tmp_path}/other"])
+        page([str(folder), str(file)], str(tmp_path / "report"))
+        assert expected in sections((tmp_path / "report/page.md").read_text())["What is left out"]
+        message = error_of(capsys, ["report", str(file), f"--to={tmp_path}/other"])
         assert f"{file}: " in message and expected in message and not (tmp_path / "other").exists()
+
+
+CHANGED = {
+    "config.yaml": {
+        "a list for a mapping": lambda config: config["model"].update(depth=[1]),
+        "a mapping for a name": lambda config: config["model"].update(checkpoint={"path": "x"}),
+        "no mapping": lambda config: config.update(data=None),
+        "text that can't be written": lambda config: config["trainer"].update(precision="\ud800"),
+    },
+    "results.json": {
+        "a score in words": lambda results: results["epochs"][0].update({"val/score": "high"}),
+        "a validation without its step": lambda results: results["epochs"][0].pop("step"),
+        "an endless count": lambda results: results.update(tokens=10**400),
+        "no list": lambda results: results.update(epochs={"1": 0.5}),
+        "counts in words": lambda results: results["data"].update(dev=["many"]),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "change"), [(file, change) for file, changes in CHANGED.items() for change in changes]
+)
+def test_a_run_that_was_changed_by_hand_is_left_out(tmp_path, file, change):
+    write_run(tmp_path / "runs/whole", [0.5, 0.625])
+    changed = write_run(tmp_path / "runs/changed", [0.5, 0.75], seed=1) / file
+    read, write = (json.loads, json.dumps) if file == "results.json" else (yaml.safe_load, yaml.safe_dump)
+    content = read(changed.read_text())
+    CHANGED[file][change](content)
+    changed.write_text(write(content))
+    page([str(tmp_path / "runs")], str(tmp_path / "report"))
+    found = sections((tmp_path / "report/page.md").read_text())
+    assert "62.5" in found["GLUE"] and "75.0" not in found["GLUE"]
+    assert f"runs/changed: {file}" in found["What is left out"]
 
 
 def test_bad_paths(tmp_path, capsys):

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-from scipy.stats import ttest_rel
+from scipy.stats import t, ttest_rel
 
 from depthlab.commands.report import pareto
 from depthlab.render.figures import COLOURS
 from tests.reports.pages import Page, sections, split
 from tests.reports.synthetic import edit_results, write_run
+
+MEASURED = ("score", "depth", "milliseconds", "iterations", "gflops")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,11 @@ def runs(tmp_path_factory):
             seed=seed,
             model=model,
             depth=depth,
-            epoch_values={"val/seconds_per_example": draw.uniform(0.001, 0.01)},
+            epoch_values={
+                "val/seconds_per_example": draw.uniform(0.001, 0.01),
+                "val/token_iterations_per_example": draw.uniform(100, 200),
+                "val/flops_per_example": draw.uniform(1e8, 1e9),
+            },
             **results,
         )
 
@@ -72,15 +78,21 @@ def reference(runs):
                     "epoch": epoch["epoch"],
                     "score": 100 * epoch["val/score"],
                     "depth": epoch["val/depth/all"],
-                    # A control passes twice over each example, so its time is not the model's.
-                    "milliseconds": math.nan if "control" in results else 1000 * epoch["val/seconds_per_example"],
+                    # A control passes twice over each example, so its work is not the model's.
+                    **{
+                        name: math.nan if "control" in results else factor * epoch[f"val/{tag}_per_example"]
+                        for name, tag, factor in (
+                            *(("milliseconds", "seconds", 1000), ("iterations", "token_iterations", 1)),
+                            ("gflops", "flops", 1e-9),
+                        )
+                    },
                 }
             )
     epochs = pd.DataFrame(rows)
     by = ["task", "control", "halting", "cap", "tau"]
     means = epochs.groupby([*by, "epoch"]).score.mean().reset_index()
     best = means.loc[means.groupby(by).score.idxmax(), [*by, "epoch"]]
-    return epochs.merge(best).groupby(by)[["score", "depth", "milliseconds"]].agg(["median", "min", "max", "size"])
+    return epochs.merge(best).groupby(by)[list(MEASURED)].agg(["mean", "std", "size"])
 
 
 def test_the_points_are_those_of_a_groupby(runs, report):
@@ -92,10 +104,11 @@ def test_the_points_are_those_of_a_groupby(runs, report):
             key = (row.task, control, "act", int(re.search(r"cap (\d+)", row.family)[1]), row.value)
         else:
             key = (row.task, control, "fixed", row.value, 0.1)
-        for name in ("score", "depth", "milliseconds"):
-            for statistic in ("median", "min", "max"):
-                wanted = pytest.approx(expected.loc[key][name, statistic], nan_ok=True)
-                assert getattr(row, f"{name}_{statistic}") == wanted
+        for name in MEASURED:
+            mean, deviation, size = expected.loc[key][name]
+            reach = t.ppf(0.975, size - 1) * deviation / math.sqrt(size) if size > 2 else math.nan
+            for statistic, wanted in (("mean", mean), ("low", mean - reach), ("high", mean + reach)):
+                assert getattr(row, f"{name}_{statistic}") == pytest.approx(wanted, rel=1e-4, abs=1e-3, nan_ok=True)
         assert row.runs == expected.loc[key]["score", "size"]
 
 
@@ -118,6 +131,7 @@ def test_the_picture(report):
     shown = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
     for phrase in (
         *("CoLA: Matthews correlation (%)", "RTE: accuracy (%)", "mean depth (iterations per token)"),
+        *("layer GFLOPs (per example)", "token-iterations (per example)"),
         *("time (ms per example, model forward)", "nano, adaptive, cap 6 (3 runs a point)"),
         "nano, control shuffled, adaptive, cap 12 (2 runs a point)",
     ):
@@ -136,10 +150,10 @@ def test_what_was_not_measured_is_said(tmp_path):
     edit_results(run, epochs=[{n: v for n, v in e.items() if "depth" not in n} for e in epochs])
     pareto([str(tmp_path / "runs")], str(tmp_path / "report"))
     points = pd.read_csv(tmp_path / "report/pareto.csv").set_index("family")
-    assert points.milliseconds_median.isna().all() and list(points.depth_median.isna()) == [True, False]
+    assert points.milliseconds_mean.isna().all() and list(points.depth_mean.isna()) == [True, False]
     assert "not measured" in (tmp_path / "report/pareto.html").read_text()
     table = [line for line in (tmp_path / "report/pareto.md").read_text().splitlines() if "70.0" in line]
-    assert len(table) == 1 and table[0].count(" - ") == 3
+    assert len(table) == 1 and table[0].count(" - ") == 5
 
 
 def test_differences_from_each_fixed_depth(runs, report):

@@ -157,7 +157,17 @@ def test_a_model_of_one_depth_has_no_sections():
     assert list(files) == ["treebank.csv"]
 
 
+def test_a_table_that_was_changed_is_left_out(capsys, tmp_path):
+    token_table(sentences=4).to_parquet(tmp_path / "whole.parquet")
+    token_table(sentences=4, model="other").drop(columns="depth").to_parquet(tmp_path / "changed.parquet")
+    main(["report", "treebank", str(tmp_path), "--to", str(tmp_path / "report")])
+    page = (tmp_path / "report/treebank.md").read_text()
+    assert "changed.parquet: the table has no column depth" in page and "pieces of" in page
+    command = ["report", "treebank", str(tmp_path / "changed.parquet"), "--to", str(tmp_path / "other")]
+    assert "changed.parquet: the table has no column depth" in error_of(capsys, command)
+
+
 def test_no_table_gets_one_line(capsys, tmp_path):
     command = ["report", "treebank", str(tmp_path / "none.parquet"), "--to", str(tmp_path / "report")]
-    assert "none.parquet: no such file; depthlab predict --dump" in error_of(capsys, command)
+    assert "none.parquet does not exist" in error_of(capsys, command)
     assert not (tmp_path / "report").exists()

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import Act
+from depthlab.models.halting.capacity import Capacity
+from depthlab.models.halting.change import Change
+from depthlab.models.halting.entropy import Entropy
+from depthlab.models.halting.every import Every
 from depthlab.models.halting.fixed import Fixed
+from depthlab.models.halting.margin import Margin
+from depthlab.models.halting.patience import Patience
+from depthlab.models.halting.ponder import Ponder
+from depthlab.models.halting.random import Random
 from depthlab.models.halting.route import Route
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, State, Tokens, did_you_mean
 
@@ -19,6 +27,14 @@ RULES: dict[str, type[HaltingRule]] = {
     "act": Act,
     "fixed": Fixed,
     "route": Route,
+    "ponder": Ponder,
+    "capacity": Capacity,
+    "change": Change,
+    "entropy": Entropy,
+    "margin": Margin,
+    "patience": Patience,
+    "every": Every,
+    "random": Random,
 }
 
 

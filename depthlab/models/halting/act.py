@@ -11,6 +11,7 @@ from transformers import initialization as init
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 
 ActCap = Literal["truncate", "remainder"]
+ActCost = Literal["ponder", "expected"]
 
 
 class HaltingUnit(nn.Module):
@@ -25,12 +26,17 @@ class HaltingUnit(nn.Module):
         linear = nn.Linear(hidden_size, 1)
         self.weight, self.bias = linear.weight, linear.bias
 
-    def forward(self, states: Tensor) -> Tensor:
-        """[..., H] -> [...], in (0, 1)."""
+    def initialise(self, spread: float, bias: float) -> None:
+        """Weights as everywhere else; the bias says from what depth training starts."""
+        init.normal_(self.weight, std=spread)
+        init.constant_(self.bias, bias)
+
+    def forward(self, states: Tensor, shift: float = 0.0) -> Tensor:
+        """[..., H] -> [...], in (0, 1); the shift is added to w . s + b."""
         dtype = torch.promote_types(states.dtype, torch.float32)
         with torch.autocast(states.device.type, enabled=False):
             logits = F.linear(states.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
-        return torch.sigmoid(logits.squeeze(-1))
+        return torch.sigmoid(logits.squeeze(-1) + shift)
 
 
 class ActState(NamedTuple):
@@ -47,14 +53,23 @@ class Act(HaltingRule):
     A token halts in the first iteration n with p^1 + ... + p^n > 1 - epsilon, and gives that iteration the remainder
     R = 1 - (p^1 + ... + p^{n-1}) as its weight. One that reaches the cap without halting gives its last iteration
     p^L ("truncate", the authors' code) or R ("remainder", Graves 2016).
+
+    Attributes:
+        act_cost: what depth is charged: "ponder", N + R of Graves, of which only R has a gradient; or "expected", the
+            mean of n by the weights of the iterations, the last one's being R: sum_n (1 - p^1 - ... - p^{n-1}).
+        act_shift: added to the halting logits, after training: far up, every token halts at once; far down, with
+            "remainder" and act_update "accumulate", it is the model of fixed depth.
     """
 
     charges_for_depth: ClassVar[bool] = True
+    dial: ClassVar[str] = "act_shift"
 
     act_epsilon: float = 0.01
     act_cap: ActCap = "truncate"
     halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
+    act_cost: ActCost = "ponder"
+    act_shift: float = 0.0
     initializer_range: float = 0.02
 
     def unit(self, hidden_size: int) -> HaltingUnit:
@@ -62,15 +77,18 @@ class Act(HaltingRule):
         return HaltingUnit(hidden_size)
 
     def initialise(self, module: nn.Module) -> None:
-        """Weights as everywhere else; the bias says from what depth training starts."""
+        """The unit."""
         if isinstance(module, HaltingUnit):
-            init.normal_(module.weight, std=self.initializer_range)
-            init.constant_(module.bias, self.halting_bias_init)
+            module.initialise(self.initializer_range, self.halting_bias_init)
 
     def begin(self, tokens: Tokens) -> ActState:
         """Nothing accumulated yet."""
         dtype = torch.promote_types(tokens.states.dtype, torch.float32)
         return ActState(torch.zeros_like(tokens.position, dtype=dtype))
+
+    def ask(self, unit: HaltingUnit, look: Look) -> Tensor:
+        """The halting probability."""
+        return unit(look.new, self.act_shift)
 
     def step(self, state: ActState, look: Look) -> HaltingStep:
         """One step; the halting probability is what was asked for."""
@@ -84,7 +102,8 @@ class Act(HaltingRule):
             halted=halted,
             state=ActState(accumulated + probability),
             remainder=torch.where(takes_remainder, remainder, 0.0),
+            cost=remainder if self.act_cost == "expected" else None,
         )
 
     def describe(self, cap: int) -> str:
-        return f"cap {cap}, tau {self.time_penalty:g}"
+        return f"cap {cap}, tau {self.time_penalty:g}" + (" of expected depth" if self.act_cost == "expected" else "")

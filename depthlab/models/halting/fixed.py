@@ -11,6 +11,7 @@ class Fixed(HaltingRule):
     """Every token L times."""
 
     adaptive: ClassVar[bool] = False
+    dial: ClassVar[str] = "num_hidden_layers"
 
     def describe(self, cap: int) -> str:
         return f"fixed, {cap}"

@@ -6,7 +6,7 @@ wants to remember of a token goes into its state, which the encoder packs with t
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
 
@@ -39,7 +39,7 @@ class Look(NamedTuple):
     """What a rule sees of one iteration. Tokens that have halted are among [B, T]; what is said of them is ignored."""
 
     n: int
-    """1..L"""
+    """1..L, or 0 before the first iteration"""
     at_cap: bool
     """Whether n = L: every token halts, whatever the rule says."""
     before: Tensor
@@ -48,6 +48,8 @@ class Look(NamedTuple):
     """s^n, the layer's output, [..., H]"""
     asked: Tensor | None
     """What the rule's unit says, such as a halting probability [...]; None where the rule has no unit."""
+    head: Callable[[Tensor], Tensor] | None = None
+    """The model's prediction of states, [..., H] to logits [..., C]; None where the model has no head."""
 
 
 class HaltingStep(NamedTuple):
@@ -61,6 +63,8 @@ class HaltingStep(NamedTuple):
     """What the rule remembers for the next iteration."""
     remainder: Tensor | None = None
     """R where the token halted, fp32, as in Graves 2016; None: 0 everywhere."""
+    cost: Tensor | None = None
+    """What is charged for this iteration, fp32; None in every iteration: a token is charged N + R in all."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,14 @@ class HaltingRule:
 
     adaptive: ClassVar[bool] = True
     """Whether tokens choose their depth. Where they do not, the encoder runs L plain iterations and never asks."""
+    learns_everywhere: ClassVar[bool] = False
+    """Whether the loss in training is a weighted sum of those after every iteration (`weigh`): all tokens take L."""
     charges_for_depth: ClassVar[bool] = False
     """Whether the ponder cost has a gradient, and so a place in the loss."""
+    first: ClassVar[int] = 1
+    """The first step's n; 0: there is one before any iteration, of h^0 before and after."""
+    dial: ClassVar[str | None] = None
+    """The one number to turn after training: a key of `halting_settings`, or a field of the configuration."""
 
     @classmethod
     def from_config(cls, config: "AdaptiveAlbertConfig") -> Self:
@@ -92,7 +102,7 @@ class HaltingRule:
                 known = f"it has {', '.join(own)}" if own else "it has none there"
                 raise UserError(f"halting {config.halting!r} has no setting {key!r}{did_you_mean(key, own)} ({known})")
             wanted = get_type_hints(cls)[key]
-            if wanted is float and type(value) is int:
+            if wanted in (float, float | None) and type(value) is int:
                 given[key] = value = float(value)
             try:
                 type_validator(key, value, wanted)
@@ -110,9 +120,32 @@ class HaltingRule:
     def initialise(self, module: nn.Module) -> None:
         """Called for every module of a new model, after the usual initialisation: the rule knows its own."""
 
+    @classmethod
+    def chooses(cls, training: bool) -> bool:
+        """Whether tokens choose their depth in this mode."""
+        return cls.adaptive and not (training and cls.learns_everywhere)
+
+    def weigh(self, unit: nn.Module | None, tokens: Tokens, states: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Of a rule that learns everywhere, in training.
+
+        Args:
+            unit: the rule's, if it has one.
+            tokens: [B, T]
+            states: s^1..s^L, [B, T, H] each.
+
+        Returns:
+            weights: [L, B, T] fp32, of the loss after each iteration; of a whole sequence's loss that of its [CLS].
+            costs: [B, T] fp32, what a token is charged in place of N + R; or None.
+        """
+        raise NotImplementedError
+
     def decides(self, n: int) -> bool:
         """Whether a token may halt in iteration n < L. Where none can, nobody is asked, and the host need not look."""
         return True
+
+    def asks(self, n: int) -> bool:
+        """Whether iteration n needs what the rule's unit says: where tokens may halt, unless a rule knows better."""
+        return self.decides(n)
 
     def begin(self, tokens: Tokens) -> State:
         """The state before the first iteration."""

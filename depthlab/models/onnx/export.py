@@ -93,7 +93,9 @@ def to_onnx(model: AdaptiveAlbertPreTrainedModel, dtype: OnnxDtype = "float32") 
     real, embedded = _embedded(graph, base, weights, length)
     padding = graph("Sub", graph.literal(1, np.float32), graph("Cast", "attention_mask", to=FLOAT))
     mask = graph("Mul", padding, graph.literal(LEAST, np.float32))
-    batch = Batch(rows, length, graph.column(graph.column(mask)), real)
+    starts = graph("Mul", graph("Range", graph.literal(0), rows, graph.literal(1)), length)
+    first = graph("Add", starts, graph("ArgMax", "attention_mask", axis=1, keepdims=0))
+    batch = Batch(rows, length, graph.column(graph.column(mask)), real, first)
     projected = weights.linear(graph, base.encoder.embedding_hidden_mapping_in, graph("Gather", embedded, real))
     nowhere = graph.zeros(FLOAT, graph("Mul", rows, length), config.hidden_size)
     states = graph("ScatterND", nowhere, graph.column(real), projected)
@@ -108,9 +110,7 @@ def to_onnx(model: AdaptiveAlbertPreTrainedModel, dtype: OnnxDtype = "float32") 
         "depths": (graph.reshape(depths, rows, length), INT, ["batch", "length"]),
     }
     if base.pooler is not None:
-        first = graph("ArgMax", "attention_mask", axis=1, keepdims=0)
-        starts = graph("Mul", graph("Range", graph.literal(0), rows, graph.literal(1)), length)
-        pooled = weights.linear(graph, base.pooler, graph("Gather", states, graph("Add", starts, first)))
+        pooled = weights.linear(graph, base.pooler, graph("Gather", states, first))
         pooled = graph("Tanh", pooled)
         outputs["pooler_output"] = pooled, FLOAT, ["batch", config.hidden_size]
         if isinstance(model, AdaptiveAlbertForSequenceClassification):

@@ -36,7 +36,7 @@ def _act(graph: Graph, batch: Batch, encoder: AdaptiveAlbertTransformer, iterati
     """Tokens leave the loop as they halt; it ends with the last."""
     rule, cap, blend = encoder.rule, encoder.config.num_hidden_layers, encoder.config.act_update == "blend"
     weight = graph.constant("encoder.halting.weight", numbers(encoder.halting.weight))
-    bias = graph.constant("encoder.halting.bias", numbers(encoder.halting.bias))
+    bias = graph.constant("encoder.halting.bias", numbers(encoder.halting.bias) + np.float32(rule.act_shift))
     everyone = graph("Shape", graph("Gather", memory.states, graph.literal(0), axis=1))  # N
     sums = graph("ConstantOfShape", everyone)
     depths = graph("Cast", sums, to=INT)
@@ -89,7 +89,7 @@ def _route(
 ) -> Found:
     """One decision, after iteration k: no loop depends on data."""
     rule, cap, k = encoder.rule, encoder.config.num_hidden_layers, encoder.rule.route_at
-    if k < 1 or getattr(rule, "route_depths", None) is not None:
+    if k == 0 or rule.route_depths is not None:
         raise UserError("halting 'route' has a form in ONNX for one decision, after iteration 1 or later")
     if k >= cap:
         return _fixed(graph, batch, encoder, iteration, memory)
@@ -106,8 +106,8 @@ def _route(
         )
         scores = graph("Div", *norms)
     if rule.route_threshold is None:
-        first = graph("Equal", graph("Mod", batch.real, batch.length), graph.literal(0))
-        scores = graph("Where", first, graph.literal(np.inf, np.float32), scores)
+        leads = graph("Equal", batch.real, graph("Gather", batch.first, graph("Div", batch.real, batch.length)))
+        scores = graph("Where", leads, graph.literal(np.inf, np.float32), scores)
         goes_on = _best(graph, batch, scores, rule.route_share)
     else:
         goes_on = graph("Greater", scores, graph.literal(rule.route_threshold, np.float32))

@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     """[B, 1, 1, T], added to attention's scores: 0, or the least number where there is padding."""
     real: str
     """Rows of real tokens in N, int64, in row-major order."""
+    first: str
+    """[B], the row of each sequence's first real token; of padding alone, of its first."""
 
 
 class Memory(NamedTuple):

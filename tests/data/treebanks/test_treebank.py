@@ -171,6 +171,14 @@ def test_a_long_sentence_takes_time_by_its_length(tmp_path, nano):
     assert len({*align(treebank.sentences[0], TextEncoder(nano)).words}) == 40_001
 
 
+def test_words_that_spell_special_tokens_are_text(tmp_path, nano):
+    words = [row(number, form) for number, form in enumerate(["a", "[SEP]", "b", "<pad>", "[MASK]"], 1)]
+    treebank = read_aligned([write(tmp_path, words)], nano, 64)
+    ids = treebank.pieces[0].input_ids[1:-1]
+    assert not {*ids} & {nano.sep_token_id, nano.pad_token_id, nano.mask_token_id}
+    assert {*piece_rows(treebank, nano)["form"]} == {"a", "[SEP]", "b", "<pad>", "[MASK]"}
+
+
 def test_gzip_holds_the_same(tmp_path):
     file = write(tmp_path, *MADE)
     zipped = tmp_path / "made.conllu.gz"

@@ -39,14 +39,14 @@ def reference(probabilities, new_states, embedding, epsilon, act_cap, act_update
     return n_stop, remainder, weights, state
 
 
-def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update):
+def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update, act_cost="ponder"):
     """The same by the rule's steps, for [T] tokens at once; probabilities and new_states are [L, T]."""
-    rule = Act(act_epsilon=epsilon, act_cap=act_cap)
+    rule = Act(act_epsilon=epsilon, act_cap=act_cap, act_cost=act_cost)
     cap = len(probabilities)
     running = torch.ones_like(embedding, dtype=torch.bool)
     remembered, state = rule.begin(Tokens(embedding, torch.arange(len(embedding)), len(embedding), running)), embedding
     mixture, remainders = torch.zeros_like(embedding), torch.zeros_like(embedding)
-    depths = torch.zeros_like(embedding, dtype=torch.long)
+    depths, costs = torch.zeros_like(embedding, dtype=torch.long), torch.zeros_like(embedding)
     weights = []
     for n, (probability, new) in enumerate(zip(probabilities, new_states, strict=True), start=1):
         step = rule.step(remembered, Look(n, n == cap, state, new, probability))
@@ -56,10 +56,12 @@ def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update)
         mixture = mixture + weight * new
         depths = depths + running
         remainders = remainders + torch.where(running, step.remainder * step.halted, 0.0)
+        if step.cost is not None:
+            costs = costs + torch.where(running, step.cost, 0.0)
         remembered = step.state
         running = running & ~step.halted
     assert not running.any()
-    return depths, remainders, torch.stack(weights), state if act_update == "blend" else mixture
+    return depths, remainders, torch.stack(weights), state if act_update == "blend" else mixture, costs
 
 
 unit = st.floats(0, 1, allow_subnormal=False)
@@ -95,7 +97,9 @@ def test_equals_the_equations_with_gradients(tokens, epsilon, act_cap, act_updat
 
     columns = [torch.tensor(list(column), dtype=torch.float64) for column in zip(*tokens, strict=True)]
     probabilities, new_states = (column.T.clone().requires_grad_() for column in columns[:2])
-    depths, remainders, weights, state = by_steps(probabilities, new_states, columns[2], epsilon, act_cap, act_update)
+    depths, remainders, weights, state, _ = by_steps(
+        probabilities, new_states, columns[2], epsilon, act_cap, act_update
+    )
     ponder_cost = (depths + remainders).sum()
     ((state**2).sum() + tau * ponder_cost).backward()
 
@@ -110,6 +114,22 @@ def test_equals_the_equations_with_gradients(tokens, epsilon, act_cap, act_updat
         for actual, wanted in zip((probabilities.grad[:, t], new_states.grad[:, t]), expected_grads[t], strict=True):
             torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-12)
     assert math.isclose(ponder_cost.item(), sum(n + remainder for n, remainder, *_ in expected), **close)
+
+
+@given(probabilities=st.lists(unit, min_size=1, max_size=9), epsilon=st.floats(1e-4, 0.9))
+def test_expected_depth_is_the_mean_by_the_weights_with_a_gradient(probabilities, epsilon):
+    """sum_n n lambda^n, written out, where the last iteration has the remainder."""
+    expected = torch.tensor(probabilities, dtype=torch.float64, requires_grad=True)
+    zeros = torch.zeros(len(probabilities), dtype=torch.float64)
+    _, _, weights, _ = reference(list(expected), list(zeros), zeros[0], epsilon, "remainder", "blend")
+    wanted = sum(n * weight for n, weight in enumerate(weights, start=1))
+    actual = torch.tensor(probabilities, dtype=torch.float64, requires_grad=True)
+    costs = by_steps(actual[:, None], zeros[:, None], zeros[:1], epsilon, "truncate", "blend", "expected")[-1]
+    torch.testing.assert_close(costs[0], torch.as_tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    if isinstance(wanted, torch.Tensor) and wanted.requires_grad:
+        wanted.backward()
+        costs[0].backward()
+        torch.testing.assert_close(actual.grad, expected.grad, rtol=1e-12, atol=1e-12)
 
 
 def test_depth_one_gives_the_halting_unit_no_gradient():

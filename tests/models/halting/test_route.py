@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
@@ -35,9 +36,13 @@ def reference(model, inputs):
     states = list(encoder.project(embedded)[0])
     tokens = range(len(states))
     going, gates, depths, decided = set(tokens), [1.0] * len(states), [cap] * len(states), list(states)
-    for n in range(1, cap + 1):
-        layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
-        new = layer(torch.stack(states)[None], None)[0]
+    ends = rule.route_depths or [cap]
+    for n in range(cap + 1):
+        if n == 0:
+            new = torch.stack(states)
+        else:
+            layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
+            new = layer(torch.stack(states)[None], None)[0]
         if n == rule.route_at and n < cap:
             if rule.route_score == "router":
                 weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
@@ -47,7 +52,11 @@ def reference(model, inputs):
             if rule.route_threshold is None:
                 most = round(rule.route_share * len(states))
                 most = max(most, 1) if rule.route_share > 0 else 0
-                going = set(sorted(tokens, key=lambda t: (t > 0, -scores[t].item(), t))[:most])
+                ranked = sorted(tokens, key=lambda t: (t > 0, -scores[t].item(), t))[:most]
+                going = set(ranked)
+                for t in ranked:  # equal parts, what is left over going deeper
+                    reached = [end for k, end in enumerate(ends) if ranked.index(t) < most - most * k // len(ends)]
+                    depths[t] = min(cap, reached[-1])
             else:
                 going = {t for t in tokens if scores[t] > rule.route_threshold}
             decided = list(new)
@@ -59,13 +68,22 @@ def reference(model, inputs):
                     gates[t] = 1 + probability - probability.item()
             states = list(new)
         else:
+            going = {t for t in going if n <= depths[t]}
             states = [new[t] if t in going else states[t] for t in tokens]
     return torch.stack([decided[t] + gates[t] * (states[t] - decided[t]) for t in tokens]), depths
 
 
-rules = st.fixed_dictionaries(
-    {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change"])},
-    optional={"route_share": st.floats(0, 1), "route_threshold": st.floats(-1, 2)},
+share, threshold = st.floats(0, 1), st.floats(-1, 2)
+rules = st.one_of(
+    st.fixed_dictionaries(
+        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change"])},
+        optional={"route_share": share, "route_threshold": threshold},
+    ),
+    st.fixed_dictionaries({"route_at": st.just(0)}, optional={"route_share": share, "route_threshold": threshold}),
+    st.fixed_dictionaries(
+        {"route_at": st.integers(0, 1), "route_depths": st.sampled_from([[2], [2, 4], [3, 9], [2, 3, 4]])},
+        optional={"route_share": share},
+    ),
 )
 
 
@@ -96,16 +114,19 @@ def test_equals_the_loop_over_tokens(length, rule, tied, seed):
     extra_padding=st.integers(0, 2),
     rule=rules,
     tied=st.booleans(),
+    left=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, tied, seed):
+def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, tied, left, seed):
     torch.manual_seed(seed)
     model, inputs = build(tied, **rule), ragged_inputs(lengths, extra_padding=extra_padding)
+    if left:
+        inputs = {name: value.flip(1) for name, value in inputs.items()}
     dense = run(model, "dense", inputs)
     assert_same(dense, run(model, "compact", inputs), 1e-9)
-    for row, length in enumerate(lengths):  # a sequence alone is decided about as in its batch
-        alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
-        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, :length])
+    for row, real in enumerate(inputs["attention_mask"].bool()):  # a sequence alone is decided about as in its batch
+        alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
+        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
 
 
 def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
@@ -117,6 +138,20 @@ def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
         actual, wanted = model(**inputs), fixed(**inputs)
         assert torch.equal(actual.depths, wanted.depths)
         torch.testing.assert_close(actual.last_hidden_state, wanted.last_hidden_state)
+
+
+def test_what_halts_before_the_first_iteration_is_real_all_the_same():
+    """It is its embedding, it is attended to, and it costs no more than its key and value."""
+    model, inputs = build(cap=3, route_at=0, route_share=0.5), ragged_inputs([16])
+    model.config._attn_implementation = "eager"
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        output = model(**inputs)
+    assert output.depths.unique().tolist() == [0, 3]
+    real = inputs["attention_mask"].bool()
+    assert model.flops(output.depths, real).sum() == counter.get_total_flops() > model.flops(output.depths).sum()
+    embedded = model.encoder.project(model.embeddings(inputs["input_ids"], inputs["token_type_ids"]))
+    halted = output.depths == 0
+    torch.testing.assert_close(output.last_hidden_state[halted], embedded[halted])
 
 
 def test_the_router_learns_what_going_on_is_worth():
@@ -138,7 +173,17 @@ def test_the_router_learns_what_going_on_is_worth():
     [
         ({"act_update": "blend"}, 'halting "route" needs act_update "accumulate", not \'blend\''),
         ({"halting_settings": {"route_share": 1.5}}, "halting_settings.route_share must lie in [0, 1], got 1.5"),
-        ({"halting_settings": {"route_at": 0}}, "halting_settings.route_at must be at least 1, got 0"),
+        (
+            {"halting_settings": {"route_at": 0, "route_score": "change"}},
+            "halting_settings.route_score change needs route_at",
+        ),
+        ({"halting_settings": {"route_at": -1}}, "halting_settings.route_at must not be negative, got -1"),
+        ({"halting_settings": {"route_depths": [3, 1]}}, "route_depths must ascend from over route_at, got [3, 1]"),
+        ({"halting_settings": {"route_depths": [1]}}, "route_depths must ascend from over route_at, got [1]"),
+        (
+            {"halting_settings": {"route_depths": [3], "route_threshold": 0}},
+            "route_depths share out route_share: leave route_threshold out",
+        ),
         ({"halting_settings": {"route_score": "luck"}}, "route_score"),
     ],
 )

@@ -31,6 +31,7 @@ WAYS = {
     "fixed": {"halting": "fixed"},
     "blend": {},
     "accumulate": {"act_update": "accumulate", "act_cap": "remainder"},
+    "shifted": {"halting_settings": {"act_cost": "expected", "act_shift": -0.7}},
     "route": {**ROUTE, "halting_settings": {"route_at": 2, "route_share": 0.4}},
     "route by change": {**ROUTE, "halting_settings": {"route_score": "change"}},
     "route by threshold": {**ROUTE, "halting_settings": {"route_at": 3, "route_threshold": 0.2}},
@@ -166,6 +167,9 @@ def test_what_has_no_form(monkeypatch):
     untied = AdaptiveBertModel(AdaptiveBertConfig(**SIZES, num_hidden_layers=2))
     with pytest.raises(UserError, match="share one layer"):
         export.to_onnx(untied)
+    for setting in ({"route_at": 0}, {"route_depths": [3, 5]}):
+        with pytest.raises(UserError, match="for one decision, after iteration 1 or later"):
+            export.to_onnx(build(BASE, **ROUTE, halting_settings=setting))
     with pytest.raises(UserError, match="hidden_act 'silu' has no form"):
         export.to_onnx(build(BASE, hidden_act="silu"))
     model = build(BASE)

@@ -1,0 +1,91 @@
+"""`depthlab dial`: one checkpoint, many budgets. What is measured is printed, and kept for `depthlab report pareto`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from depthlab.analysis.records import RunRecord, as_record
+from depthlab.commands.experiment import run_experiment
+from depthlab.commands.experiment_cli import ExperimentCLI
+from depthlab.commands.outcome import say
+from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
+from depthlab.errors import UserError
+from depthlab.files import make_writable, writing
+from depthlab.models import AdaptiveAlbertConfig
+from depthlab.reports.measured import dial_table
+from depthlab.run.directory import RunDirectory, find_checkpoint, read_run, run_of
+
+
+def dial(arguments: Sequence[str]) -> None:
+    """Measure a checkpoint at many settings.
+
+    Raises:
+        UserError: bad settings; the model's tokens have no depth; there is nothing to validate.
+    """
+    run_experiment("dial", arguments, DialCLI)
+
+
+class DialCLI(ExperimentCLI):
+    """What becomes of the settings and measurements of `depthlab dial`."""
+
+    def dial(self, **arguments: Any) -> None:
+        """Measure, print, and keep scores of GLUE in the directory of the checkpoint's run, or else of this one.
+
+        Raises:
+            UserError: the model's tokens have no depth; there is nothing to validate; the directory can't be written.
+        """
+        config = self.model.model.config
+        if "validate" not in self.experiment.commands() or not isinstance(config, AdaptiveAlbertConfig):
+            raise UserError(
+                "depthlab dial validates models whose tokens have a depth: name an ALBERT, and a task of it"
+            )
+        checkpoint = self.options.model.checkpoint
+        found = find_checkpoint(checkpoint)
+        place = self.run if found is None else run_of(found)
+        make_writable("to", place.dials)
+        points = self.trainer.dial(**arguments)
+        if not self.trainer.is_global_zero:
+            return
+        own = {name: value for name, value in config.halting_settings.items() if name != config.rule.dial}
+        own |= {"max_depth": arguments["max_depth"]} if arguments["max_depth"] else {}
+        say("\n" + dial_table(points, config.rule.dial))
+        if getattr(self.model, "task", None) in GLUE_TASKS:
+            record = self._record(place, checkpoint)
+            records = [
+                {
+                    **asdict(record),
+                    "directory": str(place.path),
+                    "model": record.model | {"rule": config.halting, **own, "dial": point["dial"]},
+                    "epochs": [{"epoch": 0, "step": 0} | {t: v for t, v in point.items() if t != "dial"}],
+                }
+                for point in points
+            ]
+            name = ",".join([config.halting, *(f"{setting}={value}" for setting, value in sorted(own.items()))])
+            with writing("the points to", place.dials / f"{name}.json") as unfinished:
+                unfinished.write_text(json.dumps(records, indent=1) + "\n")
+            say(f"\npoints  {place.dials / name}.json\nnext    depthlab report pareto {place.path}")
+
+    def _record(self, place: RunDirectory, checkpoint: str) -> RunRecord:
+        """The run that has trained the checkpoint for this task; or the checkpoint, by its name."""
+        if place.results.exists() and self.options.task == "glue":
+            return as_record(read_run(place.path))
+        config = self.model.model.config
+        measured = {} if self.options.task == "glue" else {"measured": self.options.task}
+        model = {"checkpoint": checkpoint, "model_type": config.model_type, **measured}
+        return RunRecord(
+            directory=Path(place.path),
+            suite="glue",
+            task=self.model.task,
+            model=model | {"num_hidden_layers": config.num_hidden_layers},
+            training={},
+            learning_rate=0.0,
+            batch_size=self.datamodule.batch_size,
+            seed=self.options.seed_everything,
+            epochs=[],
+            data={},
+            tokens=0,
+            token_iterations=0,
+            tested={},
+        )

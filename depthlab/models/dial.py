@@ -1,0 +1,62 @@
+"""The dial: the one number of a halting rule that is turned after training, and how far the cap goes."""
+
+from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
+
+from depthlab.errors import UserError
+
+if TYPE_CHECKING:
+    from depthlab.models.configuration import AdaptiveAlbertConfig
+
+
+def turn(config: "AdaptiveAlbertConfig", dial: float) -> None:
+    """Set the number that `HaltingRule.dial` names, in place: a key of `halting_settings`, or a field.
+
+    Raises:
+        UserError: the rule has none, or takes whole numbers only.
+    """
+    rule = config.rule
+    name = rule.dial
+    if name is None:
+        raise UserError(f"halting {config.halting!r} has no dial: set its halting_settings")
+    if isinstance(getattr(rule, name, getattr(config, name, None)), int):
+        if dial != int(dial):
+            raise UserError(f"the dial of halting {config.halting!r} is {name}, a whole number, got {dial:g}")
+        dial = int(dial)
+    if name == "num_hidden_layers":
+        _set_cap(config, int(dial))
+    elif hasattr(config, name):
+        setattr(config, name, dial)
+    else:
+        config.halting_settings = config.halting_settings | {name: dial}
+
+
+def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int | None = None) -> None:
+    """Set the dial of an adaptive ALBERT, and its cap: from now on that is what it does.
+
+    Args:
+        model: of any head.
+        dial: as `turn`; None leaves it.
+        max_depth: the cap, beyond that of training, too, where iterations share a layer; None leaves it.
+
+    Raises:
+        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap.
+    """
+    config, layers = model.config, len(model.base_model.encoder.albert_layer_groups)
+    if max_depth is not None:
+        _set_cap(config, max_depth)
+    if dial is not None:
+        turn(config, dial)
+    if 1 < layers < config.num_hidden_layers:
+        raise UserError(f"a depth of {config.num_hidden_layers} is over the {layers} layers of an untied model")
+    _ = config.rule  # which knows its ranges
+
+
+def _set_cap(config: "AdaptiveAlbertConfig", cap: int) -> None:
+    """Of untied layers those come first that are there."""
+    if cap < 1:
+        raise UserError(f"a depth of {cap}: it must be 1 or more")
+    config.num_hidden_layers = cap
+    if config.model_type == "adaptive_bert":
+        config.num_hidden_groups = cap

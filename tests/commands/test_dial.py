@@ -1,0 +1,102 @@
+"""`depthlab dial`: each setting as if measured alone, from data that is read once; and what reports make of it."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from depthlab.cli import main
+from depthlab.data.benchmarks.labelled import LabelledDataModule
+from tests.support import error_of, fine_tuning, printed_by, results, table, write_inputs
+
+VALUES = "-80,-1,0,80"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A checkpoint, data, and two runs of it that differ in their seed."""
+    folder = write_inputs(tmp_path_factory.mktemp("dial"))
+    for seed in (0, 1):
+        main(fine_tuning(folder, folder / f"runs/{seed}", trainer__max_epochs=2, seed_everything=seed))
+    return folder
+
+
+def dialled(inputs, seed, dial, **settings):
+    """What `depthlab dial` says of a run's model, row by row."""
+    where = {"model__checkpoint": inputs / f"runs/{seed}", "dial": dial}
+    command = fine_tuning(inputs, inputs / "elsewhere", "dial", **where | settings)
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(printed_by(command))[2:]]
+
+
+@pytest.fixture(scope="module")
+def measured(inputs):
+    return [dialled(inputs, seed, VALUES) for seed in (0, 1)]
+
+
+def test_every_setting_as_if_alone(inputs, measured):
+    """Against `depthlab validate` with that setting."""
+    shown = {row[0]: row for row in measured[0]}
+    for value in ("-1", "80"):
+        alone = {"model__checkpoint": inputs / "runs/0", "ckpt_path": "model", "model__depth__dial": value}
+        lines = table(printed_by(fine_tuning(inputs, inputs / "elsewhere", "validate", **alone)))
+        cells = dict([cell.strip() for cell in line.split("|")[1:3]] for line in lines)
+        assert shown[value][1:3] == [cells["score (%)"], cells["mean depth, all tokens"]]
+    depths = [float(row[2]) for row in measured[0]]
+    assert depths[0] == 4 and depths[-1] == 1 and depths == sorted(depths, reverse=True)
+
+
+def test_turned_to_nothing_it_is_the_run(inputs, measured):
+    found = results(inputs / "runs/0")
+    zero = next(row for row in measured[0] if row[0] == "0")
+    assert float(zero[1]) == pytest.approx(100 * found["val/score"], abs=0.01)
+    assert float(zero[2]) == pytest.approx(found["val/depth/all"], abs=0.01)
+    assert float(zero[3]) == pytest.approx(found["val/token_iterations_per_example"], abs=0.1)
+
+
+def test_the_data_is_read_once(inputs, monkeypatch):
+    calls = []
+    for name in ("prepare_data", "val_dataloader"):
+        method = getattr(LabelledDataModule, name)
+        counted = lambda self, method=method, name=name: (calls.append(name), method(self))[1]  # noqa: E731
+        monkeypatch.setattr(LabelledDataModule, name, counted)
+    dialled(inputs, 0, "0.1,0.2,0.3", model__depth__halting="change")
+    assert sorted(calls) == ["prepare_data", "val_dataloader"]
+
+
+def test_beyond_the_cap_and_by_another_rule(inputs):
+    rows = dialled(inputs, 1, "0,1e9", model__depth__halting="change", max_depth=7)
+    assert [row[2] for row in rows] == ["7.00", "1.00"]
+    assert (inputs / "runs/1/dial/change,max_depth=7.json").exists()
+    assert [row[2] for row in dialled(inputs, 1, "2,6", model__depth__halting="fixed")] == ["2.00", "6.00"]
+
+
+def test_the_report_draws_the_curves(inputs, measured, tmp_path):
+    """Means over seeds of what the files say; the runs themselves are a line of their own."""
+    main(["report", "pareto", str(inputs / "runs"), "--to", str(tmp_path)])
+    points = pd.read_csv(tmp_path / "pareto.csv")
+    lines = points[points.family.str.endswith("by act")]
+    assert list(lines.value) == [-80, -1, 0, 80] and set(lines.runs) == {2} and set(lines.setting) == {"dial"}
+    files = [json.loads((inputs / f"runs/{seed}/dial/act.json").read_text()) for seed in (0, 1)]
+    for number, row in enumerate(lines.itertuples()):
+        epochs = [file[number]["epochs"][0] for file in files]
+        for column, tag, factor in (
+            *(("score", "val/score", 100), ("depth", "val/depth/all", 1)),
+            *(("iterations", "val/token_iterations_per_example", 1), ("gflops", "val/flops_per_example", 1e-9)),
+        ):
+            mean = factor * sum(epoch[tag] for epoch in epochs) / 2
+            assert getattr(row, f"{column}_mean") == pytest.approx(mean)
+    assert len(points[~points.family.str.contains("by ")]) == 1
+    main(["report", "glue", str(inputs / "runs"), "--to", str(tmp_path / "glue")])
+    assert len(pd.read_csv(tmp_path / "glue/glue.csv").query("model == model and seeds == 2")) == 1, "no dial in it"
+
+
+@pytest.mark.parametrize(
+    ("dial", "settings", "message"),
+    [
+        ("0.1,much", {}, "--dial 0.1,much: numbers with commas between them"),
+        ("0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, got 0.5"),
+    ],
+)
+def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
+    where = {"model__checkpoint": inputs / "runs/0", "dial": dial}
+    assert message in error_of(capsys, fine_tuning(inputs, inputs / "elsewhere", "dial", **where | settings))

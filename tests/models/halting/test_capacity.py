@@ -1,0 +1,149 @@
+"""Expert choice: against a loop over iterations and tokens, in states, depths and gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
+from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.test_encoder import assert_same, run
+from tests.models.variants import CLASSES, differing
+
+
+def build(layers="tied", cap=4, act_update="accumulate", **rule):
+    model_class, config_class = CLASSES[layers]
+    config = config_class(
+        **SIZES,
+        num_hidden_layers=cap,
+        halting="capacity",
+        halting_settings=rule,
+        act_update=act_update,
+        initializer_range=0.3,
+    )
+    model = differing(model_class(config, add_pooling_layer=False)).double()
+    if model.encoder.halting is not None:
+        torch.nn.init.normal_(model.encoder.halting.score_weight)
+    return model
+
+
+def shares(capacity, cap):
+    """c_1..c_L: one for all; the paper's line at 0.5; straight on from there to depth 1 and to the cap for all."""
+    line = [(cap - n + 1) / cap for n in range(1, cap + 1)]
+    if capacity <= 0.5:
+        return [1.0] + [capacity / 0.5 * share for share in line[1:]]
+    return [1.0] + [share + (capacity - 0.5) / 0.5 * (1 - share) for share in line[1:]]
+
+
+def reference(model, inputs):
+    """One sequence, without padding. Output [T, H] and depths, token by token."""
+    rule, encoder, cap = model.config.rule, model.encoder, model.config.num_hidden_layers
+    states = list(encoder.project(model.embeddings(inputs["input_ids"], inputs["token_type_ids"]))[0])
+    running, wanted = list(range(len(states))), shares(rule.capacity, cap)
+    depths, gates, outputs = [0] * len(states), [1.0] * len(states), [0.0] * len(states)
+    for n in range(1, cap + 1):
+        new = encoder.apply_to_all(n, torch.stack(states)[None], None)[0]
+        scores, before = {}, list(states)
+        for t in running:
+            if rule.capacity_score == "router":
+                weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
+                scores[t] = torch.cat([before[t], new[t]]) @ weight + bias
+            else:
+                scores[t] = (new[t] - before[t]).square().sum().sqrt() / before[t].square().sum().sqrt()
+            depths[t] = n
+            if model.config.act_update == "blend":
+                outputs[t] = states[t] = before[t] + gates[t] * (new[t] - before[t])
+            else:
+                outputs[t] = new[t] if n == 1 else outputs[t] + gates[t] * (new[t] - before[t])
+                states[t] = new[t]
+        if n == cap:
+            break
+        most = round(wanted[n] * len(states)) if wanted[n] > 0 else 0
+        most = max(most, 1) if wanted[n] > 0 else 0
+        running = sorted(running, key=lambda t: (t > 0, -scores[t].item(), t))[:most]
+        for t in running:
+            chance = torch.sigmoid(scores[t]) if rule.capacity_score == "router" else torch.ones(())
+            gates[t] = chance if model.config.act_update == "blend" else 1 + chance - chance.item()
+        running.sort()
+    return torch.stack(outputs), depths
+
+
+rules = st.fixed_dictionaries(
+    {"capacity": st.floats(0, 1), "capacity_score": st.sampled_from(["router", "router", "change"])}
+)
+updates = st.sampled_from(["blend", "accumulate"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    length=st.integers(1, 9),
+    cap=st.integers(1, 5),
+    rule=rules,
+    act_update=updates,
+    layers=st.sampled_from([*CLASSES]),
+    seed=st.integers(0, 2**16),
+)
+def test_equals_the_loop_over_tokens(length, cap, rule, act_update, layers, seed):
+    torch.manual_seed(seed)
+    model, inputs = build(layers, cap, act_update, **rule), ragged_inputs([length])
+    towards = torch.randn(length, SIZES["hidden_size"], dtype=torch.float64)
+    wanted, depths = reference(model, inputs)
+    gradients = torch.autograd.grad((wanted * towards).sum(), list(model.parameters()), allow_unused=True)
+    for execution in ("dense", "compact"):
+        model.config.execution = execution
+        model.zero_grad()
+        output = model(**inputs)
+        assert output.depths[0].tolist() == depths and not output.remainders.any()
+        torch.testing.assert_close(output.last_hidden_state[0], wanted, rtol=1e-10, atol=1e-10)
+        (output.last_hidden_state[0] * towards).sum().backward()
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradient = torch.zeros_like(parameter) if gradient is None else gradient
+            torch.testing.assert_close(actual, gradient, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    extra_padding=st.integers(0, 2),
+    rule=rules,
+    act_update=updates,
+    layers=st.sampled_from([*CLASSES]),
+    left=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, act_update, layers, left, seed):
+    torch.manual_seed(seed)
+    model = build(layers, act_update=act_update, **rule)
+    inputs = ragged_inputs(lengths, extra_padding=extra_padding)
+    if left:
+        inputs = {name: value.flip(1) for name, value in inputs.items()}
+    dense = run(model, "dense", inputs)
+    assert_same(dense, run(model, "compact", inputs), 1e-10)
+    for row, real in enumerate(inputs["attention_mask"].bool()):  # a sequence alone is decided about as in its batch
+        alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
+        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
+
+
+@pytest.mark.parametrize("capacity", [0.1, 0.25, 0.5, 0.7, 1.0])
+def test_the_mean_depth_is_what_was_asked_for(capacity):
+    model, inputs = build(cap=5, capacity=capacity), ragged_inputs([20, 20])
+    for depths in model(**inputs).depths:
+        assert depths.double().mean().item() == pytest.approx(1 + 4 * capacity, abs=4 * 0.5 / 20)
+
+
+def test_the_dials_ends_are_the_fixed_depth_and_one_iteration():
+    model, inputs = build(cap=4), ragged_inputs([7, 4])
+    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**SIZES, num_hidden_layers=4, halting="fixed"), False).double()
+    fixed.load_state_dict(model.state_dict(), strict=False)
+    for capacity, cap in ((1.0, 4), (0.0, 1)):
+        model.config.halting_settings, fixed.config.num_hidden_layers = {"capacity": capacity}, cap
+        actual, wanted = model(**inputs), fixed(**inputs)
+        assert torch.equal(actual.depths, wanted.depths)
+        torch.testing.assert_close(actual.last_hidden_state, wanted.last_hidden_state)
+
+
+def test_a_users_mistake():
+    with pytest.raises(UserError, match=r"halting_settings\.capacity must lie in \[0, 1\], got 1.5"):
+        build(capacity=1.5)

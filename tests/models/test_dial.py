@@ -1,0 +1,109 @@
+"""The dial of every halting rule: its ends are the model of fixed depth and depth 1; and who takes it."""
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from depthlab.errors import UserError
+from depthlab.models import (
+    AdaptiveAlbertConfig,
+    AdaptiveAlbertForSequenceClassification,
+    AdaptiveBertConfig,
+    AdaptiveBertForSequenceClassification,
+)
+from depthlab.models.checkpoint import DepthSettings, load_as_saved, load_checkpoint
+from depthlab.models.dial import turn_model
+from depthlab.models.halting import RULES
+from tests.models.conftest import SIZES
+from tests.models.exported import tiny_tokenizer
+from tests.models.variants import batch, differing
+
+CAP = 4
+ENDS = {  # at which every token goes to the cap, and at which it stops after one iteration
+    "act": (-80.0, 80.0),
+    "capacity": (1.0, 0.0),
+    "change": (0.0, 1e9),
+    "entropy": (0.0, 1e9),
+    "every": (CAP, 1),
+    "fixed": (CAP, 1),
+    "margin": (1.0, -1.0),
+    "patience": (CAP, 0),
+    "ponder": (1.0, 0.0),
+    "random": (CAP, 1),
+    "route": (1.0, 0.0),
+}
+CLASSES = {
+    "tied": (AdaptiveAlbertForSequenceClassification, AdaptiveAlbertConfig),
+    "relaxed": (AdaptiveAlbertForSequenceClassification, AdaptiveAlbertConfig),
+    "untied": (AdaptiveBertForSequenceClassification, AdaptiveBertConfig),
+}
+
+
+def build(layers, halting, **changes):
+    torch.manual_seed(0)
+    model_class, config_class = CLASSES[layers]
+    own = {"relaxation_rank": 3} if layers == "relaxed" else {}
+    sizes = SIZES | {"vocab_size": 120, "num_hidden_layers": CAP, "initializer_range": 0.3}
+    settings = {"act_update": "accumulate", "act_cap": "remainder", "num_labels": 3}
+    return differing(model_class(config_class(**sizes | settings | own | changes, halting=halting))).eval()
+
+
+@pytest.mark.parametrize("layers", CLASSES)
+@pytest.mark.parametrize("halting", sorted(name for name, r in RULES.items() if r.__module__.startswith("depthlab.")))
+def test_its_ends_are_fixed_depth_and_depth_1(halting, layers):
+    model, plain = build(layers, halting), build(layers, "fixed")
+    plain.load_state_dict(model.state_dict(), strict=False)
+    inputs = batch()
+    for dial, depth in zip(ENDS[halting], (CAP, 1), strict=True):
+        turn_model(model, dial)
+        turn_model(plain, depth)
+        with torch.no_grad():
+            found, wanted = model(**inputs), plain(**inputs)
+        assert torch.equal(found.depths, depth * inputs["attention_mask"])
+        torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dial")
+    tiny_tokenizer(folder).save_pretrained(folder)
+    build("tied", "act", halting_bias_init=-1.0).save_pretrained(folder)
+    return str(folder)
+
+
+def test_who_loads_a_model_can_turn_it(saved):
+    config = AdaptiveAlbertForSequenceClassification.from_pretrained(saved, dial=2.5).config
+    assert config.halting_settings == {"act_shift": 2.5} and "dial" not in config.to_dict()
+    by_name = AutoModelForSequenceClassification.from_pretrained(saved, halting="change", dial=0.3)
+    assert by_name.config.halting_settings == {"change_threshold": 0.3}
+    assert pipeline("text-classification", saved, model_kwargs={"dial": 80.0}).model.config.rule.act_shift == 80
+    settings = DepthSettings(halting="patience", dial=2.0).given()
+    assert load_checkpoint(AdaptiveAlbertForSequenceClassification, saved, settings).config.rule.patience == 2
+    assert AdaptiveAlbertConfig(**SIZES, halting="fixed", dial=3).num_hidden_layers == 3
+
+
+def test_a_tied_model_goes_beyond_its_cap(saved):
+    """As the same layer, applied once more often."""
+    model = load_as_saved(saved)
+    turn_model(model, -80.0, max_depth=CAP + 2)
+    inputs = batch()
+    with torch.no_grad():
+        states = model(**inputs, output_hidden_states=True).hidden_states
+        after = model.albert.encoder.apply_to_all(CAP + 2, states[CAP + 1][:1], None)
+    assert len(states) == CAP + 3
+    torch.testing.assert_close(states[-1][:1], after)
+
+
+@pytest.mark.parametrize(
+    ("layers", "halting", "dial", "max_depth", "message"),
+    [
+        ("tied", "patience", 1.5, None, "is patience, a whole number, got 1.5"),
+        ("tied", "capacity", 2.0, None, r"capacity must lie in \[0, 1\]"),
+        ("untied", "fixed", 5, None, "a depth of 5 is over the 4 layers"),
+        ("untied", "act", None, 6, "a depth of 6 is over the 4 layers"),
+        ("tied", "fixed", 0, None, "a depth of 0: it must be 1 or more"),
+    ],
+)
+def test_what_can_not_be_turned(layers, halting, dial, max_depth, message):
+    with pytest.raises(UserError, match=message):
+        turn_model(build(layers, halting), dial, max_depth)
