@@ -125,7 +125,6 @@ BAD_SETTINGS = {
     "model.checkpoint  ": ("no/such/place", "no/such/place"),
     "model.teacher": ("no/such/teacher", "model.teacher"),
     "model.teacher ": ("{narrow}", "hidden_size"),
-    "data.vocab_size": ("57", "vocab_size"),
     "model.fixed_depth_steps": ("0", "model.teacher"),
     "model.depth.act_cap": ("cut", "act_cap"),
     "model.depth.act_epsilon": ("2.0", "act_epsilon"),

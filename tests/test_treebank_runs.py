@@ -136,7 +136,7 @@ def test_losses_of_masked_words_and_frequencies(inputs, tmp_path):
 
 BAD = {
     "no treebank": ({"data__treebank": "null"}, "--data.treebank FILE"),
-    "no file": ({"data__treebank": "no/such.conllu"}, "no/such.conllu is no file"),
+    "no file": ({"data__treebank": "no/such.conllu"}, "no/such.conllu: no such file or folder"),
     "no model": ({"model__checkpoint": "no/such/run"}, "no/such/run"),
     "too long for the model": ({"data__max_length": 65}, "64 position embeddings"),
     "length": ({"data__max_length": 2}, "data.max_length is 2"),

@@ -9,7 +9,6 @@ from rich.console import Console
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from depthlab.analysis.depth_table import check_table, write_depths
 from depthlab.analysis.inspection import Inspector
 from depthlab.data.hub import may_be_on_hub
 from depthlab.data.lines import lines_of, read_lines
@@ -78,6 +77,8 @@ def inspect(
     if not Path(place_of(checkpoint)).exists() and (checkpoint == SHIPPED or not may_be_on_hub(checkpoint)):
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     if to is not None:
+        from depthlab.analysis.depth_table import check_table, write_depths  # here: a bare installation has no pandas
+
         check_table(Path(to))
         if html is not None:
             raise UserError("give --html or --to, not both: the one is to look at, the other to count with")

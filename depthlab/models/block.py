@@ -96,7 +96,8 @@ class AdaptiveAttention(AlbertAttention):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
         attend = eager_attention_forward
-        if len(queries) and not kwargs.get("output_attentions"):  # HF's others take no empty batch
+        rows = queries.shape[0]  # `len` would be a constant to torch.export
+        if rows and not kwargs.get("output_attentions"):  # HF's others take no empty batch
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
         dropout = self.attention_dropout.p if self.training else 0.0
         return attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)

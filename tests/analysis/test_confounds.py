@@ -158,7 +158,7 @@ def test_what_can_not_be_asked():
 def test_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
     table = planted_table(5)
-    with pytest.raises(UserError, match=r"need SciPy: pip install 'depthlab\[statistics\]'"):
+    with pytest.raises(UserError, match=r"need SciPy: pip install 'depthlab\[report\]'"):
         label_effects(table, table.upos)
 
 

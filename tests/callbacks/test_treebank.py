@@ -59,7 +59,7 @@ def test_sentences_are_spread_over_the_treebank(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("treebank", "no/such.conllu", "no/such.conllu is no file"),
+        ("treebank", "no/such.conllu", "no/such.conllu: no such file or folder"),
         ("sentences", 0, "sentences is 0"),
         ("max_length", 100, "64 position embeddings"),
     ],
