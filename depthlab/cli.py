@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import requires, version
+from importlib.metadata import requires
 from typing import Any
 
 from depthlab.errors import BadNumbers, UserError
+from depthlab.version import VERSION
 
 EXPERIMENTS = {
     "plan": "Say what an experiment will take, and check what can be checked, before it is paid for.",
@@ -27,6 +28,7 @@ EXPERIMENTS = {
 """Commands whose options are those of an experiment: all but `plan` and `sweep`, of Lightning's CLI."""
 FUNCTIONS = {
     "inspect": "Show how deep a model goes for each piece of a text, and what it predicts.",
+    "bench": "Measure how fast a model is on your own sentences, in its executions and beside others.",
     "status": "Show how far runs and sweeps are: state, step, time left, losses, depths, throughput.",
     "replay": "Run the step again in which a run's numbers went bad, and say where they first did.",
     "export": "Write a run's checkpoint as a Hugging Face directory.",
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in ("-h", "--help"):
             print(HELP.format(commands=_listed()))
         elif name == "--version":
-            print("depthlab", version("depthlab"))
+            print("depthlab", VERSION)
         elif name.startswith("--print_completion"):
             functions = {command: find(command) for command in FUNCTIONS}
             kind = "".join([*name.split("=")[1:], *rest])

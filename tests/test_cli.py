@@ -108,6 +108,7 @@ def test_the_help_says_what_the_docstrings_say(capsys):
 
 
 def test_the_version(capsys):
+    """The installed one's, which reads it in the same place."""
     main(["--version"])
     assert capsys.readouterr().out == f"depthlab {version('depthlab')}\n"
 

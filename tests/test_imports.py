@@ -23,7 +23,7 @@ ROOMS = """
     metrics optim
     run
     files hub_errors
-    errors kinds
+    errors kinds version
 """
 RANKS = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
 PACKAGES = [path for path in MODULES.values() if path.name == "__init__.py" and path.parent != PACKAGE]

@@ -85,7 +85,7 @@ def inspect(
     logging.disable_progress_bar()
     settings = {} if model is None or model.depth is None else model.depth.given()
     loaded = load_as_saved(checkpoint, settings)
-    inspector = Inspector(loaded, _tokenizer_of(checkpoint, loaded.config))
+    inspector = Inspector(loaded, tokenizer_of(checkpoint, loaded.config))
     introduction = f"{checkpoint}: {_depths(loaded.config)}."
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(introduction, "\n", sep="", soft_wrap=True)
@@ -123,7 +123,12 @@ def _read(texts: list[str] | None, file: str | None) -> list[str]:
     return [line.removesuffix("\n") for _, line in lines]
 
 
-def _tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+def tokenizer_of(checkpoint: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """A checkpoint's own.
+
+    Raises:
+        UserError: it has none, or that of another model.
+    """
     place = find_tokenizer(checkpoint)
     if Path(checkpoint).exists() and not Path(place).exists():
         raise UserError(f"{checkpoint} has no tokenizer: {place} does not exist")

@@ -48,7 +48,7 @@ class OneLineErrors(ArgumentParser):
 class CommandParser(OneLineErrors):
     """The parser of a function, some of whose arguments are lists of strings: each takes any number of values, once.
 
-    One that is optional is positional all the same; none are enough for it.
+    One that is optional is positional all the same; none are enough for it. What is false unless it is given is a flag.
     """
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
@@ -61,6 +61,8 @@ class CommandParser(OneLineErrors):
                 settings |= {"nargs": "*", "default": []}
             settings |= {"required": True} if name.startswith("-") else {"metavar": name.upper()}
             names = (name,)
+        elif settings.get("type") is bool and settings.get("default") is False:
+            settings = {"action": "store_true", "default": False, "help": settings["help"]}
         return super().add_argument(*names, **settings)
 
 

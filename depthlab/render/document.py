@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from typing import Any
+
+from depthlab.version import VERSION
 
 
 class Strong(str):
@@ -90,7 +91,7 @@ class Document:
 
 def colophon() -> str:
     """Who has made a page, and when."""
-    return f"depthlab {version('depthlab')}, {date.today()}"
+    return f"depthlab {VERSION}, {date.today()}"
 
 
 def to_markdown(block: Block) -> str:

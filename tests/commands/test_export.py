@@ -13,13 +13,13 @@ from transformers import AutoTokenizer
 from depthlab.cli import main
 from depthlab.commands.export import export
 from depthlab.errors import UserError
-from depthlab.models import AdaptiveAlbertForPreTraining
+from depthlab.models import AdaptiveAlbertForPreTraining, AdaptiveAlbertForSequenceClassification
 from depthlab.models.export import Exported, write_export
 from depthlab.reports.card import write_card
 from tests.disk import files_of_at_most
 from tests.models.exported import STEPS, tiny_tokenizer, write_run
 from tests.models.variants import HEADS, assert_equal_outputs, build, loaded, name_of
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, error_of
 
 HEAVY = ("lightning", "torchmetrics", "datasets", "tensorboard", "pandas", "matplotlib")
 NOT_NEEDED = ("pytorch_lightning", "jsonargparse", "omegaconf")
@@ -218,3 +218,43 @@ print(int(model(**tokenizer("bado kelu.", return_tensors="pt")).depths.min()))
     assert done.returncode == 0, done.stderr
     imported, depth = done.stdout.splitlines()
     assert imported == "True []" and int(depth) >= 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_graph_for_onnxruntime(tmp_path, run_of, capsys, dtype):
+    """Of a run, and of what was exported of it: a folder that needs nothing of ours."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = build(AdaptiveAlbertForSequenceClassification, num_labels=2)
+    checkpoint = run_of(model)
+    main(["export", f"--checkpoint={checkpoint}", f"--to={tmp_path}/plain"])
+    for source, target in ((checkpoint, "one"), (tmp_path / "plain", "two")):
+        main(["export", f"--checkpoint={source}", f"--to={tmp_path / target}", "--onnx", f"--dtype={dtype}"])
+        assert f"{tmp_path / target}/model.onnx (" in capsys.readouterr().out
+    files = [(tmp_path / target / "model.onnx").read_bytes() for target in ("one", "two")]
+    assert files[0] == files[1]
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "one")("bado kelu.", "mi", return_tensors="np")
+    assert inputs["token_type_ids"].any()
+    session = onnxruntime.InferenceSession(tmp_path / "one/model.onnx")
+    (logits,) = session.run(["logits"], {name: inputs[name] for name in inputs})
+    with torch.no_grad():
+        wanted = model(**{name: torch.from_numpy(inputs[name]) for name in inputs}).logits
+    torch.testing.assert_close(torch.from_numpy(logits), wanted, rtol=0, atol=1e-4 if dtype == "float32" else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dtype=int8"], "--dtype int8 needs --onnx"),
+        (["--onnx", "--dtype=float16"], "--onnx has no --dtype float16"),
+    ],
+)
+def test_precisions_that_there_are_not(tmp_path, capsys, options, message):
+    assert message in error_of(capsys, ["export", "--checkpoint=x", f"--to={tmp_path}/out", *options])
+
+
+def test_onnx_is_an_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in [name for name in sys.modules if name.startswith("depthlab.models.onnx.")]:
+        monkeypatch.delitem(sys.modules, name)
+    error = error_of(capsys, ["export", "--checkpoint=x", f"--to={tmp_path}/out", "--onnx"])
+    assert "pip install 'depthlab[onnx]'" in error

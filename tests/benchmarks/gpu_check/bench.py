@@ -101,18 +101,18 @@ class Bench:
         ids = torch.randint(5, VOCABULARY, depths.shape, generator=generator).to(self.device)
         return {"input_ids": ids * (depths > 0), "attention_mask": (depths > 0).long()}
 
-    def ours(self, depths: Tensor | None = None, untied: bool = False, **changes: Any) -> AdaptiveAlbertModel:
-        """A new model of base size, with imposed depths where they are given."""
+    def imposed(self, depths: Tensor) -> dict[str, Any]:
+        """Such inputs, for one of our models, and the rule by which it has these depths."""
+        return self.inputs(depths) | {"halting_rule": ImposedHalting(depths)}
+
+    def ours(self, untied: bool = False, **changes: Any) -> AdaptiveAlbertModel:
+        """A new model of base size."""
         settings = {"num_hidden_layers": self.cap, **(SIZES if self.on_gpu else TOY), **changes}
         config_class, model_class = (
             (AdaptiveBertConfig, AdaptiveBertModel) if untied else (AdaptiveAlbertConfig, AdaptiveAlbertModel)
         )
         torch.manual_seed(0)
-        model = model_class(config_class(**settings), add_pooling_layer=False).to(self.device)
-        if depths is not None:
-            imposed = {"halting_rule": ImposedHalting(depths)}
-            model.register_forward_pre_hook(lambda _, given, named: (given, imposed | named), with_kwargs=True)
-        return model
+        return model_class(config_class(**settings), add_pooling_layer=False).to(self.device)
 
     def theirs(self) -> AlbertModel:
         """Hugging Face's ALBERT of the same size, at the same cap."""

@@ -37,7 +37,7 @@ def fit(bench: Bench) -> None:
         "data.corpus": corpus,
         "data.cache_dir": bench.out / "cache",
         "data.tokenizer": "null",
-        "data.vocab_size": 2000 if bench.on_gpu else 120,
+        "data.vocab_size": 1000 if bench.on_gpu else 120,
         "data.batch_size": 256,
         "data.device_batch_size": 128,
         "data.num_workers": 4 if bench.on_gpu else 0,

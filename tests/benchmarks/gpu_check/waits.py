@@ -18,7 +18,7 @@ def check(bench: Bench) -> None:
     """Of one pass, by torch's profiler; and the lines of code that wait, by its debug mode."""
     batch = 64 if bench.on_gpu else 3
     depths = bench.depths(batch)
-    inputs = bench.inputs(depths)
+    inputs = bench.imposed(depths)
     bench.say(
         f"{batch} x {bench.length} tokens, bf16-mixed; everything is of one pass. Busy: time in kernels over that of",
         "the pass without a profiler.",
@@ -30,7 +30,7 @@ def check(bench: Bench) -> None:
     tables: list[str] = []
     places: Counter[str] = Counter()
     for execution in ("dense", "compact"):
-        model = bench.ours(depths, execution=execution)
+        model = bench.ours(execution=execution)
         for backward in (False, True):
 
             def step(model=model, backward=backward) -> None:
