@@ -118,4 +118,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold settings, one `name: value` a line")
+    for section in SECTIONS:  # jsonargparse takes what is none for an empty one
+        value: Any = content
+        for part in section.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"{path}: `{section}` is {value!r}; it must hold settings, one `name: value` a line")
     return content
