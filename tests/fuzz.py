@@ -12,7 +12,7 @@ import pytest
 
 from depthlab.errors import UserError
 
-INPUTS = [int(os.environ.get("FUZZ", 50)), pytest.param(10_000, marks=pytest.mark.full)]
+INPUTS = [int(os.environ.get("FUZZ", 20)), pytest.param(10_000, marks=pytest.mark.full)]
 """How many, by default and where there is time."""
 HANGS = 120
 """Seconds after which an input is one on which a reader hangs; none takes one."""

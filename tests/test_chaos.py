@@ -42,6 +42,7 @@ def test_what_was_killed_goes_on_as_if_it_had_not_been(stage, reference, place, 
     assert (comparison.lost, comparison.repeated, comparison.differences) == (0, 0, [])
 
 
+@pytest.mark.full
 def test_a_signal_in_the_last_step_leaves_a_validation_to_be_made_up(stage):
     run, process, status = hit(stage, "step", 16, signal.SIGTERM, kind="pretraining")
     assert status == 130 and not process.errors(), process.output

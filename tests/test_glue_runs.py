@@ -56,7 +56,11 @@ def assert_same(run_dir, reference):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("task", GLUE_TASKS)
+QUICK = ("stsb", "mnli")
+"""A regression and three classes."""
+
+
+@pytest.mark.parametrize("task", [pytest.param(t, marks=[pytest.mark.full] * (t not in QUICK)) for t in GLUE_TASKS])
 def test_every_task_is_over_fitted_and_predicts(inputs, tmp_path, task):
     settings = {"data__batch_size": 20, "trainer__max_epochs": 30, "trainer__check_val_every_n_epoch": 30}
     lr = {"model__optimizer__init_args__lr": 4e-3, "trainer__log_every_n_steps": 30}

@@ -238,6 +238,7 @@ def test_what_cannot_be_had(found, check, parts):
     assert all(part in message for part in parts), message
 
 
+@pytest.mark.full
 def test_offline_with_a_full_cache(hub, folder, found):
     """The same in all, digests of what has been prepared among them; and not one request."""
     hub.requests.clear()
@@ -252,6 +253,7 @@ def test_offline_with_an_empty_cache(hub, tmp_path):
         assert "unset HF_HUB_OFFLINE" in message and "\n" not in message, (check, message)
 
 
+@pytest.mark.full
 def test_a_hub_that_fails_once(hub, tmp_path, found):
     """At every address."""
     hub.requests.clear()

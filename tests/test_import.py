@@ -22,8 +22,8 @@ def test_imports_neither_torch_nor_transformers():
 @pytest.mark.parametrize(
     "first",
     [
-        "import depthlab; from transformers import AlbertModel",
-        "from transformers import AutoConfig; import depthlab",
+        pytest.param("import depthlab; from transformers import AlbertModel", marks=pytest.mark.full),
+        pytest.param("from transformers import AutoConfig; import depthlab", marks=pytest.mark.full),
         "from transformers import AutoModel; import depthlab",
     ],
 )
