@@ -4,6 +4,7 @@ import io
 import os
 import re
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
@@ -126,6 +127,29 @@ def test_lines_end_where_the_format_says(checkpoint, tmp_path):
     (tmp_path / "texts.txt").write_bytes("the\u2028crow\x0bsaw\r\rthe cat".encode())
     printed = printed_by(["inspect", f"--file={tmp_path}/texts.txt", f"--checkpoint={checkpoint}"])
     assert printed.count("mean depth") == 2
+
+
+def test_tables_are_what_the_model_gives(checkpoint, tmp_path):
+    """All three hold the same rows; blank lines have none, and keep their numbers."""
+    texts = {0: "The crows circled above me.", 2: 'In 1851, "unbelievably" deep, it said', 3: "the cat"}
+    (tmp_path / "texts.txt").write_text("\n".join(texts.get(number, "") for number in range(4)), encoding="utf-8")
+    read = {"csv": pd.read_csv, "jsonl": lambda file: pd.read_json(file, lines=True), "parquet": pd.read_parquet}
+    expected = []
+    for number, text in texts.items():
+        pieces, depths, *_ = by_hand(checkpoint, text)
+        rows = zip(pieces, depths, strict=True)
+        expected += [(number, position, piece, depth) for position, (piece, depth) in enumerate(rows)]
+    assert len({depth for *_, depth in expected}) > 1
+    words = []
+    for suffix, reader in read.items():
+        file = tmp_path / f"depths.{suffix}"
+        shown = printed_by(["inspect", f"--file={tmp_path}/texts.txt", f"--checkpoint={checkpoint}", f"--to={file}"])
+        assert f"{len(expected):,} pieces of 3 texts" in shown
+        table = reader(file)
+        table["token"] = table["token"].astype(str)  # "1851" alone is read as it is
+        assert [*table[["text", "position", "token", "depth"]].itertuples(index=False, name=None)] == expected, suffix
+        words.append(table["word"].tolist())
+    assert words[0] == words[1] == words[2]
 
 
 def test_an_unknown_piece_shows_what_the_text_has(checkpoint):

@@ -241,7 +241,7 @@ class LabelledDataModule(StepDataModule, ABC):
         if "train" not in self._splits:
             raise UserError(f"{self.place} has no train of {self.title}, which word frequencies come from")
         pieces = pc.list_flatten(self._splits["train"].data.column("input_ids")).to_numpy()
-        return torch.bincount(torch.as_tensor(pieces), minlength=vocab_size)
+        return torch.from_numpy(np.bincount(pieces, minlength=vocab_size))
 
     def train_dataloader(self) -> TrainingMicroBatches:
         """Micro-batches of the rest of the epoch.

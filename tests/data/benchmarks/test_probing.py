@@ -61,6 +61,20 @@ def test_predictions_are_written_by_name(make):
     assert [module.as_written(number) for number in (0, 1)] == ["PAST", "PRES"]
 
 
+def test_texts_that_spell_special_tokens(make, tmp_path):
+    """Are text, to the model and in the counts of pieces."""
+    text = "a [SEP] b <pad> c [MASK] [CLS]"
+    write_tsv(tmp_path / "tense.txt", [(side, label, text) for side in ("tr", "va", "te") for label in "ab"])
+    module = make("tense", root=str(tmp_path))
+    (batch,) = module.val_dataloader()[0]
+    tokenizer, counts = module.tokenizer, module.piece_counts(len(module.tokenizer))
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")}
+    for ids in batch["input_ids"].tolist():
+        assert ids[0] == special["cls"] and ids[-1] == special["sep"]
+        assert not {*ids[1:-1]} & {*special.values()}
+    assert {name: counts[id_].item() for name, id_ in special.items()} == {"cls": 2, "sep": 2, "pad": 0, "mask": 0}
+
+
 BAD_LINES = {
     "two fields": ("va\tb", "not split<TAB>label<TAB>sentence"),
     "an empty sentence": ("va\tb\t ", "not split"),

@@ -30,3 +30,10 @@ def test_per_million():
     """In a large corpus the smoothing does not matter: 1 in 1,000 words is 10^3 in a million."""
     counts = count_words(["often " * 999_000, "rare " * 1000])
     assert log_frequency(pd.Series(["rare"]), counts)[0] == pytest.approx(3, abs=1e-3)
+
+
+def test_text_that_spells_special_tokens():
+    """Is text: counted as what it is, marks and all."""
+    counts = count_words(["a [SEP] b <pad> c"])
+    assert counts == dict.fromkeys(["a", "[", "sep", "]", "b", "<", "pad", ">", "c"], 1)
+    assert log_frequency(pd.Series(["[SEP]"]), counts)[0] == log_frequency(pd.Series(["sep"]), counts)[0]
