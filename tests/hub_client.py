@@ -16,6 +16,7 @@ from datasets.utils.logging import disable_progress_bar
 from depthlab.cli import main
 from depthlab.data.benchmarks.glue import read_task
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
+from depthlab.data.benchmarks.own import OwnDataModule
 from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
 from depthlab.data.corpora.parts import SplitSettings
@@ -24,7 +25,7 @@ from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import load_checkpoint
-from tests.hub import ALBERT, BOOKS, LARGE, WIKIPEDIA
+from tests.hub import ALBERT, BOOKS, GLUE, LARGE, WIKIPEDIA
 
 FOLDER = Path(sys.argv[1])
 
@@ -51,6 +52,13 @@ def glue() -> dict[str, dict[str, Any]]:
         name: {split: [[texts[0] for texts in rows.texts], rows.labels] for split, rows in task.items()}
         for name, task in tasks.items()
     }
+
+
+def own(name: str, **settings: Any) -> dict[str, Any]:
+    """A task of GLUE as if it were one's own: labels and splits."""
+    splits = {"train": "train", "val": "validation", "test": "test"}
+    module = OwnDataModule(**splits | {"hub": GLUE, "name": name} | settings)
+    return {"labels": module.labels, **{split: [rows.texts, rows.labels] for split, rows in module.read().items()}}
 
 
 def model() -> float:
@@ -85,6 +93,15 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "parallel": lambda: chunks(WIKIPEDIA, 2, name="20231101.en", streaming=True),
     "large": large,
     "glue": glue,
+    "own pairs": lambda: own("qqp", text=["question1", "question2"]),
+    "own texts": lambda: own("sst2"),
+    "own numbers": lambda: own("stsb", kind="numbers"),
+    "own other label": lambda: own("stsb", kind="numbers", label="idx"),
+    "own no text": lambda: own("qqp"),
+    "own no such text": lambda: own("qqp", text="body"),
+    "own no label": lambda: own("sst2", label="class"),
+    "own no split": lambda: own("sst2", val="dev"),
+    "own no configuration": lambda: own("sst3"),
     "tokenizer": lambda: load_tokenizer(ALBERT).tokenize("the (semi-final) dog"),
     "model": model,
     "no configuration": lambda: documents(WIKIPEDIA, name="20231101.xx"),
