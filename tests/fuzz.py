@@ -1,11 +1,13 @@
 """Inputs by chance: bytes and values that were right, changed a little; nothing but UserErrors may come of them."""
 
 import copy
+import io
+import logging
 import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
@@ -103,9 +105,12 @@ def _watched() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, hangs)
     signal.alarm(HANGS)
+    logging.disable()
     try:
-        yield
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # half a character is none to pytest-xdist
+            yield
     finally:
+        logging.disable(logging.NOTSET)
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
 
