@@ -129,11 +129,15 @@ def test_validate_takes_the_runs_own_checkpoint_and_configuration(reference, cap
 def test_other_checkpoints_stand_beside(reference, tmp_path, capsys):
     """The run's own model, exported, as another: the same documents, the same masks, so the same figures."""
     run_dir, _ = reference
-    validate = ["validate", "--config", str(run_dir / "config.yaml"), "--beside"]
-    header, _, *rows = table(printed_by([*validate, json.dumps([str(run_dir / "model")])]))
-    assert [cell.strip() for cell in header.split("|")[2:4]] == ["this run", str(run_dir / "model")]
-    columns = [[cell.strip() for cell in row.split("|")[2:4]] for row in rows]
-    assert len(columns) > 10 and all(own == other != "-" for own, other in columns)
+    options = ["--config", str(run_dir / "config.yaml"), "--beside"]
+    validate, exported = ["validate", *options], json.dumps([str(run_dir / "model")])
+    for command in ("validate", "test"):
+        header, _, *rows = table(printed_by([command, *options, exported]))
+        assert [cell.strip() for cell in header.split("|")[2:4]] == ["this run", str(run_dir / "model")]
+        columns = [[cell.strip() for cell in row.split("|")[2:4]] for row in rows]
+        assert len(columns) > 10 and all(own == other != "-" for own, other in columns)
+    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp_fork"]
+    assert "beside is for a single device" in error_of(capsys, [*validate, exported, *ranks])
     AutoModelForPreTraining.from_pretrained(run_dir / "model").base_model.save_pretrained(tmp_path / "headless")
     AutoTokenizer.from_pretrained(run_dir / "model").save_pretrained(tmp_path / "headless")
     error = error_of(capsys, [*validate, json.dumps([str(tmp_path / "headless")])])

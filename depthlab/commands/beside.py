@@ -26,8 +26,11 @@ def check_beside(experiment: "ExperimentCLI") -> None:
     """Load each, before anything is trained: the end is no place for a mistyped name.
 
     Raises:
-        UserError: one is not there, or has no head for masked words.
+        UserError: one is not there, or has no head for masked words; or there are several ranks, which would each
+            measure them.
     """
+    if _named(experiment) and experiment.trainer.world_size > 1:
+        raise UserError("beside is for a single device: leave it out here, and validate the run with it afterwards")
     for checkpoint in _named(experiment):
         if not Path(checkpoint).exists() and not may_be_on_hub(checkpoint):
             raise UserError(f"beside: {checkpoint} does not exist")
@@ -35,7 +38,7 @@ def check_beside(experiment: "ExperimentCLI") -> None:
 
 
 def measure_beside(experiment: "ExperimentCLI", stage: str) -> dict[str, dict[str, float]]:
-    """By name, what other checkpoints make of the held-out documents, each in pieces of its own tokenizer's.
+    """By name, the values by tag that other checkpoints log on the held-out documents, each in its own pieces.
 
     The documents are the same: which are held out follows from their text alone. Masks are drawn at the same rate.
     """
@@ -46,7 +49,7 @@ def measure_beside(experiment: "ExperimentCLI", stage: str) -> dict[str, dict[st
         own = {"tokenizer": find_tokenizer(checkpoint), "vocab_size": task.model.config.vocab_size}
         data = PretrainingDataModule(**settings.data.as_dict() | own)
         trainer = Trainer(
-            **{name: settings.trainer[name] for name in ("accelerator", "precision", "limit_val_batches")},
+            **{name: settings.trainer[name] for name in ("accelerator", "precision", f"limit_{stage}_batches")},
             devices=1,
             callbacks=[PonderMonitor()],
             use_distributed_sampler=False,
