@@ -25,7 +25,7 @@ from transformers import AlbertConfig, AlbertForPreTraining, AlbertModel, DataCo
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from tests.models.imposed import ImposedHalting
-from tests.support import UNIGRAM, SHARED
+from tests.support import SHARED, UNIGRAM
 
 MODELS = {"tiny": (6, 3.8), "small": (12, 7.1), "base": (24, 10.0)}  # cap, mean depth: the paper's Table 1
 VOCABULARY = 30_000

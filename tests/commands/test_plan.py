@@ -15,7 +15,7 @@ from depthlab.data.corpora.preparation import prepare, summarise
 from depthlab.data.corpora.volume import look_at
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
-from tests.support import UNIGRAM, REPOSITORY, error_of, fine_tuning, pretraining, write_corpus, write_inputs
+from tests.support import REPOSITORY, UNIGRAM, error_of, fine_tuning, pretraining, write_corpus, write_inputs
 
 EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}

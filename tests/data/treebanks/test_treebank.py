@@ -8,7 +8,7 @@ import pytest
 from depthlab.data.tokenization import TextEncoder, load_tokenizer
 from depthlab.data.treebanks.alignment import align, piece_rows, read_aligned, read_treebank
 from depthlab.errors import UserError
-from tests.support import UNIGRAM, SHARED, write_bert
+from tests.support import SHARED, UNIGRAM, write_bert
 
 TREEBANKS = ["ud-english-ewt/en_ewt-ud-dev.conllu.gz", "gum/gum-dev.conllu.gz"]
 TOKENIZERS = {"unigram": UNIGRAM, "albert": SHARED / "albert-spm", "wordpiece": None}
