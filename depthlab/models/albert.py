@@ -161,7 +161,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
             input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
         chosen, rule = chosen_states(output_hidden_states, cap), kwargs.get("halting_rule") or self.encoder.rule
-        everywhere = self.training and rule.learns_everywhere and not self.encoder.hold_depth
+        everywhere = self.training and rule.learns_everywhere and self.encoder.hold_depth is None
         encode = self._recording if output_attentions else self.encoder
         encoded = encode(
             embeddings,

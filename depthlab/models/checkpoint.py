@@ -139,9 +139,19 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
     if not all(isinstance(weight, Tensor) for weight in content["state_dict"].values()):
         raise UserError(f"{path} is not a checkpoint of a depthlab run: it has weights that are none")
-    rests = content.get("hold_depth") is True
+    held = (
+        content.get("hold_depth") or None
+    )  # runs of before there was a depth to hold have True, for the cap, or False
+    fixed = (
+        {}
+        if held is None
+        else {"halting": "fixed"}
+        if held is True
+        else {"halting": "fixed", "num_hidden_layers": held}
+    )
+    settings = settings or {}
     try:
-        config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+        config = _configure(content["model_config"], settings if "halting" in settings else fixed | settings)
     except UserError:
         raise
     except Exception as error:  # transformers raises anything over fields that are not what they were
@@ -149,7 +159,7 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
     weights = {
         name.removeprefix("model."): weight
         for name, weight in content["state_dict"].items()
-        if name.startswith("model.") and not (rests and ".halting." in name)
+        if name.startswith("model.") and not (held and ".halting." in name)
     }
     return RunCheckpoint(config, weights, content["global_step"])
 
