@@ -139,17 +139,11 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
     if not all(isinstance(weight, Tensor) for weight in content["state_dict"].values()):
         raise UserError(f"{path} is not a checkpoint of a depthlab run: it has weights that are none")
-    held = (
-        content.get("hold_depth") or None
-    )  # runs of before there was a depth to hold have True, for the cap, or False
-    fixed = (
-        {}
-        if held is None
-        else {"halting": "fixed"}
-        if held is True
-        else {"halting": "fixed", "num_hidden_layers": held}
-    )
-    settings = settings or {}
+    settings, fixed = settings or {}, {}
+    if held := content.get("hold_depth"):
+        fixed = {"halting": "fixed"} | (
+            {} if held is True else {"num_hidden_layers": held}
+        )  # earlier runs: True, the cap
     try:
         config = _configure(content["model_config"], settings if "halting" in settings else fixed | settings)
     except UserError:

@@ -18,10 +18,8 @@ def test_a_halting_unit_that_still_rests_is_not_taken(tmp_path, held, depth):
     torch.nn.init.constant_(model.albert.encoder.halting.bias, 77.0)
     write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path), hold_depth=held)
     fixed = load_checkpoint(AdaptiveAlbertForSequenceClassification, str(tmp_path / "run"))
-    assert (fixed.config.halting, fixed.config.num_hidden_layers) == (
-        "fixed",
-        depth,
-    ) and fixed.albert.encoder.halting is None
+    assert (fixed.config.halting, fixed.config.num_hidden_layers) == ("fixed", depth)
+    assert fixed.albert.encoder.halting is None
     adaptive = load_checkpoint(AdaptiveAlbertForSequenceClassification, str(tmp_path / "run"), {"halting": "act"})
     assert adaptive.albert.encoder.halting.bias == adaptive.config.halting_bias_init != 77
     assert adaptive.config.num_hidden_layers == 5
