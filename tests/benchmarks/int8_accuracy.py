@@ -30,7 +30,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     args = parser.parse_args()
     logging.disable_progress_bar()
-    print("| task, metric | float32 | int8 | mean depth: float32 | int8 |\n|---|---:|---:|---:|---:|", flush=True)
+    header = ["task, metric", "float32", "int8", "correlation of logits", "mean depth: float32", "int8"]
+    print("|", " | ".join(header), "|\n|---" + "|---:" * 5 + "|")
     for run in args.runs:
         data = yaml.safe_load((run / "config.yaml").read_text())["data"]
         task = GLUE_TASKS[data["task"]]
@@ -39,7 +40,7 @@ def main() -> None:
         order = sorted(range(len(rows)), key=lambda row: sum(map(len, rows[row])))  # so that little is padded
         gold = torch.tensor(dev.labels)[order]
         model, tokenizer = load_as_saved(str(run)), AutoTokenizer.from_pretrained(find_tokenizer(str(run)))
-        predictions, depths = [], []
+        answers, depths = [], []
         for dtype in ("float32", "int8"):
             session = onnxruntime.InferenceSession(to_onnx(model, dtype).SerializeToString())
             logits, depth = [], []
@@ -50,12 +51,13 @@ def main() -> None:
                 found, taken = session.run(["logits", "depths"], {name: inputs[name] for name in INPUTS})
                 logits.append(found)
                 depth.append(taken[taken > 0])
-            found = torch.from_numpy(np.concatenate(logits))
-            predictions.append(found[:, 0].double() if task.is_regression else found.argmax(1))
+            answers.append(torch.from_numpy(np.concatenate(logits)).double())
             depths.append(f"{np.concatenate(depth).mean():.3f}")
+        alike = f"{np.corrcoef(*(found.flatten() for found in answers))[0, 1]:.4f}"
+        predictions = [found[:, 0] if task.is_regression else found.argmax(1) for found in answers]
         for metric in task.metrics:
             scores = [f"{100 * float(METRICS[metric](found, gold)):.2f}" for found in predictions]
-            print(f"| {task.folder}, {metric} | {' | '.join([*scores, *depths])} |", flush=True)
+            print(f"| {task.folder}, {metric} | {' | '.join([*scores, alike, *depths])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ def digest_files(files: Sequence[Path], cache_dir: Path) -> list[str]:
         place = os.path.realpath(file)
         try:
             with file.open("rb") as stream:  # known or not: a network's file system looks anew at what is opened
-                state, now = _state(stream.fileno()), time.time_ns()
+                now, state = time.time_ns(), _state(stream.fileno())
                 if known.get(place, [])[:-1] != state:
                     known[place] = [*state, hashlib.file_digest(stream, "sha256").hexdigest()]
-                    if max(state[1:]) < now - SETTLED and _state(stream.fileno()) == state:
+                    if max(state[1:]) < now - SETTLED:
                         found[place] = known[place]
         except OSError as error:
             raise unreadable(file, error) from error

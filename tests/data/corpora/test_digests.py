@@ -79,20 +79,6 @@ def test_a_file_that_was_changed_just_now_is_read_again(file, tmp_path):
     assert not (tmp_path / INDEX).exists()
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again(settled, file, tmp_path, monkeypatch):
-    whole = hashlib.file_digest
-
-    def slow(stream, name):
-        digest = whole(stream, name)
-        file.write_bytes(CHANGED)
-        return digest
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", slow)
-        digest_files([file], tmp_path)
-    assert digest_files([file], tmp_path) == [sha(CHANGED)]
-
-
 @pytest.mark.parametrize("content", [None, "", "{", '{"a": '])
 def test_without_an_index_files_are_read(settled, file, tmp_path, content):
     """There is none, it is damaged, or none can be written."""
