@@ -101,7 +101,7 @@ def compare_workers(corpus: Path, workers: list[int]) -> None:
             own, children = (sum(after[n : n + 2]) - sum(before[n : n + 2]) for n in (0, 2))
             again = sum(os.times()[:2]) - sum(after[:2])
         numbers = [corpus.stat().st_size / 1e6, count, seconds, own, children, memory.peak]
-        print("|", *(f"{number:.1f} |" for number in numbers), f"{again:.2f} |", flush=True)
+        print("|", *(f"{number:.3g} |" for number in numbers), f"{again:.2f} |", flush=True)
 
 
 def compare_loader(corpus: Path, experiment: str) -> None:
