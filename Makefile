@@ -25,7 +25,7 @@ test-full: setup ## all tests: end-to-end runs, those that need ../shared/data, 
 	$(BIN)/pytest -m "" $(ARGS)
 	$(BIN)/python -m tests.hugging_face
 
-test-hf: setup ## transformers' own common tests on our classes (one variant: ARGS="-k TestUntied")
+test-hf: setup ## transformers' own common tests on our classes (ARGS="-k TestUntied"; BIN=.venv-lowest/bin after test-lowest)
 	$(BIN)/python -m tests.hugging_face $(ARGS)
 
 test-lowest: setup ## the default tests with the lowest versions that pyproject.toml allows, in .venv-lowest
