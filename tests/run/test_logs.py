@@ -1,4 +1,4 @@
-from tensorboard.default import get_dynamic_plugins
+import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from depthlab.run.directory import RunDirectory
@@ -31,6 +31,9 @@ def test_what_was_logged_later_is_gone(tmp_path):
     assert read_scalars(tmp_path / "another run")["loss"].to_dict() == {1: 1.0}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own, when it is imported
 def test_tensorboard_itself_starts():
     """Writing logs needs less of it."""
+    from tensorboard.default import get_dynamic_plugins
+
     assert isinstance(get_dynamic_plugins(), list)
