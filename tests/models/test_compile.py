@@ -57,6 +57,7 @@ def test_a_graph_an_iteration_for_all_sizes(way):
     assert len(made) <= MADE
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch looks, and hides it
 def test_gradients():
     """Of a training step, with dropout off."""
     model, inputs, gradients = build(BASE, num_hidden_layers=3, time_penalty=0.1), ragged_inputs([9, 4, 7]), []
