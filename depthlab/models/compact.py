@@ -99,7 +99,8 @@ class CompactLoop:
         if n == self.cap or (counts is not None and not goes_on(going > 0, self.layers)):
             self.finished.append((position, output, step.remainder, self.costs, n))
             return None
-        if going == len(position):  # nobody has halted
+        # Where nobody has halted, all stays; but one tensor in two places would be a graph of its own to torch.compile.
+        if counts is None or (going == len(position) and not self.call.compiled):
             return self._ready(packed._replace(state=state, remembered=step.state, mixture=moved.mixture))
         parts = [going, len(position) - going]
 
