@@ -98,10 +98,10 @@ class AdaptiveAttention(AlbertAttention):
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
         attend, name = eager_attention_forward, self.config._attn_implementation
         rows = queries.shape[0]  # `len` would be a constant to torch.export
-        # On a CPU in half precision torch's own is a third slower than products for several sequences, and backward
-        # three times as slow or more. HF's others take no empty batch.
-        half = queries.device.type == "cpu" and queries.element_size() == 2 and (self.training or rows > 1)
-        if rows and not kwargs.get("output_attentions") and not (half and name == "sdpa"):
+        # On a CPU in half precision torch's own is three times as slow as products, or more, backwards. HF's others take
+        # no empty batch.
+        slow = name == "sdpa" and self.training and queries.device.type == "cpu" and queries.element_size() == 2
+        if rows and not slow and not kwargs.get("output_attentions"):
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, attend)
         elif attention_mask is not None and attention_mask.dtype == torch.bool:
             attention_mask = as_numbers(attention_mask, queries.dtype)
