@@ -98,8 +98,8 @@ class AdaptiveAttention(AlbertAttention):
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
         attend, name = eager_attention_forward, self.config._attn_implementation
         rows = queries.shape[0]  # `len` would be a constant to torch.export
-        # On a CPU in half precision torch's own is three times as slow as products, or more, backwards. HF's others take
-        # no empty batch.
+        # On a CPU in half precision torch's own is three times as slow as products, or more, backwards. HF's others
+        # take no empty batch.
         slow = name == "sdpa" and self.training and queries.device.type == "cpu" and queries.element_size() == 2
         if rows and not slow and not kwargs.get("output_attentions"):
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, attend)
