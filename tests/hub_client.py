@@ -88,7 +88,7 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "slice": lambda: documents(WIKIPEDIA, name="20231101.en", split="train[:1]"),
     "titles": lambda: documents(WIKIPEDIA, name="20231101.en", text_field="title", streaming=True),
     "books": lambda: documents(BOOKS),
-    "digests": lambda: [content_digest(CorpusSource(BOOKS, streaming=flag)) for flag in (False, True)],
+    "digests": lambda: [content_digest(CorpusSource(BOOKS, streaming=flag), Path()) for flag in (False, True)],
     "chunks": lambda: [chunks(WIKIPEDIA, 1, name="20231101.en", streaming=flag) for flag in (False, True)],
     "parallel": lambda: chunks(WIKIPEDIA, 2, name="20231101.en", streaming=True),
     "large": large,

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, PreTrainedTokenizerBase
 
-from depthlab.errors import UserError
+from depthlab.errors import UserError, notice_once
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
 
 Engine = Literal["compact", "dense", "fixed", "transformers", "onnxruntime"]
@@ -84,7 +84,7 @@ def runners(model: AdaptiveAlbertModel, engines: Iterable[Engine], dtype: Dtype)
     """Of a model in evaluation mode, in this dtype (in float32 for int8); those that there are.
 
     There is none of Hugging Face's where iterations differ in part. onnxruntime has to be installed, runs on a CPU, and
-    has not every model.
+    has not every model. Why one is missing is said.
     """
     found: dict[Engine, Runner] = {}
     for engine in engines:
@@ -99,6 +99,8 @@ def runners(model: AdaptiveAlbertModel, engines: Iterable[Engine], dtype: Dtype)
             if other is not None:
                 other = other.eval().to(model.device, model.dtype)
                 found[engine] = Runner(functools.partial(_run_other, other), functools.partial(_work, model, "fixed"))
+            else:
+                notice_once("transformers is left out: it has no model of this form")
         else:
             work = functools.partial(_work, model, engine)
             found[engine] = Runner(functools.partial(_run, model, engine), work)
@@ -107,7 +109,11 @@ def runners(model: AdaptiveAlbertModel, engines: Iterable[Engine], dtype: Dtype)
 
 def _onnx_run(model: AdaptiveAlbertModel, dtype: Dtype) -> Callable[[Batch], Tensor] | None:
     """By onnxruntime, with as many threads as torch has."""
-    if model.device.type != "cpu" or not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+    if model.device.type != "cpu":
+        notice_once("onnxruntime is left out: it is measured on a CPU")
+        return None
+    if not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+        notice_once("onnxruntime is left out, and int8 with it: pip install 'depthlab[onnx]'")
         return None
     import onnxruntime
 
@@ -115,7 +121,8 @@ def _onnx_run(model: AdaptiveAlbertModel, dtype: Dtype) -> Callable[[Batch], Ten
 
     try:
         graph = to_onnx(model, dtype)
-    except UserError:
+    except UserError as error:
+        notice_once(f"onnxruntime is left out: {error}")
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -25,7 +25,7 @@ from depthlab.commands.inspect import tokenizer_of
 from depthlab.data.corpora.sample import read_sample, sample_files
 from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
-from depthlab.files import check_own, writing
+from depthlab.files import check_own, make_writable, writing
 from depthlab.models.checkpoint import load_as_saved
 from depthlab.render.document import Document, Table, dashed, to_markdown
 from depthlab.render.figures import embed
@@ -80,6 +80,7 @@ def bench(
     target = None if html is None else Path(html)
     if target is not None:
         check_own("--html", target, f'content="{MARK}"'.encode(), f"page of `{MARK}`")
+        make_writable("the page to --html in", target.parent)
     texts, source = _texts(data, sentences)
     place = _device(device)
     logging.disable_progress_bar()
@@ -92,7 +93,7 @@ def bench(
     supports = f" ({' '.join(facts['supports'])}; {facts['threads']} threads)" if "supports" in facts else ""
     print(f"{checkpoint}, {len(texts)} sentences of {source}\n{facts['device']}{supports}, torch {facts['torch']}")
     products = dict.fromkeys(["float32", *(dtype for dtype in dtypes if dtype != "int8")])
-    peaks = {dtype: matmul_speed(original.config, getattr(torch, dtype), place) for dtype in products}
+    peaks = {dtype: round(matmul_speed(original.config, getattr(torch, dtype), place)) for dtype in products}
     print(*(f"{dtype}: a matrix product at {peak / 1e9:,.0f} GFLOP/s" for dtype, peak in peaks.items()), sep="\n")
     speeds: list[Speed] = []
     for dtype in dict.fromkeys(dtypes):
@@ -101,6 +102,8 @@ def bench(
         if usable:
             model = copy.deepcopy(original).to(place, getattr(torch, product))
             found = runners(model, dict.fromkeys(engines), dtype)
+            if found:
+                print(f"measuring {dtype}: {', '.join(found)}", flush=True)
             speeds += measure(model, found, inputs, dtype, peaks[product], rounds)
         else:
             print(f"{dtype} is left out: this machine has no arithmetic for it")
@@ -132,7 +135,7 @@ def _texts(data: str | None, most: int) -> tuple[list[str], str]:
 def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has none
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device

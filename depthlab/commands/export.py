@@ -36,7 +36,7 @@ def export(
     check_new("--to", target)
     if onnx != (dtype == "int8") and dtype != "float32":
         raise UserError(
-            "--dtype int8 needs --onnx" if dtype == "int8" else f"--onnx has no --dtype {dtype}: int8 has it"
+            "--dtype int8 needs --onnx" if dtype == "int8" else f"--onnx has no --dtype {dtype}, only float32 and int8"
         )
     if onnx:
         logging.disable_progress_bar()

@@ -32,6 +32,7 @@ class OneLineErrors(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, not how everything is used."""
         command = self.prog.replace(" [options]", "")
+        message = re.sub(r"Expected a <class 'tuple'>\. Got value: (\S+)", r"it takes a list: '[\1]'", message)
         raise UserError(f"{' '.join(message.split())}{self._meant(message)} (see `{command} --help`)")
 
     def _meant(self, message: str) -> str:

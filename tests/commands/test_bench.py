@@ -1,6 +1,7 @@
 """`depthlab bench`: what it counts is what the model does; what it times is not tested here."""
 
 import json
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -97,7 +98,9 @@ def test_the_model_beside_it_does_as_much(tied):
         (["--data=nothing.txt"], "nothing.txt: cannot be read"),
         (["--data=empty.txt"], "--data empty.txt has no sentence in it"),
         (["--device=abacus"], "--device abacus: "),
+        (["--device=meta"], "--device meta: "),
         (["--engines=[steam]"], "steam"),
+        (["--engines=dense"], "\"engines\": it takes a list: '[dense]' (see"),
         (["--engines=[dense]", "--dtypes=[int8]"], "no engine of --engines runs this model in --dtypes"),
     ],
 )
@@ -111,6 +114,18 @@ def test_it_replaces_no_other_file(checkpoint, data, tmp_path, capsys):
     (tmp_path / "mine.html").write_text("mine")
     error = error_of(capsys, ["bench", str(checkpoint), f"--data={data}", f"--html={tmp_path}/mine.html"])
     assert "mine.html" in error and (tmp_path / "mine.html").read_text() == "mine"
+
+
+def test_what_is_left_out_is_said(data, tmp_path, capsys):
+    """A relaxed model, which nobody else has; and onnxruntime, where it is not installed."""
+    relaxed = write_checkpoint(tmp_path / "relaxed", relaxation_rank=2)
+    options = ["--sentences=1", "--rounds=1", "--batch_sizes=[1]", "--dtypes=[float32]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        main(["bench", str(relaxed), f"--data={data}", *options])
+    printed = capsys.readouterr()
+    assert "measuring float32: compact, dense, fixed\n" in printed.out
+    assert "transformers is left out: " in printed.err and "onnxruntime is left out" in printed.err
 
 
 @pytest.mark.full

@@ -13,11 +13,12 @@ from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import snapshot_download
 
+from depthlab.data.corpora.digests import digest_files
 from depthlab.data.corpora.parts import Part
 from depthlab.data.corpora.sample import read_sample, sample_files
 from depthlab.data.folders import files_at, is_of
 from depthlab.data.hub import announce, may_be_on_hub
-from depthlab.data.lines import read_lines, read_objects, unreadable
+from depthlab.data.lines import read_lines, read_objects
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
 
@@ -151,8 +152,10 @@ def read_texts(source: CorpusSource, documents: Dataset | IterableDataset) -> It
         raise hub_failure(source, error) from error
 
 
-def content_digest(source: CorpusSource) -> str:
-    """SHA-256 (hexadecimal) of everything in a source that its documents depend on, read as a stream.
+def content_digest(source: CorpusSource, cache_dir: Path) -> str:
+    """SHA-256 (hexadecimal) of everything in a source that its documents depend on.
+
+    Files are read where they have changed since the cache saw them (see `digests`).
 
     Raises:
         UserError: The source is missing or cannot be read.
@@ -163,13 +166,8 @@ def content_digest(source: CorpusSource) -> str:
         digest.update(json.dumps([source.path, source.name, source.split]).encode())
         digest.update((_revision(source) if source.streaming else _load_hub_dataset(source)._fingerprint).encode())
     else:
-        for file in files:
-            digest.update(f"\n{''.join(file.suffixes).lower()}\n".encode())
-            try:
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
-            except OSError as error:
-                raise unreadable(file, error) from error
+        for file, content in zip(files, digest_files(files, cache_dir), strict=True):
+            digest.update(f"\n{''.join(file.suffixes).lower()}\n".encode() + bytes.fromhex(content))
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ def sampled_grams(text: str) -> np.ndarray:
     words = np.array(WORD.findall(text.lower()), dtype=object)
     if len(words) < WORDS:
         return np.empty(0, dtype=np.uint64)
-    hashes = pd.util.hash_array(words)
+    hashes = pd.util.hash_array(words, categorize=False)  # a table of the words first takes longer
     grams = np.zeros(len(words) - WORDS + 1, dtype=np.uint64)
     for place in range(WORDS):  # a polynomial modulo 2^64
         grams = grams * MULTIPLIER + hashes[place : place + len(grams)]

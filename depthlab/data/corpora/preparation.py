@@ -73,7 +73,7 @@ def prepare(
     Raises:
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
     """
-    digests = [content_digest(source) for source in sources]
+    digests = [content_digest(source, cache_dir) for source in sources]
     given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
     given_parts = [source.part for source in sources]
     tokenizer_folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
@@ -168,12 +168,12 @@ def find_prepared(
     split_settings: SplitSettings,
     cache_dir: Path,
 ) -> Prepared | None:
-    """What `prepare` would take from the cache; None where something is missing there. The corpus is read.
+    """What `prepare` would take from the cache; None where something is missing there.
 
     Raises:
         UserError: As `prepare`.
     """
-    digests = [content_digest(source) for source in sources]
+    digests = [content_digest(source, cache_dir) for source in sources]
     given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
     folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
     return _find(digests, sources, folder, settings, split_settings, cache_dir)

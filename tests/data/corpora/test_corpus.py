@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import importlib.util
 import json
 import tracemalloc
@@ -55,7 +56,7 @@ def test_one_document_a_file(tmp_path):
     assert texts(folder, tmp_path / "parts") == ["One.\n\n", "Two.\n", "Three.\n\n", "Four."]
     whole = CorpusSource(str(folder), whole_files=True)
     assert texts(folder, tmp_path / "whole", whole_files=True) == ["One.\n\nTwo.\n", "Three.\n\nFour."]
-    assert content_digest(whole) != content_digest(CorpusSource(str(folder)))
+    assert content_digest(whole, tmp_path) != content_digest(CorpusSource(str(folder)), tmp_path)
 
 
 def test_a_line_longer_than_a_document_is_cut(tmp_path, monkeypatch):
@@ -96,7 +97,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("One. Two.")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
-        content_digest(CorpusSource(str(tmp_path / "a.txt")))
+        content_digest(CorpusSource(str(tmp_path / "a.txt")), tmp_path)
     with pytest.raises(UserError, match=r"a\.txt: cannot be read \(Permission denied\); "):
         list(corpus.read_lines(tmp_path / "a.txt"))
 
@@ -107,7 +108,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
 def test_mistyped_path_is_an_error_at_once(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such file or folder; correct"):
-        content_digest(CorpusSource(path))
+        content_digest(CorpusSource(path), tmp_path)
 
 
 def test_missing_and_empty_places(tmp_path):
@@ -166,9 +167,11 @@ def test_digest_follows_content(tmp_path):
     for name, content in (("a", "One."), ("b", "One."), ("c", "Two.")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "text.txt").write_text(content)
-    same, again, other = (content_digest(CorpusSource(str(tmp_path / name))) for name in "abc")
+    same, again, other = (content_digest(CorpusSource(str(tmp_path / name)), tmp_path) for name in "abc")
     assert same == again != other
-    assert content_digest(CorpusSource(str(tmp_path / "a"), text_field="body")) != same
+    assert content_digest(CorpusSource(str(tmp_path / "a"), text_field="body"), tmp_path) != same
+    expected = hashlib.sha256(b"text\n.txt\n" + hashlib.sha256(b"One.").digest())  # what is in caches
+    assert same == expected.hexdigest()
 
 
 def test_text_file_is_streamed(tmp_path, monkeypatch):
