@@ -13,9 +13,9 @@ pytestmark = pytest.mark.full  # half a minute of tracing
 BATCHES = 200
 AROUND = 2
 """Graphs around the loop: embeddings and masks before it, the pooler after."""
-MADE = 11
-"""Graphs for all sizes: the first iteration, those between, and at the cap; around the loop, for the sizes of the first
-batch and then for any, of one sequence and of several."""
+MADE = 12
+"""Graphs for all sizes: the first iteration, those between, and at the cap; of one token; two of batches without
+padding; before the loop and after it, for the sizes of the first batch, then for any length, then for any batch."""
 
 
 @pytest.fixture(autouse=True)
