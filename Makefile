@@ -25,11 +25,11 @@ test-full: setup ## all tests: end-to-end runs, those that need ../shared/data, 
 	$(BIN)/pytest -m "" $(ARGS)
 	$(BIN)/python -m tests.hugging_face
 
-test-hf: setup ## transformers' own common tests on our classes (one variant: ARGS="-k TestUntied")
+test-hf: setup ## transformers' own common tests on our classes (ARGS="-k TestUntied"; BIN=.venv-lowest/bin after test-lowest)
 	$(BIN)/python -m tests.hugging_face $(ARGS)
 
 test-lowest: setup ## the default tests with the lowest versions that pyproject.toml allows, in .venv-lowest
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python "$$(grep -oE 'torch>=[0-9.]+' pyproject.toml | sort -V | tail -1 | sed 's/>=/==/')" $(TORCH_INDEX)
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[all,dev]'
 	.venv-lowest/bin/pytest -o filterwarnings=default $(ARGS)

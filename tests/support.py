@@ -31,7 +31,7 @@ from tests.data.benchmarks.glue_fixtures import write_glue
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared/data"
 """What is too big for the repository; only tests marked `full` need it."""
-NANO = REPOSITORY / "checkpoints/nano"
+UNIGRAM = REPOSITORY / "tests/unigram"
 load_once = functools.cache(load_tokenizer)
 
 PRETRAINING = {  # beside the paper's protocol, that of experiments/pretrain/tiny.yaml
@@ -116,7 +116,7 @@ def pretraining(run_dir: Path, corpus: Path, **changes: object) -> list[str]:
 def write_checkpoint(folder: Path, **changes: object) -> Path:
     """An exported run that has learnt nothing: small, with random weights."""
     torch.manual_seed(0)
-    tokenizer = copy.deepcopy(load_once(str(NANO)))
+    tokenizer = copy.deepcopy(load_once(str(UNIGRAM)))
     tokenizer.save_pretrained(folder)
     config = {
         "vocab_size": len(tokenizer),

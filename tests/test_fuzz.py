@@ -30,7 +30,7 @@ from tests.data.treebanks.test_treebank import MADE
 from tests.data.treebanks.treebank_fixtures import conllu
 from tests.fuzz import INPUTS, changed_bytes, changed_values, one_of, only_user_errors
 from tests.reports.synthetic import write_run
-from tests.support import NANO, load_once, write_bert
+from tests.support import UNIGRAM, load_once, write_bert
 
 TEXT = (
     "The crows circled above me. Why did they? I couldn't say.\nIt's a semi-final, (café).\n\nA second one. With two.\n"
@@ -121,7 +121,7 @@ def test_probing(tmp_path, inputs):
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_lines_and_pieces(inputs):
     """What `inspect` reads, and every tokenizer is given."""
-    encoders = [TextEncoder(load_once(str(NANO)), 64, masks=masks) for masks in (False, True)]
+    encoders = [TextEncoder(load_once(str(UNIGRAM)), 64, masks=masks) for masks in (False, True)]
 
     def read(content):
         lines = [line for _, line in lines_of(io.BytesIO(content), "it")]

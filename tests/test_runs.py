@@ -238,12 +238,12 @@ def test_fixed_depth_first_leaves_the_halting_unit_alone(corpus, tmp_path):
     run(pretraining(tmp_path / "run", corpus, **changes))
     depth = scalars(tmp_path / "run", "train/depth/all")
     assert all(depth[step] == 5 for step in range(12)) and all(depth[step] < 5 for step in range(12, 20))
-    held = {"model__fixed_depth_steps": 99, "trainer__max_steps": 2}
+    held = {"model__fixed_depth_steps": 99, "model__fixed_depth": 2, "trainer__max_steps": 2}
     run(pretraining(tmp_path / "held", corpus, **held))
     for name in ("run", "held"):
         run(["export", f"--checkpoint={tmp_path}/{name}/checkpoints/last.ckpt", f"--to={tmp_path}/{name}/exported"])
         config = AutoConfig.from_pretrained(tmp_path / name / "exported")
-        assert config.halting == ("act" if name == "run" else "fixed")
+        assert (config.halting, config.num_hidden_layers) == (("act", 5) if name == "run" else ("fixed", 2))
 
 
 @pytest.mark.full

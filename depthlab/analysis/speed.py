@@ -233,7 +233,7 @@ def _run_other(model: nn.Module, batch: Batch) -> None:
 
 
 def _choose(model: AdaptiveAlbertModel, engine: Engine) -> None:
-    model.encoder.hold_depth = engine == "fixed"
+    model.encoder.hold_depth = model.config.num_hidden_layers if engine == "fixed" else None
     model.config.execution = "dense" if engine == "dense" else "compact"
 
 

@@ -58,7 +58,7 @@ class DepthCollapse(Callback):
         if not encoder.training:
             return
         chooses = encoder.config.rule.chooses(training=True) and kwargs.get("halting_rule") is None
-        if encoder.hold_depth or not chooses:
+        if encoder.hold_depth is not None or not chooses:
             self._chose = False
             return
         cap = encoder.config.num_hidden_layers

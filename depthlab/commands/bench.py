@@ -22,7 +22,7 @@ from depthlab.analysis.speed import (
     runners,
 )
 from depthlab.commands.inspect import tokenizer_of
-from depthlab.data.corpora.sample import read_sample, sample_files
+from depthlab.data.corpora.sample import read_sample, sample_file
 from depthlab.data.lines import read_lines
 from depthlab.errors import UserError
 from depthlab.files import check_own, make_writable, writing
@@ -123,7 +123,7 @@ def bench(
 def _texts(data: str | None, most: int) -> tuple[list[str], str]:
     """The first ones, and what to call them."""
     if data is None:
-        lines = (line for chapter in read_sample(sample_files()[1]) for line in chapter.splitlines())
+        lines = (line for chapter in read_sample(sample_file()) for line in chapter.splitlines())
     else:
         lines = (line for _, line in read_lines(Path(data), "--data"))
     texts = [*itertools.islice((line.strip() for line in lines if line.strip()), most)]

@@ -37,6 +37,8 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     config_class = AdaptiveAlbertConfig
     config: AdaptiveAlbertConfig
     supports_gradient_checkpointing = True
+    losses_elsewhere = False
+    """Whether who trains it charges for depth, too, as depthlab's tasks do: then no labels are no mistake."""
     accepts_loss_kwargs = False  # losses are means: HF's Trainer divides by the accumulated pieces itself
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -66,8 +68,8 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
         HF's `label_smoothing_factor`. The ponder cost of a fixed depth is a constant and stays out.
         """
         there = {name: loss for name, loss in losses.items() if loss is not None}
-        charges = self.config.rule.charges_for_depth and self.config.time_penalty > 0
         if not there:
+            charges = self.config.rule.charges_for_depth and self.config.time_penalty > 0 and not self.losses_elsewhere
             if charges and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
                 logger.warning_once(NO_LABELS)
             return None
@@ -164,7 +166,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         chosen, rule = chosen_states(output_hidden_states, cap), kwargs.get("halting_rule")
         # The configuration's class will do here: torch.compile can't follow how its settings are read.
         learns_everywhere = (rule or rule_named(self.config.halting)).learns_everywhere
-        everywhere = self.training and learns_everywhere and not self.encoder.hold_depth
+        everywhere = self.training and learns_everywhere and self.encoder.hold_depth is None
         encode = self._recording if output_attentions else self.encoder
         encoded = encode(
             embeddings,

@@ -139,9 +139,13 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         raise UserError(f"{path} is not a checkpoint of a depthlab run")
     if not all(isinstance(weight, Tensor) for weight in content["state_dict"].values()):
         raise UserError(f"{path} is not a checkpoint of a depthlab run: it has weights that are none")
-    rests = content.get("hold_depth") is True
+    settings, fixed = settings or {}, {}
+    if held := content.get("hold_depth"):
+        fixed = {"halting": "fixed"} | (
+            {} if held is True else {"num_hidden_layers": held}
+        )  # earlier runs: True, the cap
     try:
-        config = _configure(content["model_config"], ({"halting": "fixed"} if rests else {}) | (settings or {}))
+        config = _configure(content["model_config"], settings if "halting" in settings else fixed | settings)
     except UserError:
         raise
     except Exception as error:  # transformers raises anything over fields that are not what they were
@@ -149,7 +153,7 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
     weights = {
         name.removeprefix("model."): weight
         for name, weight in content["state_dict"].items()
-        if name.startswith("model.") and not (rests and ".halting." in name)
+        if name.startswith("model.") and not (held and ".halting." in name)
     }
     return RunCheckpoint(config, weights, content["global_step"])
 

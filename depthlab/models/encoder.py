@@ -33,9 +33,9 @@ class AdaptiveAlbertTransformer(IteratedLayer):
     def __init__(self, config) -> None:
         super().__init__(config)
         self.halting: nn.Module | None = config.rule.unit(config.hidden_size)
-        self.hold_depth = False
-        """While True every token takes all L iterations and the halting rule rests: training at fixed depth first.
-        A mode, as `training` is: it is set between calls, and no call sets it."""
+        self.hold_depth: int | None = None
+        """Iterations that every token takes while the halting rule rests, at most L: training at fixed depth first.
+        None: the rule decides. A mode, as `training` is: it is set between calls, and no call sets it."""
 
     def forward(
         self,
@@ -68,7 +68,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         rule = rule_named(self.config.halting) if halting_rule is None else halting_rule
         kept, compiled = HiddenStates(hidden_states, real), torch.compiler.is_compiling()
         call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer, head)
-        if not rule.chooses(self.training) or self.hold_depth:
+        if not rule.chooses(self.training) or self.hold_depth is not None:
             return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise UserError(
@@ -87,7 +87,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
 
     def flops(self, depths: Tensor, real: Tensor) -> Tensor:
         """As `AdaptiveAlbertModel.flops`, without the pooler."""
-        rule, adapts = self.rule, self.rule.chooses(self.training) and not self.hold_depth
+        rule, adapts = self.rule, self.rule.chooses(self.training) and self.hold_depth is None
         only_running = adapts and self.config.execution == "compact"
         total = super().flops(depths, real, only_running)
         if adapts and self.halting is not None:
@@ -112,15 +112,16 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         return step, look
 
     def _fixed(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
-        """Plain ALBERT: L iterations for every token."""
+        """Plain ALBERT: L iterations for every token, or as many as it is held at."""
         cap, real = self.config.num_hidden_layers, call.real
+        depth = cap if self.hold_depth is None else self.hold_depth
         state = call.kept.keep(self.project(embeddings))
-        for n in range(1, cap + 1):
+        for n in range(1, depth + 1):
             before, new = state, self.apply_to_all(n, state, call.attention_mask, **attention_kwargs)
             state = call.kept.keep(new)
             _observe(call.observer, n, real, before, new, state)
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
-        return _without_padding(call, state, real.long() * cap, remainders, call.kept.all(state, cap))
+        return _without_padding(call, state, real.long() * depth, remainders, call.kept.all(state, cap))
 
     def _dense(self, embeddings: Tensor, call: Call, **attention_kwargs) -> EncoderOutput:
         """The equations as they stand: every iteration computes every token, until the last one has halted."""

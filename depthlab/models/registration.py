@@ -39,8 +39,6 @@ def _teach_configs(module: ModuleType) -> None:
     for model_type, name in CONFIGS.items():
         table._mapping[model_type] = name
         table._modules[model_type] = sys.modules[__package__]
-        if hasattr(module, "MODEL_NAMES_MAPPING"):  # of older versions: what documentation calls a type
-            module.MODEL_NAMES_MAPPING[model_type] = name
 
 
 def _teach_models(module: ModuleType) -> None:

@@ -108,7 +108,7 @@ def work_out(
     pace = pace if pace == pace else example.steps_per_second
     steps = _first_of(_limit(trainer["max_steps"]), _limit(trainer["max_epochs"]) * per_epoch, at_most * pace)
     fixed = min(steps, given.get("fixed_depth_steps", 0) or 0) if steps == steps else 0
-    flops = fixed * step_flops(float(cap)) + (steps - fixed) * step_flops(depth)
+    flops = fixed * step_flops(float(given.get("fixed_depth") or cap)) + (steps - fixed) * step_flops(depth)
     duration = flops / (machine.flops * machine.devices) if machine.flops == machine.flops else steps / pace
     pieces = trainer["accumulate_grad_batches"]
     pieces = data.pieces(machine.devices) if pieces == 1 else pieces
@@ -118,7 +118,7 @@ def work_out(
     states = (costs.FP32 * parameters, costs.FP32 * parameters, optimizer)
     saved = states[0] + optimizer
     text = {} if volume is None else volume.text
-    deepest = cap if fixed else depth
+    deepest = max(depth, given.get("fixed_depth") or cap) if fixed else depth
     return Plan(
         parameters=parameters,
         depth=depth,

@@ -89,6 +89,7 @@ class Task(LightningModule):
         if not 0 < decay_share <= 1:
             raise UserError(f"model.decay_share must lie in (0, 1], got {decay_share}")
         self.model = model
+        model.losses_elsewhere = True
         self.optimizer = optimizer
         self.warmup_steps = warmup_steps
         self.decay_share = decay_share

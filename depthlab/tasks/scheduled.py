@@ -21,13 +21,14 @@ class ScheduledDepth(Task):
         time_penalty_warmup_steps: optimiser steps over which the time penalty tau rises from 0, counted from where
             halting begins. 0 (the paper) has all of it from the start; a ramp keeps tokens from collapsing to depth 1
             before depth pays.
-        fixed_depth_steps: optimiser steps for which every token takes all iterations and the halting unit rests. Then
-            it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
+        fixed_depth_steps: optimiser steps for which every token takes as many iterations and the halting unit rests.
+            Then it is switched on with its initial bias: with `act_update: accumulate`, `act_cap: remainder` and a low
             `halting_bias_init` the model's output does not jump.
+        fixed_depth: as many as that; None: all.
         decay_share: as `Task`.
 
     Raises:
-        UserError: a number of steps is negative.
+        UserError: a number of steps is negative; the fixed depth is not from 1 to the cap.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ScheduledDepth(Task):
         time_penalty_warmup_steps: int = 0,
         fixed_depth_steps: int = 0,
         decay_share: float = 1.0,
+        fixed_depth: int | None = None,
     ) -> None:
         super().__init__(model, optimizer, warmup_steps, decay_share)
         if time_penalty_warmup_steps < 0:
@@ -45,7 +47,11 @@ class ScheduledDepth(Task):
         if fixed_depth_steps < 0:
             raise UserError(f"model.fixed_depth_steps must not be negative, got {fixed_depth_steps}")
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
+        cap = model.config.num_hidden_layers
+        if fixed_depth is not None and not 1 <= fixed_depth <= cap:
+            raise UserError(f"model.fixed_depth must be from 1 to the cap of {cap} iterations, got {fixed_depth}")
         self.fixed_depth_steps = fixed_depth_steps
+        self.fixed_depth = cap if fixed_depth is None else fixed_depth
         self._steps_of_checkpoint = 0  # the trainer's own count stays 0 where it only evaluates
 
     @property
@@ -65,16 +71,16 @@ class ScheduledDepth(Task):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether every token takes all iterations: for now, or by its rule."""
+        """Whether every token takes as many iterations: for now, or by its rule."""
         encoder = self.model.base_model.encoder
-        return encoder.hold_depth or not encoder.rule.chooses(training=True)
+        return encoder.hold_depth is not None or not encoder.rule.chooses(training=True)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """As for every task, at fixed depth first."""
         encoder = self.model.base_model.encoder
-        encoder.hold_depth = self.global_step < self.fixed_depth_steps
+        encoder.hold_depth = self.fixed_depth if self.global_step < self.fixed_depth_steps else None
         step = super().training_step(batch, batch_idx)
-        if encoder.hold_depth:
+        if encoder.hold_depth is not None:
             # DDP expects a gradient of every parameter; the halting unit's is dropped before the optimiser sees it.
             step["loss"] = step["loss"] + 0.0 * sum(parameter.sum() for parameter in self._halting_parameters())
         return step
@@ -89,12 +95,12 @@ class ScheduledDepth(Task):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """While depth is fixed nothing may move the halting unit, weight decay included."""
-        if self.model.base_model.encoder.hold_depth:
+        if self.model.base_model.encoder.hold_depth is not None:
             for parameter in self._halting_parameters():
                 parameter.grad = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep whether depth is still fixed, too."""
+        """Keep whether depth is still fixed, and at what, too."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["hold_depth"] = self.model.base_model.encoder.hold_depth
 
@@ -103,7 +109,7 @@ class ScheduledDepth(Task):
         if "hold_depth" not in checkpoint:
             raise UserError("the checkpoint of --ckpt_path is not of such a run: its task trained otherwise")
         super().on_load_checkpoint(checkpoint)
-        self.model.base_model.encoder.hold_depth = checkpoint["hold_depth"]
+        self.model.base_model.encoder.hold_depth = self.fixed_depth if checkpoint["hold_depth"] else None
         self._steps_of_checkpoint = checkpoint["global_step"]
 
     def _halting_parameters(self) -> list[nn.Parameter]:

@@ -60,10 +60,10 @@ def test_a_column_is_missing(name, tmp_path):
     ("change", "message"),
     [
         (lambda table: table.head(0), "the table has no rows"),
-        (lambda table: table.assign(depth=table.depth.astype(str)), "column depth holds str, not integers"),
+        (lambda table: table.assign(depth=table.depth.astype(str)), "column depth holds (str|object), not integers"),
         (lambda table: table.assign(depth=table.depth + 0.5), "column depth holds float64, not integers"),
         (lambda table: table.assign(upos=1), "column upos holds int64, not texts"),
-        (lambda table: table.assign(loss="high"), "column loss holds str, not numbers"),
+        (lambda table: table.assign(loss="high"), "column loss holds (str|object), not numbers"),
         (lambda table: table.assign(remainder=table.remainder.where(table.index != 5)), "row 5: there is no remainder"),
         (lambda table: table.assign(form=[[1]] * len(table)), "column form holds object, not texts"),
         (lambda table: table.assign(loss=np.inf), "row 0: loss is inf"),

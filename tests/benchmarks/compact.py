@@ -25,7 +25,7 @@ from transformers import AlbertConfig, AlbertForPreTraining, AlbertModel, DataCo
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from tests.models.imposed import ImposedHalting
-from tests.support import NANO, SHARED
+from tests.support import SHARED, UNIGRAM
 
 MODELS = {"tiny": (6, 3.8), "small": (12, 7.1), "base": (24, 10.0)}  # cap, mean depth: the paper's Table 1
 VOCABULARY = 30_000
@@ -143,7 +143,7 @@ def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     cap, mean = MODELS["small"]
     lengths = full_lengths()
     depths = draw_depths(lengths, cap, mean)
-    collate = DataCollatorForLanguageModeling(load_tokenizer(str(NANO)), mlm_probability=0.15)
+    collate = DataCollatorForLanguageModeling(load_tokenizer(str(UNIGRAM)), mlm_probability=0.15)
     sequences = [{"input_ids": ids} for ids in inputs_of(lengths)["input_ids"]]
     order = torch.randint(0, 2, (len(lengths),))
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
-from depthlab.data.corpora.sample import read_sample, sample_files
+from depthlab.data.corpora.sample import read_sample, sample_file
 from depthlab.run.directory import RunDirectory
 from tests.chaos.processes import Process
 from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, write_bert, write_inputs
@@ -48,7 +48,7 @@ def write_data(folder: Path, documents: int = 30) -> None:
     """What all runs learn from: the beginning of the sample corpus, and a small GLUE with a BERT that has dropout."""
     write_inputs(folder)
     write_bert(folder / "bert")
-    texts = islice((text for file in sample_files() for text in read_sample(file)), documents)
+    texts = islice(read_sample(sample_file()), documents)
     (folder / "corpus.txt").write_text("\n\n".join(text[:4000].replace("\n\n", "\n") for text in texts))
 
 

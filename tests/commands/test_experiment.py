@@ -123,6 +123,7 @@ BAD_SETTINGS = {
     "model.config.act_epsilon": (1.5, "act_epsilon"),
     "model.config.act_epsilonn": (0.1, "act_epsilonn"),
     "model.fixed_depth_steps": (-1, "fixed_depth_steps"),
+    "model.fixed_depth": (99, "model.fixed_depth must be from 1 to the cap"),
     "data.mask_ratio": (1.5, "mask_ratio"),
     "data.corpus": ("no/such/folder", "no/such/folder"),
     "data.batch_size": (0, "batch_size"),

@@ -15,7 +15,7 @@ from depthlab.data.corpora.preparation import prepare, summarise
 from depthlab.data.corpora.volume import look_at
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
-from tests.support import NANO, REPOSITORY, error_of, fine_tuning, pretraining, write_corpus, write_inputs
+from tests.support import REPOSITORY, UNIGRAM, error_of, fine_tuning, pretraining, write_corpus, write_inputs
 
 EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -165,7 +165,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_wrong_is_said(corpus, capsys, what):
     option, expected = WRONG[what]
-    command = pretraining(corpus.parent / "wrong", corpus, data__tokenizer=NANO, data__vocab_size=8000)
+    command = pretraining(corpus.parent / "wrong", corpus, data__tokenizer=UNIGRAM, data__vocab_size=8000)
     found = planned(capsys, *command[1:], option, status=1)
     assert found[what].startswith("WRONG") and expected in found[what]
 
@@ -195,9 +195,9 @@ def test_a_corpus_is_told_by_its_first_documents(corpus, tmp_path, monkeypatch, 
         (folder / form).write_bytes(gzip.compress(lines) if form.endswith(".gz") else lines)
     monkeypatch.setattr("depthlab.data.corpora.volume.CHARACTERS_LOOKED_AT", sum(map(len, documents)) // 3)
     source, settings = CorpusSource(str(folder)), ChunkSettings(64, 0.1)
-    tokenizer = load_tokenizer(str(NANO))
+    tokenizer = load_tokenizer(str(UNIGRAM))
     split = SplitSettings(0.2, 0.1, 0)
-    expected = summarise(prepare([source], str(NANO), len(tokenizer), settings, split, tmp_path / "cache", 1))
+    expected = summarise(prepare([source], str(UNIGRAM), len(tokenizer), settings, split, tmp_path / "cache", 1))
     told = look_at(source, tokenizer, settings)
     for name in ("tokens", "sentences", "chunks"):
         assert told[name] == pytest.approx(expected[name], rel=0.1), name

@@ -12,7 +12,7 @@ from depthlab.data.benchmarks.probing import ProbingDataModule
 from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.treebanks import treebank
 from depthlab.data.treebanks.treebank import TreebankDataModule
-from tests.support import NANO, load_once
+from tests.support import UNIGRAM, load_once
 
 from .benchmarks.glue_fixtures import write_glue
 from .benchmarks.probing_fixtures import write_probing
@@ -69,7 +69,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, corpus: Path, cache: Path
     folder = tmp_path_factory.mktemp("inputs")
     sentences = (" ".join(f"crow/NOUN/dep/{word}" for word in range(1 + number % 9)) for number in range(20))
     (folder / "made.conllu").write_text("".join(map(conllu, sentences)))
-    tokenized = {"tokenizer": str(NANO), "batch_size": 16, "num_workers": 0}
+    tokenized = {"tokenizer": str(UNIGRAM), "batch_size": 16, "num_workers": 0}
     labelled = tokenized | {"cache_dir": str(cache)}
     return {
         "pretraining": {

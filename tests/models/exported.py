@@ -27,7 +27,7 @@ def write_run(run_dir: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
         "model_config": model.config.to_dict(),
         "state_dict": {f"model.{name}": weight for name, weight in model.state_dict().items()},
         "global_step": STEPS,
-        "hold_depth": False,
+        "hold_depth": None,
     }
     torch.save(content | checkpoint, last)
     tokenizer.save_pretrained(run_dir / "tokenizer")

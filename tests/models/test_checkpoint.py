@@ -10,15 +10,19 @@ from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import build
 
 
-def test_a_halting_unit_that_still_rests_is_not_taken(tmp_path):
-    """As in what the run exports: its depth is fixed, unless halting is asked for, and then the unit is new."""
+@pytest.mark.parametrize(("held", "depth"), [(True, 5), (5, 5), (2, 2)])
+def test_a_halting_unit_that_still_rests_is_not_taken(tmp_path, held, depth):
+    """As in what the run exports: its depth is fixed where it was held, unless halting is asked for, and then the unit
+    is new."""
     model = build(AdaptiveAlbertForPreTraining)
     torch.nn.init.constant_(model.albert.encoder.halting.bias, 77.0)
-    write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path), hold_depth=True)
+    write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path), hold_depth=held)
     fixed = load_checkpoint(AdaptiveAlbertForSequenceClassification, str(tmp_path / "run"))
-    assert fixed.config.halting == "fixed" and fixed.albert.encoder.halting is None
+    assert (fixed.config.halting, fixed.config.num_hidden_layers) == ("fixed", depth)
+    assert fixed.albert.encoder.halting is None
     adaptive = load_checkpoint(AdaptiveAlbertForSequenceClassification, str(tmp_path / "run"), {"halting": "act"})
     assert adaptive.albert.encoder.halting.bias == adaptive.config.halting_bias_init != 77
+    assert adaptive.config.num_hidden_layers == 5
     layer = model.albert.encoder.albert_layer_groups[0].albert_layers[0].ffn.weight
     assert torch.equal(adaptive.albert.encoder.albert_layer_groups[0].albert_layers[0].ffn.weight, layer)
 

@@ -139,16 +139,17 @@ def test_autocast_keeps_halting_and_states_in_fp32(sizes, execution):
     assert half.last_hidden_state.dtype == torch.bfloat16 and half.remainders.dtype == torch.float32
 
 
-def test_held_depth_is_the_fixed_model(sizes):
+@pytest.mark.parametrize("depth", [4, 2])
+def test_held_depth_is_the_fixed_model(sizes, depth):
     config = AdaptiveAlbertConfig(**sizes, num_hidden_layers=4)
     model = AdaptiveAlbertModel(config).eval()
-    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**sizes, num_hidden_layers=4, halting="fixed")).eval()
+    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**sizes, num_hidden_layers=depth, halting="fixed")).eval()
     fixed.load_state_dict({k: v for k, v in model.state_dict().items() if "halting" not in k})
     inputs = ragged_inputs([7, 3])
-    model.encoder.hold_depth = True
+    model.encoder.hold_depth = depth
     held, wanted = model(**inputs), fixed(**inputs)
     assert torch.equal(held.last_hidden_state, wanted.last_hidden_state) and torch.equal(held.depths, wanted.depths)
-    model.encoder.hold_depth = False
+    model.encoder.hold_depth = None
     assert not torch.equal(model(**inputs).depths, wanted.depths)
 
 

@@ -34,6 +34,7 @@ from tests.models.variants import (
     labels_for,
     loaded,
     name_of,
+    set_checkpointing,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -68,8 +69,7 @@ def test_gradient_checkpointing_changes_nothing(model_class, way):
     gradients = []
     model = build(model_class, time_penalty=0.1, **way).train()
     for enabled in (False, True, False):
-        (model.activation_checkpointing_enable if enabled else model.activation_checkpointing_disable)()
-        assert model.is_activation_checkpointing == enabled
+        set_checkpointing(model, enabled)
         model.zero_grad()
         torch.manual_seed(1)  # for the classifiers' dropout
         model(**inputs, **labels).loss.backward()
@@ -136,7 +136,7 @@ def test_attentions_under_gradient_checkpointing(implementation):
     """With a loss on them, too."""
     model, inputs, gradients = build(BASE, attn_implementation=implementation).train(), batch(), []
     for checkpointing in (False, True):
-        (model.activation_checkpointing_enable if checkpointing else model.activation_checkpointing_disable)()
+        set_checkpointing(model, checkpointing)
         model.zero_grad()
         output = model(**inputs, output_attentions=True)
         (output.last_hidden_state.sum() + sum((weights**2).sum() for weights in output.attentions)).backward()

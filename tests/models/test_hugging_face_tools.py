@@ -20,7 +20,7 @@ from transformers import (
 
 from depthlab.models import AdaptiveAlbertForPreTraining
 from tests.models.exported import tiny_tokenizer
-from tests.models.variants import tiny_config
+from tests.models.variants import CHECKPOINTING, tiny_config
 
 KINDS = ("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification")
 AUTO = {f"AdaptiveAlbert{kind}": getattr(transformers, f"AutoModel{kind.removeprefix('Model')}") for kind in KINDS}
@@ -174,6 +174,6 @@ def test_trainer_with_gradient_checkpointing(directory, tmp_path):
     rows = [dict(tokenizer(sentence)) | {"label": 0.1 * index} for index, sentence in enumerate(SENTENCES)]
     model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=1)
     collator = DataCollatorWithPadding(tokenizer)
-    trainer, metrics, _ = train(model, rows, collator, tmp_path, activation_checkpointing=True)
-    assert trainer.model.is_activation_checkpointing and np.isfinite(metrics["eval_loss"])
+    trainer, metrics, _ = train(model, rows, collator, tmp_path, **{CHECKPOINTING: True})
+    assert getattr(trainer.model, f"is_{CHECKPOINTING}") and np.isfinite(metrics["eval_loss"])
     assert trainer.model.config.problem_type == "regression"

@@ -11,7 +11,7 @@ from transformers.models.albert.modeling_albert import AlbertAttention, AlbertLa
 from depthlab.models import AdaptiveAlbertForMaskedLM
 from depthlab.models.untied import AdaptiveBertConfig, AdaptiveBertModel
 from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.variants import BASE, batch, build, every_way
+from tests.models.variants import BASE, batch, build, every_way, set_checkpointing
 
 
 @every_way
@@ -84,7 +84,7 @@ def test_gradient_checkpointing_of_either_kind(way, reentrant):
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": reentrant})
+            set_checkpointing(model, True, use_reentrant=reentrant)
         model.zero_grad()
         model(**inputs, labels=inputs["input_ids"]).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])

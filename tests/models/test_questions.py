@@ -10,6 +10,7 @@ from transformers import TrainingArguments as Arguments
 
 import depthlab.models
 from depthlab.models import AdaptiveAlbertForMultipleChoice, AdaptiveAlbertForQuestionAnswering, AdaptiveBertConfig
+from depthlab.tasks.base import Task
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.variants import HEADS, batch, build, every_way, labels_for, loaded, name_of
 
@@ -124,6 +125,9 @@ def test_training_without_labels_is_told(tmp_path, caplog):
         model(**inputs)
     build(HEADS[2], halting="fixed").train()(**inputs)
     build(HEADS[2], time_penalty=0.0).train()(**inputs)
+    charged = build(HEADS[2])
+    Task(charged, torch.optim.AdamW, 0).train()
+    charged(**inputs)
     assert "time penalty" not in caplog.text
     rows = [{name: value[row] for name, value in inputs.items()} | {"labels": row % 2} for row in range(3)]
     settings = {"max_steps": 2, "use_cpu": True, "report_to": [], "save_strategy": "no", "disable_tqdm": True}

@@ -10,7 +10,7 @@ from depthlab.models import AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from depthlab.models.checkpoint import load_checkpoint, model_of, read_run
 from depthlab.optim import parameter_groups
 from tests.models.exported import tiny_tokenizer
-from tests.models.variants import BASE, batch, build
+from tests.models.variants import BASE, batch, build, set_checkpointing
 
 LAYER = "albert_layer_groups.0.albert_layers.0."
 LINEAR = ("attention.query", "attention.dense", "ffn", "ffn_output")
@@ -112,7 +112,7 @@ def test_biases_and_norms_of_its_own_do_not_decay():
 def test_autocast_and_gradient_checkpointing_reach_the_differences():
     model, inputs = build(BASE, relaxation_rank=3, relaxed_iterations=1).train(), batch()
     exact = model(**inputs).last_hidden_state
-    model.activation_checkpointing_enable()
+    set_checkpointing(model, True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model(**inputs).last_hidden_state
     assert rounded.dtype == torch.float32

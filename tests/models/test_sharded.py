@@ -7,7 +7,7 @@ from depthlab.models import AdaptiveAlbertForMaskedLM
 from depthlab.models.halting.act import Act
 from depthlab.models.imposed import impose
 from tests.models.conftest import ragged_inputs
-from tests.models.variants import EVERY_WAY, build, name_of
+from tests.models.variants import EVERY_WAY, build, name_of, set_checkpointing
 from tests.support import by_two_processes
 
 DEEPEST = [2, 5]  # on each rank
@@ -31,7 +31,7 @@ def shared_out(rank):
         torch.manual_seed(0)
         model = build(AdaptiveAlbertForMaskedLM, **EVERY_WAY[number]).train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            set_checkpointing(model, True)
         for group in model.albert.encoder.albert_layer_groups:
             fully_shard(group.albert_layers[0])
         fully_shard(model)

@@ -41,6 +41,9 @@ EVERY_WAY = [  # to run the iteration
     {"execution": "compact", "relaxation_rank": 3, "relaxed_iterations": 2},
 ]
 LENGTHS = [9, 4, 7]
+CHECKPOINTING = "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
+CHECKPOINTING += "_checkpointing"
+"""As transformers calls it; its earlier versions had the second name."""
 
 
 def name_of(value):
@@ -79,6 +82,15 @@ def differing(model: PreTrainedModel) -> PreTrainedModel:
         if "encoder.relaxation." in name:
             torch.nn.init.normal_(parameter, std=0.3)
     return model
+
+
+def set_checkpointing(model: PreTrainedModel, enabled: bool, **arguments) -> None:
+    """Switches it; the arguments are those of `torch.utils.checkpoint`."""
+    if enabled:
+        getattr(model, f"{CHECKPOINTING}_enable")(arguments or None)
+    else:
+        getattr(model, f"{CHECKPOINTING}_disable")()
+    assert getattr(model, f"is_{CHECKPOINTING}") == enabled
 
 
 def batch(lengths=LENGTHS):

@@ -1,3 +1,4 @@
+import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from depthlab.run.directory import RunDirectory
@@ -28,3 +29,11 @@ def test_what_was_logged_later_is_gone(tmp_path):
     cut_logs(run, run.log_files(), {})
     assert log_sizes(run) == {}
     assert read_scalars(tmp_path / "another run")["loss"].to_dict() == {1: 1.0}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own, when it is imported
+def test_tensorboard_itself_starts():
+    """Writing logs needs less of it."""
+    from tensorboard.default import get_dynamic_plugins
+
+    assert isinstance(get_dynamic_plugins(), list)

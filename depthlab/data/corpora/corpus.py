@@ -15,7 +15,7 @@ from huggingface_hub import snapshot_download
 
 from depthlab.data.corpora.digests import digest_files
 from depthlab.data.corpora.parts import Part
-from depthlab.data.corpora.sample import read_sample, sample_files
+from depthlab.data.corpora.sample import read_sample, sample_file
 from depthlab.data.folders import files_at, is_of
 from depthlab.data.hub import announce, may_be_on_hub
 from depthlab.data.lines import read_lines, read_objects
@@ -36,7 +36,7 @@ class CorpusSource:
     """One source of documents.
 
     Attributes:
-        path: "sample" (106 Wikipedia articles and the King James Bible), a folder or a file (.txt with documents
+        path: "sample" (the King James Bible), a folder or a file (.txt with documents
             separated by blank lines, .jsonl, or either with .gz), or the name of a Hugging Face dataset.
         weight: Passes over this source that one epoch takes: 0.5 takes half of it, and the other half the next time;
             2.0 takes it twice, with different masks.
@@ -178,7 +178,7 @@ def find_files(source: CorpusSource) -> list[Path] | None:
         UserError: There are none.
     """
     if source.path == SAMPLE:
-        return sample_files()
+        return [sample_file()]
     path = Path(source.path).expanduser()
     if not os.path.lexists(path) and may_be_on_hub(source.path):
         return None

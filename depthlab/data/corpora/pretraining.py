@@ -36,7 +36,7 @@ class PretrainingDataModule(StepDataModule):
     """Text in, batches for masked language modelling and sentence order prediction out (see `Batch`).
 
     Args:
-        corpus: "sample" (106 Wikipedia articles and the King James Bible), a folder or file of .txt (documents
+        corpus: "sample" (the King James Bible), a folder or file of .txt (documents
             separated by blank lines) or .jsonl(.gz), a Hugging Face dataset name, a source with `path`, `weight`
             (passes an epoch), `name`, `split`, `text_field`, `streaming`, `part`, or a list of any of these.
         tokenizer: Hugging Face tokenizer (folder or name), or a SentencePiece model such as ALBERT's; none trains a

@@ -81,7 +81,7 @@ def glue(bench: Bench) -> None:
         "data.task": "mrpc",
         "data.root": bench.glue,
         "data.cache_dir": bench.out / "cache",
-        "model.checkpoint": REPOSITORY / "checkpoints" / ("minilm-adaptive" if bench.on_gpu else "nano"),
+        "model.checkpoint": REPOSITORY / "checkpoints/minilm-adaptive",
         "trainer.enable_progress_bar": "false",
         **({"trainer.precision": "bf16-mixed", "data.num_workers": 4} if bench.on_gpu else {"trainer.max_steps": 3}),
     }

@@ -10,7 +10,7 @@ from depthlab.data.corpora.pretraining import PretrainingDataModule
 from depthlab.data.corpora.windows import EpochSampler
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED
-from tests.support import NANO, epoch_of, sequences
+from tests.support import UNIGRAM, epoch_of, sequences
 
 
 def test_every_epoch_masks_afresh(make_module):
@@ -114,7 +114,7 @@ def test_corpus_on_the_command_line(tmp_path):
 
 def test_parts_that_are_empty(make_data, corpus):
     """Only where they are needed."""
-    given = {"tokenizer": str(NANO), "vocab_size": 8000}
+    given = {"tokenizer": str(UNIGRAM), "vocab_size": 8000}
     both = given | {"validation_fraction": 0.5, "test_fraction": 0.5}
     for stage in ("validate", "test"):
         make_data("pretraining", stage, **both)

@@ -8,10 +8,10 @@ import pytest
 from depthlab.data.tokenization import TextEncoder, load_tokenizer
 from depthlab.data.treebanks.alignment import align, piece_rows, read_aligned, read_treebank
 from depthlab.errors import UserError
-from tests.support import NANO, SHARED, write_bert
+from tests.support import SHARED, UNIGRAM, write_bert
 
 TREEBANKS = ["ud-english-ewt/en_ewt-ud-dev.conllu.gz", "gum/gum-dev.conllu.gz"]
-TOKENIZERS = {"nano": NANO, "albert": SHARED / "albert-spm", "wordpiece": None}
+TOKENIZERS = {"unigram": UNIGRAM, "albert": SHARED / "albert-spm", "wordpiece": None}
 
 
 def row(id_, form, upos="X", deprel="dep", misc="_", head=0):
@@ -57,8 +57,8 @@ MADE = [
 
 
 @pytest.fixture(scope="module")
-def nano():
-    return load_tokenizer(str(TOKENIZERS["nano"]))
+def unigram():
+    return load_tokenizer(str(TOKENIZERS["unigram"]))
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,10 @@ def test_words_stand_in_their_text(tmp_path):
     assert bare.text == "No text." and (bare.words[1].upos, bare.words[1].deprel) == (None, None)
 
 
-def test_pieces_belong_to_their_words(tmp_path, nano):
+def test_pieces_belong_to_their_words(tmp_path, unigram):
     first, french, _ = read_treebank(write(tmp_path, *MADE)).sentences
-    pieces = align(first, TextEncoder(nano))
-    forms = nano.convert_ids_to_tokens(pieces.input_ids)
+    pieces = align(first, TextEncoder(unigram))
+    forms = unigram.convert_ids_to_tokens(pieces.input_ids)
     spelled = {}
     for form, word in zip(forms[1:-1], pieces.words[1:-1], strict=True):
         spelled[word] = spelled.get(word, "") + form.lstrip("▁").replace("<unk>", "?")
@@ -96,8 +96,8 @@ def test_pieces_belong_to_their_words(tmp_path, nano):
     assert [spelled[index] for index in range(14)] == expected
     assert pieces.words[0] is None and pieces.words[-1] is None
     assert "".join(spelled[index] for index in (14, 15, 16)) == "cant!"
-    pieces = align(french, TextEncoder(nano))
-    forms = [form.lstrip("▁") for form in nano.convert_ids_to_tokens(pieces.input_ids)]
+    pieces = align(french, TextEncoder(unigram))
+    forms = [form.lstrip("▁") for form in unigram.convert_ids_to_tokens(pieces.input_ids)]
     assert "".join(form for form, word in zip(forms, pieces.words, strict=True) if word == 3) == "pain"
     assert "".join(form for form, word in zip(forms, pieces.words, strict=True) if word == 2) == "du"
     assert 1 not in pieces.words
@@ -163,20 +163,20 @@ def test_a_form_that_is_withheld_is_no_word(tmp_path):
     assert left_out.startswith("all (") and left_out.endswith("the forms of its words are withheld")
 
 
-def test_a_long_sentence_takes_time_by_its_length(tmp_path, nano):
+def test_a_long_sentence_takes_time_by_its_length(tmp_path, unigram):
     """40,000 words and a form of a million characters: with a look at the text for each word, it takes minutes."""
     words = [row(number, "word") for number in range(1, 40_001)]
     treebank = read_treebank(write(tmp_path, words, [row(1, "x" * 1_000_000)]))
     assert [len(sentence.words) for sentence in treebank.sentences] == [40_000, 1]
-    assert len({*align(treebank.sentences[0], TextEncoder(nano)).words}) == 40_001
+    assert len({*align(treebank.sentences[0], TextEncoder(unigram)).words}) == 40_001
 
 
-def test_words_that_spell_special_tokens_are_text(tmp_path, nano):
+def test_words_that_spell_special_tokens_are_text(tmp_path, unigram):
     words = [row(number, form) for number, form in enumerate(["a", "[SEP]", "b", "<pad>", "[MASK]"], 1)]
-    treebank = read_aligned([write(tmp_path, words)], nano, 64)
+    treebank = read_aligned([write(tmp_path, words)], unigram, 64)
     ids = treebank.pieces[0].input_ids[1:-1]
-    assert not {*ids} & {nano.sep_token_id, nano.pad_token_id, nano.mask_token_id}
-    assert {*piece_rows(treebank, nano)["form"]} == {"a", "[SEP]", "b", "<pad>", "[MASK]"}
+    assert not {*ids} & {unigram.sep_token_id, unigram.pad_token_id, unigram.mask_token_id}
+    assert {*piece_rows(treebank, unigram)["form"]} == {"a", "[SEP]", "b", "<pad>", "[MASK]"}
 
 
 def test_gzip_holds_the_same(tmp_path):
@@ -256,14 +256,14 @@ def check_by_spelling(sentence, words, pieces, normalize):
     return checked
 
 
-def test_rows_are_the_pieces_of_words(tmp_path, nano):
+def test_rows_are_the_pieces_of_words(tmp_path, unigram):
     other = tmp_path / "other"
     other.mkdir()
     long = ["# sent_id = long", *(row(number, "word") for number in range(1, 50))]
     files = [write(tmp_path, *MADE[:2], long), write(other, ["# newdoc", *MADE[2]], ["# newdoc id = b", row(1, "a")])]
-    treebank = read_aligned(files, nano, max_length=48)
+    treebank = read_aligned(files, unigram, max_length=48)
     assert treebank.too_long == ["long"] and not treebank.unaligned
-    rows = piece_rows(treebank, nano)
+    rows = piece_rows(treebank, unigram)
     assert (rows["kind"] == "PLAIN").all()
     assert rows.groupby("sentence")["document"].first().tolist() == ["made", "made", "made.conllu-1", "b"]
     assert rows.groupby("sentence")["sentence_length"].unique().map(list).tolist() == [[17], [4], [3], [1]]
@@ -271,23 +271,23 @@ def test_rows_are_the_pieces_of_words(tmp_path, nano):
     assert (words["piece"].max() + 1 == words["pieces"].first()).all() and (words.size() == words["pieces"].max()).all()
     for number, ids in enumerate(pieces.input_ids for pieces in treebank.pieces):
         of = rows[rows["sentence"] == number]
-        assert of["token"].tolist() == nano.convert_ids_to_tokens([ids[position] for position in of["position"]])
+        assert of["token"].tolist() == unigram.convert_ids_to_tokens([ids[position] for position in of["position"]])
         assert of["position"].tolist() == list(range(1, len(ids) - 1)), "every piece but [CLS] and [SEP] is of a word"
     du = rows[(rows["sentence"] == 1) & (rows["form"] == "le")]
     assert "".join(du["token"]).strip("▁") == "du" and rows["upos"].isna().sum() == (rows["form"] == "text").sum() > 0
 
 
 @pytest.mark.parametrize(("field", "column"), [("upos", "UPOS, column 4"), ("deprel", "DEPREL, column 8")])
-def test_a_treebank_without_annotation_is_refused(tmp_path, nano, field, column):
+def test_a_treebank_without_annotation_is_refused(tmp_path, unigram, field, column):
     file = write(tmp_path, [row(1, "a", **{field: "_"}), row(2, "b", **{field: "_"})])
     with pytest.raises(UserError, match=rf"made\.conllu: no word in it has a {column}"):
-        read_aligned([file], nano, max_length=48)
+        read_aligned([file], unigram, max_length=48)
 
 
-def test_a_treebank_of_which_nothing_is_left(tmp_path, nano):
+def test_a_treebank_of_which_nothing_is_left(tmp_path, unigram):
     file = write(tmp_path, ["# text = b", row(1, "a")], ["# text = a a a a", *(row(i, "a") for i in range(1, 5))])
     with pytest.raises(UserError, match=r"no sentence is left of it \(1 are not their words, 1 over 5 pieces\)"):
-        read_aligned([file], nano, max_length=5)
+        read_aligned([file], unigram, max_length=5)
 
 
 @pytest.mark.full
@@ -314,8 +314,8 @@ def test_every_piece_of_real_treebanks(treebank, tokenizer, letters):
     assert checked > 0.75 * total or is_wordpiece, "most pieces are settled without offsets, too"
 
 
-def test_every_piece_of_the_made_sentences(tmp_path, nano):
+def test_every_piece_of_the_made_sentences(tmp_path, unigram):
     """What the test of real treebanks checks, on the first of the sentences here."""
     (sentence,) = read_treebank(write(tmp_path, MADE[0])).sentences
-    encoded = nano(sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True)
-    check_by_offsets(sentence, align(sentence, TextEncoder(nano)).words, encoded)
+    encoded = unigram(sentence.text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    check_by_offsets(sentence, align(sentence, TextEncoder(unigram)).words, encoded)

@@ -203,7 +203,7 @@ def test_while_depth_is_held_the_loss_is_the_last_ones():
     inputs = ragged_inputs([7, 4])
     labels = labels_for(AdaptiveAlbertForMaskedLM, inputs)
     everywhere = model(**inputs, **labels).loss
-    model.albert.encoder.hold_depth = True
+    model.albert.encoder.hold_depth = model.config.num_hidden_layers
     held = model(**inputs, **labels).loss
     assert held != everywhere and held == model.eval()(**inputs, **labels).loss
 
