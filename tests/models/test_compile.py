@@ -13,9 +13,9 @@ pytestmark = pytest.mark.full  # half a minute of tracing
 BATCHES = 200
 AROUND = 2
 """Graphs around the loop: embeddings and masks before it, the pooler after."""
-MADE = 12
-"""Graphs for all sizes: the first iteration, those between, and at the cap; of one token; two of batches without
-padding; before the loop and after it, for the sizes of the first batch, then for any length, then for any batch."""
+MADE = 13
+"""Graphs for all sizes: the first iteration, those between, and at the cap; before the loop and after it, for the sizes
+of the first batch, then for any length, then for any batch; and up to four where one token runs or nothing is padded."""
 
 
 @pytest.fixture(autouse=True)
