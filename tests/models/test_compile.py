@@ -14,8 +14,8 @@ BATCHES = 200
 AROUND = 2
 """Graphs around the loop: embeddings and masks before it, the pooler after."""
 MADE = 13
-"""Graphs for all sizes: the first iteration, those between, and at the cap; before the loop and after it, for the sizes
-of the first batch, then for any length, then for any batch; and up to four where one token runs or nothing is padded."""
+"""Graphs for all sizes: the first iteration, those between, and at the cap; before and after the loop, for the sizes
+of the first batch, any length, any batch; and up to four where one token runs or nothing is padded."""
 
 
 @pytest.fixture(autouse=True)
