@@ -17,6 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from depthlab.errors import UserError
 from depthlab.models.configuration import AdaptiveAlbertConfig
 from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
+from depthlab.models.halting import rule_named
 from depthlab.models.hidden_states import chosen_states
 from depthlab.models.masks import attention_bias, real_tokens
 from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, exits_of
@@ -162,8 +163,10 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
         embeddings = self.embeddings(
             input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
-        chosen, rule = chosen_states(output_hidden_states, cap), kwargs.get("halting_rule") or self.encoder.rule
-        everywhere = self.training and rule.learns_everywhere and self.encoder.hold_depth is None
+        chosen, rule = chosen_states(output_hidden_states, cap), kwargs.get("halting_rule")
+        # The configuration's class will do here: torch.compile can't follow how its settings are read.
+        learns_everywhere = (rule or rule_named(self.config.halting)).learns_everywhere
+        everywhere = self.training and learns_everywhere and self.encoder.hold_depth is None
         encode = self._recording if output_attentions else self.encoder
         encoded = encode(
             embeddings,
@@ -186,7 +189,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
             return None if self.pooler is None else torch.tanh(self.pooler(of_first(states)))
 
         if everywhere:
-            exits, costs = exits_of(rule, self.encoder.halting, states, real, of_first, pool)
+            exits, costs = exits_of(rule or self.encoder.rule, self.encoder.halting, states, real, of_first, pool)
             states = tuple(one if n in chosen else None for n, one in enumerate(states)) if chosen else None
         return AdaptiveAlbertOutput(
             last_hidden_state=encoded.last_hidden_state,

@@ -13,6 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.albert.modeling_albert import AlbertAttention, AlbertLayer, eager_attention_forward
 from transformers.pytorch_utils import apply_chunking_to_forward
 
+from depthlab.models.masks import as_numbers
 from depthlab.models.relaxation import Own, apply_part
 from depthlab.models.sizes import pad_rows
 
@@ -89,16 +90,21 @@ class AdaptiveAttention(AlbertAttention):
             context = context.reshape(batch, length, self.all_head_size)
         else:
             context = context.reshape(batch * longest, self.all_head_size)
-            context = pad_rows(context if slot is None else context[slot])
+            context = pad_rows(context if slot is None else context.index_select(0, slot))
         attended = self.output_dropout(apply_part(self, "dense", own, context))
         attended = apply_part(self, "LayerNorm", own, hidden_states + attended)
         return (attended, weights) if running is None else (attended, weights, keys, values)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None, **kwargs: Any):
-        attend = eager_attention_forward
+        attend, name = eager_attention_forward, self.config._attn_implementation
         rows = queries.shape[0]  # `len` would be a constant to torch.export
-        if rows and not kwargs.get("output_attentions"):  # HF's others take no empty batch
-            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, attend)
+        # On a CPU in half precision torch's own is three times as slow as products, or more, backwards. HF's others
+        # take no empty batch.
+        slow = name == "sdpa" and self.training and queries.device.type == "cpu" and queries.element_size() == 2
+        if rows and not slow and not kwargs.get("output_attentions"):
+            attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, attend)
+        elif attention_mask is not None and attention_mask.dtype == torch.bool:
+            attention_mask = as_numbers(attention_mask, queries.dtype)
         dropout = self.attention_dropout.p if self.training else 0.0
         return attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
 
@@ -156,16 +162,17 @@ class AdaptiveLayer(AlbertLayer):
 
 def pack(position: Tensor, counts: list[int], length: int, compiled: bool = False) -> Packing:
     """Of the running tokens [R], as many of each sequence as counts says; where code is compiled, always with slots."""
-    batch = len(counts)
-    # A multiple of 8, so that sizes recur; never 0: HF's attention functions need a query, if of nothing but padding.
-    longest = min(length, max(8, -(-max(counts, default=0) // 8) * 8))
+    batch, most = len(counts), max(counts, default=0)
+    if batch > 1 or compiled:
+        most = min(length, -(-most // 8) * 8)  # so that sizes recur
+    longest = max(1, most)  # HF's attention functions need a query, if of nothing but padding
     grid = position.new_empty(batch, longest, length, 0)
     if longest * batch == len(position) and not compiled:
         return Packing(position, None, grid)
     running = torch.tensor(counts, device=position.device)
     before = running.cumsum(0) - running  # running tokens of earlier sequences
     sequence = position // length
-    rank = torch.arange(len(position), device=position.device) - before[sequence]
+    rank = torch.arange(len(position), device=position.device) - before.index_select(0, sequence)
     return Packing(position, sequence * longest + rank, grid)
 
 
@@ -177,7 +184,8 @@ def mask_of_running(attention_mask: Tensor | None, by_query: bool, packing: Pack
     if attention_mask is None or not by_query:
         return None if attention_mask is None else attention_mask[:, :, :1]
     batch, longest, length, _ = packing.grid.shape
-    rows = attention_mask.expand(batch, -1, length, length).transpose(1, 2).flatten(0, 1)[packing.position]
+    rows = attention_mask.expand(batch, -1, length, length).transpose(1, 2).flatten(0, 1)
+    rows = rows.index_select(0, packing.position)
     if packing.slot is not None:
         everything = rows.new_full((batch * longest, *rows.shape[1:]), rows.dtype == torch.bool)
         rows = everything.index_copy(0, packing.slot, rows)

@@ -322,8 +322,6 @@ def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlb
     if rank not in (0, settings.get("relaxation_rank", rank)):
         raise UserError(f"relaxation_rank is {rank} in the checkpoint and can't be changed: leave the setting out")
     config_class = AdaptiveBertConfig if content.get("model_type") == "adaptive_bert" else AdaptiveAlbertConfig
-    if config_class is AdaptiveBertConfig and "num_hidden_layers" in settings:  # the first of its layers
-        settings = {"num_hidden_groups": settings["num_hidden_layers"]} | settings
     rule = {"halting": settings["halting"]} if "halting" in settings else {}
     return config_class.from_dict(config_class.from_dict(content, **rule).to_dict() | settings)
 

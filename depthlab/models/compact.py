@@ -9,13 +9,14 @@ is its row in [B * T].
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from depthlab.models.block import Packing, mask_of_running, pack, scatter
 from depthlab.models.calls import Call, EncoderOutput, Iteration, each
 from depthlab.models.halting import HaltingStep, State
 from depthlab.models.layer import Memory
+from depthlab.models.sharding import goes_on
 
 
 class Packed(NamedTuple):
@@ -52,8 +53,8 @@ class Moved(NamedTuple):
 class CompactLoop:
     """Of one call: what is kept of all tokens while fewer and fewer run."""
 
-    def __init__(self, call: Call, memory: Memory, cap: int) -> None:
-        self.call, self.memory, self.cap = call, memory, cap
+    def __init__(self, call: Call, memory: Memory, layers: nn.Module, cap: int) -> None:
+        self.call, self.memory, self.layers, self.cap = call, memory, layers, cap
         self.shape = call.real.shape
         self.everyone: Tensor | None = None
         """h^n of all tokens, [B, T, H], where hidden states are asked for."""
@@ -77,15 +78,11 @@ class CompactLoop:
         """The running tokens, as many of each sequence as counts says."""
         packing = pack(position, counts, self.shape[1], self.call.compiled)
         mask = mask_of_running(self.call.attention_mask, self.call.by_query, packing)
-        packed = Packed(packing, mask, state, remembered, mixture)
-        if self.call.compiled:
-            memory = (self.memory.keys, self.memory.values, self.memory.states, self.memory.position)
-            _sizes_vary(packed, memory)
-        return packed
+        return self._ready(Packed(packing, mask, state, remembered, mixture))
 
     @torch.compiler.disable
-    def regroup(self, n: int, packed: Packed, moved: Moved) -> tuple[Packed, bool]:
-        """Note what iteration n has done; who goes on, and whether anybody does. Here the host waits for the device."""
+    def regroup(self, n: int, packed: Packed, moved: Moved) -> Packed | None:
+        """Note what iteration n has done; who goes on, None if nobody does. Here the host waits for the device."""
         position, step, state = packed.packing.position, moved.step, moved.state
         if n and self.everyone is not None:
             everyone = self.everyone.flatten(0, 1).index_copy(0, position, state).unflatten(0, self.shape)
@@ -97,21 +94,26 @@ class CompactLoop:
             self.costs = step.cost if self.costs is None else self.costs + step.cost
         if n and self.call.observer is not None and len(position):
             self.call.observer(Iteration(n, position, packed.state, moved.new, state, moved.asked))
-        if n == self.cap:
+        counts = None if moved.counts is None or n == self.cap else moved.counts.tolist()
+        going = len(position) if counts is None else sum(counts)
+        if n == self.cap or (counts is not None and not goes_on(going > 0, self.layers)):
             self.finished.append((position, output, step.remainder, self.costs, n))
-            return packed, False
-        if moved.counts is None:
-            return packed._replace(state=state, remembered=step.state, mixture=moved.mixture), True
-        counts = moved.counts.tolist()
-        going, halting = moved.order.split([sum(counts), len(position) - sum(counts)])
-        charged = None if self.costs is None else self.costs[halting]
-        self.finished.append((position[halting], output[halting], step.remainder[halting], charged, n))
-        if not len(position):  # on another rank somebody runs
-            return packed, False
-        self.costs = None if self.costs is None else self.costs[going]
-        remembered = each(lambda rows: rows[going], step.state)
-        mixture = None if moved.mixture is None else moved.mixture[going]
-        return self.packed(position[going], counts, state[going], remembered, mixture), bool(sum(counts))
+            return None
+        # Where nobody has halted, all stays; but one tensor in two places would be a graph of its own to torch.compile.
+        if counts is None or (going == len(position) and not self.call.compiled):
+            return self._ready(packed._replace(state=state, remembered=step.state, mixture=moved.mixture))
+        parts = [going, len(position) - going]
+
+        def part(rows: Tensor) -> tuple[Tensor, Tensor]:
+            """Of those who go on, and of those who halt. Backward, `index_select` is fast; indexing is not."""
+            return rows.index_select(0, moved.order).split(parts)
+
+        (position, where), (output, ended), (_, remainder) = map(part, (position, output, step.remainder))
+        self.costs, charged = (None, None) if self.costs is None else part(self.costs)
+        self.finished.append((where, ended, remainder, charged, n))
+        remembered = each(lambda rows: part(rows)[0], step.state)
+        state, mixture = (output, None) if moved.mixture is None else (part(state)[0], output)
+        return self.packed(position, counts, state, remembered, mixture)
 
     @torch.compiler.disable
     def output(self) -> EncoderOutput:
@@ -128,8 +130,14 @@ class CompactLoop:
         costs = None if charged[0] is None else unpack(torch.cat(charged))
         return EncoderOutput(outputs, unpack(depths), remainders, hidden_states, costs=costs)
 
+    def _ready(self, packed: Packed) -> Packed:
+        if self.call.compiled:
+            memory = (self.memory.keys, self.memory.values, self.memory.states, self.memory.position)
+            _sizes_vary(packed, memory)
+        return packed
+
     def _of(self, position: Tensor) -> Tensor:
-        return self.everyone.flatten(0, 1)[position]
+        return self.everyone.flatten(0, 1).index_select(0, position)
 
 
 def _sizes_vary(*inputs: Any) -> None:

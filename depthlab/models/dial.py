@@ -54,9 +54,6 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
 
 
 def _set_cap(config: "AdaptiveAlbertConfig", cap: int) -> None:
-    """Of untied layers those come first that are there."""
     if cap < 1:
         raise UserError(f"a depth of {cap}: it must be 1 or more")
     config.num_hidden_layers = cap
-    if config.model_type == "adaptive_bert":
-        config.num_hidden_groups = cap

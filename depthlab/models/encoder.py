@@ -171,8 +171,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         rule, bodies, loop, packed = self._start(embeddings, call)
         for n, body in enumerate(bodies, start=rule.first):
             moved = self._iterate(n, body, rule, call.head, packed, loop.memory)
-            packed, runs = loop.regroup(n, packed, moved)
-            if n == loop.cap or not goes_on(runs, self.albert_layer_groups):
+            packed = loop.regroup(n, packed, moved)
+            if packed is None:
                 break
         return loop.output()
 
@@ -182,9 +182,10 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         rule, real = call.rule or self.rule, call.real
         position = real.flatten().nonzero().squeeze(1)  # of the running tokens, [R]
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
-        state = embeddings.flatten(0, 1)[position]
+        state = embeddings.flatten(0, 1).index_select(0, position)
         state = self.project(pad_rows(state))[: len(position)]
-        loop = CompactLoop(call, self.new_memory(real.numel()), self.config.num_hidden_layers)
+        memory, layers = self.new_memory(real.numel()), self.albert_layer_groups
+        loop = CompactLoop(call, memory, layers, self.config.num_hidden_layers)
         state = loop.start(position, state)
         remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
         mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)

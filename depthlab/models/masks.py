@@ -51,9 +51,13 @@ def attention_bias(config, embeddings: Tensor, attention_mask: Tensor | None, ad
     if mask is None:
         return None
     if mask.dtype == torch.bool and (additive or config._attn_implementation == "eager"):
-        lowest = torch.finfo(embeddings.dtype).min
-        return torch.where(mask, torch.zeros((), dtype=embeddings.dtype, device=mask.device), lowest)
+        return as_numbers(mask, embeddings.dtype)
     return mask.to(embeddings.dtype) if mask.is_floating_point() else mask
+
+
+def as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores where a mask of bool is to hold."""
+    return torch.where(mask, torch.zeros((), dtype=dtype, device=mask.device), torch.finfo(dtype).min)
 
 
 def _attended(attention_mask: Tensor) -> Tensor:

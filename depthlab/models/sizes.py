@@ -18,9 +18,11 @@ def pad_rows(rows: Tensor) -> Tensor:
     """Rows [R, ...] and after them as many of the first again as the size that recurs needs.
 
     Not zeros: behind a layer norm these have an infinite derivative in half precision, and 0 times that is nan. Nothing
-    is read of what becomes of them, so they pass no gradient. Compiled, a kernel takes any number: rows as they are.
+    is read of what becomes of them, so they pass no gradient. Where nobody minds the shape, rows as they are: in other
+    precisions, elsewhere than on a CPU, and compiled.
     """
-    if torch.compiler.is_compiling():
+    half = rows.element_size() == 2 or torch.is_autocast_enabled("cpu")
+    if torch.compiler.is_compiling() or rows.device.type != "cpu" or not half:
         return rows
     missing = recurring_size(len(rows)) - len(rows)
     return torch.cat([rows, rows[:missing].detach()]) if missing else rows

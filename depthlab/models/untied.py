@@ -22,6 +22,8 @@ from depthlab.models.questions import AdaptiveAlbertForMultipleChoice, AdaptiveA
 class AdaptiveBertConfig(AdaptiveAlbertConfig):
     """As `AdaptiveAlbertConfig`, but iteration n applies layer n: the cap is the number of layers.
 
+    Under a lower cap the first layers are there: `num_hidden_groups` follows `num_hidden_layers`.
+
     Raises:
         ValueError: for a number of groups that is not that of the layers, or a relaxation rank.
     """
@@ -32,6 +34,16 @@ class AdaptiveBertConfig(AdaptiveAlbertConfig):
         if self.num_hidden_groups == 1:  # ALBERT's default
             self.num_hidden_groups = self.num_hidden_layers
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "num_hidden_layers":
+            self.num_hidden_groups = value
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "AdaptiveBertConfig":
+        """As `AdaptiveAlbertConfig`'s; what the dictionary says of groups is left to follow."""
+        return super().from_dict({k: v for k, v in config_dict.items() if k != "num_hidden_groups"}, **kwargs)
 
     def _check_layers(self) -> None:
         if (self.num_hidden_groups, self.inner_group_num) != (self.num_hidden_layers, 1):

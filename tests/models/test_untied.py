@@ -63,3 +63,14 @@ def test_the_cap_is_the_number_of_layers():
 def test_its_layers_have_no_differences():
     with pytest.raises(StrictDataclassError, match="relaxation_rank is for a shared layer"):
         AdaptiveBertConfig(**SIZES, num_hidden_layers=3, relaxation_rank=4)
+
+
+def test_layers_follow_the_cap(tmp_path):
+    """In a configuration, and where a model is loaded with a lower cap: its first layers are there."""
+    model = AdaptiveBertModel(AdaptiveBertConfig(**SIZES, num_hidden_layers=3))
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path, num_hidden_layers=2)
+    model.config.num_hidden_layers = 2
+    assert model.config.num_hidden_groups == loaded.config.num_hidden_groups == len(loaded.encoder.albert_layer_groups)
+    inputs = ragged_inputs([5, 3])
+    torch.testing.assert_close(loaded.eval()(**inputs), model.eval()(**inputs))
