@@ -39,6 +39,7 @@ def arguments(places, run_dir, **changes):
         "model.checkpoint": places / "relaxed",
         "model.teacher": places / "bert",
         "model.warmup_steps": 0,
+        "model.fixed_depth_steps": 0,
         "trainer.accelerator": "cpu",
         "trainer.max_steps": 6,
         "trainer.val_check_interval": 6,
