@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from depthlab.models.halting.rule import Tokens
 
@@ -17,4 +16,4 @@ def leaders(tokens: Tokens) -> Tensor:
 def of_leader(leads: Tensor, values: Tensor) -> Tensor:
     """[..., *] for every token that of its sequence's first, of which values [S, *] are; 0 on padding before them."""
     sequence = leads.flatten().cumsum(0).view_as(leads)  # from 1 on
-    return F.pad(values, (0, 0) * (values.ndim - 1) + (1, 0))[sequence]
+    return torch.cat([values.new_zeros(1, *values.shape[1:]), values])[sequence]
