@@ -1,5 +1,6 @@
 """Lightning's Trainer as experiments have it: in optimiser steps, a step ahead, and at many settings of a dial."""
 
+import inspect
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -8,6 +9,11 @@ from depthlab.data.kept import KeptValidation
 from depthlab.data.steps import StepDataModule
 from depthlab.errors import UserError
 from depthlab.models.dial import turn_model
+
+# `typing` gives the first of equal types that anybody has made. Where that was some library's `Union[float, int]`, the
+# Trainer's limits have it, too, and `--trainer.limit_train_batches 1`, of one batch, would be 1.0, of all.
+_types = inspect.unwrap(Trainer.__init__).__annotations__
+_types.update({name: int | float | None for name, kind in _types.items() if kind == int | float | None})
 
 
 class ExperimentTrainer(Trainer):
