@@ -53,19 +53,22 @@ def training_flops(model: PreTrainedModel, depths: Tensor, predicted: float = 0,
     return forward * (forwards + BACKWARD)
 
 
-def activation_bytes(model: PreTrainedModel, depths: Tensor, predicted: float = 0, mixed: bool = False) -> float:
+def activation_bytes(
+    model: PreTrainedModel, depths: Tensor, predicted: float = 0, mixed: bool = False, on_cpu: bool = False
+) -> float:
     """Bytes that the forward pass of a sequence keeps for the backward pass; nan for a model that is not an ALBERT.
 
     An iteration keeps queries, keys, values and attention's output, [T, H] each, as among many sequences there is one
     that runs on; both sides of the activation, [R, I] each; and in rows [R, H] what norms, residuals and halting need:
-    counted of what torch saves, see `_rows`. Eager attention keeps its weights, too. Dropout, which our models have
-    none of, is left out.
+    counted of what torch saves, see `_rows`. Attention by plain products keeps its weights, too: eager, and in mixed
+    precision on a CPU. Dropout, which our models have none of, is left out.
 
     Args:
         model: with its heads.
         depths: [1, T], of its tokens.
         predicted: positions that the vocabulary is predicted at.
         mixed: products in two bytes (`bf16-mixed`), or everything in four.
+        on_cpu: whether a CPU trains it.
     """
     config = model.config
     if not isinstance(config, AdaptiveAlbertConfig):
@@ -73,6 +76,7 @@ def activation_bytes(model: PreTrainedModel, depths: Tensor, predicted: float = 
     low = 2 if mixed else FP32
     hidden, inner, length = config.hidden_size, config.intermediate_size, depths.numel()
     kept, before = 2.0 * FP32 * length * config.embedding_size, length
+    by_products = config._attn_implementation == "eager" or (mixed and on_cpu)
     for n in range(1, int(depths.max()) + 1):
         running = int((depths >= n).sum())
         compact = config.rule.adaptive and config.execution == "compact"
@@ -80,7 +84,7 @@ def activation_bytes(model: PreTrainedModel, depths: Tensor, predicted: float = 
         of_products, of_states = _rows(config, mixed, shrinks=running < before)
         kept += rows * (hidden * (of_products * low + of_states * FP32) + 2 * inner * low)
         kept += 4 * length * hidden * low
-        if config._attn_implementation == "eager":
+        if by_products:
             kept += config.num_attention_heads * rows * length * low
         before = running
     if hasattr(model, "predictions"):

@@ -118,6 +118,7 @@ def work_out(
     states = (costs.FP32 * parameters, costs.FP32 * parameters, optimizer)
     saved = states[0] + optimizer
     text = {} if volume is None else volume.text
+    on_cpu = trainer["accelerator"] == "cpu"
     deepest = max(depth, given.get("fixed_depth") or cap) if fixed else depth
     return Plan(
         parameters=parameters,
@@ -130,7 +131,9 @@ def work_out(
         step_flops=step_flops(depth),
         flops=flops,
         states=states,
-        sequence=costs.activation_bytes(model, costs.spread_depths(deepest, cap, data.max_length), predicted, mixed),
+        sequence=costs.activation_bytes(
+            model, costs.spread_depths(deepest, cap, data.max_length), predicted, mixed, on_cpu
+        ),
         at_a_time=max(1, data.batch_size // (machine.devices * pieces)),
         pieces=pieces,
         casts=costs.cast_bytes(model, mixed),
