@@ -140,10 +140,8 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
     if not all(isinstance(weight, Tensor) for weight in content["state_dict"].values()):
         raise UserError(f"{path} is not a checkpoint of a depthlab run: it has weights that are none")
     settings, fixed = settings or {}, {}
-    if held := content.get("hold_depth"):
-        fixed = {"halting": "fixed"} | (
-            {} if held is True else {"num_hidden_layers": held}
-        )  # earlier runs: True, the cap
+    if held := content.get("hold_depth"):  # in runs of before it was a number: True, the cap
+        fixed = {"halting": "fixed", **({} if held is True else {"num_hidden_layers": held})}
     try:
         config = _configure(content["model_config"], settings if "halting" in settings else fixed | settings)
     except UserError:
