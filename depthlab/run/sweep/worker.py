@@ -125,4 +125,4 @@ def _time(seconds: float) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(f"{text}\n", end="", flush=True)  # in one write: unbuffered, another worker's line would come before the end
