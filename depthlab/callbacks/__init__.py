@@ -22,24 +22,3 @@ from depthlab.callbacks.summary import SizeLine
 from depthlab.callbacks.throughput import ThroughputMonitor
 from depthlab.callbacks.token_table import TokenTable
 from depthlab.callbacks.treebank import TreebankDepth
-
-__all__ = [
-    "BadNumberSearch",
-    "BestCheckpoint",
-    "Dashboard",
-    "DataCheck",
-    "DepthCollapse",
-    "ExportAtEnd",
-    "FiniteSteps",
-    "FixedPointMonitor",
-    "PonderMonitor",
-    "PredictionWriter",
-    "ProgressBar",
-    "Reporter",
-    "Resumable",
-    "SizeLine",
-    "ThroughputMonitor",
-    "TokenTable",
-    "TreebankDepth",
-    "WholeCheckpoints",
-]

@@ -10,17 +10,3 @@ from depthlab.metrics.fixed_point import FixedPointMetric
 from depthlab.metrics.intervals import bootstrap_intervals, depth_intervals
 from depthlab.metrics.pretraining import PretrainingMetrics
 from depthlab.metrics.tokens import TokenRecords
-
-__all__ = [
-    "DepthMetric",
-    "DocumentMetric",
-    "FixedPointMetric",
-    "GroupDepthMetric",
-    "PretrainingMetrics",
-    "TokenRecords",
-    "bootstrap_intervals",
-    "depth_intervals",
-    "mean_depth_by_group",
-    "mean_depths",
-    "means_over_documents",
-]

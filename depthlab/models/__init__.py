@@ -6,6 +6,8 @@ The classes are imported when they are asked for, so that what needs none of the
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from depthlab.models.registration import HEADS
+
 if TYPE_CHECKING:
     from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel
     from depthlab.models.heads import (
@@ -26,24 +28,7 @@ if TYPE_CHECKING:
         AdaptiveBertModel,
     )
 
-__all__ = [
-    "AdaptiveAlbertConfig",
-    "AdaptiveAlbertForMaskedLM",
-    "AdaptiveAlbertForMultipleChoice",
-    "AdaptiveAlbertForPreTraining",
-    "AdaptiveAlbertForQuestionAnswering",
-    "AdaptiveAlbertForSequenceClassification",
-    "AdaptiveAlbertForTokenClassification",
-    "AdaptiveAlbertModel",
-    "AdaptiveBertConfig",
-    "AdaptiveBertForMaskedLM",
-    "AdaptiveBertForMultipleChoice",
-    "AdaptiveBertForPreTraining",
-    "AdaptiveBertForQuestionAnswering",
-    "AdaptiveBertForSequenceClassification",
-    "AdaptiveBertForTokenClassification",
-    "AdaptiveBertModel",
-]
+__all__ = [f"{family}{kind}" for family in ("AdaptiveAlbert", "AdaptiveBert") for kind in ("Config", *HEADS.values())]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,3 @@ from depthlab.tasks.pretraining import PretrainingTask
 from depthlab.tasks.retrofit import RetrofitTask
 from depthlab.tasks.similarity import SimilarityTask
 from depthlab.tasks.treebank import TreebankTask
-
-__all__ = [
-    "ClassificationTask",
-    "DistillationTask",
-    "PretrainingTask",
-    "RetrofitTask",
-    "SimilarityTask",
-    "Task",
-    "TreebankTask",
-]
