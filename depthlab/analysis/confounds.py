@@ -72,7 +72,8 @@ def label_effects(tokens: pd.DataFrame, labels: pd.Series) -> LabelEffects:
     alone, that is the mean depth of its pieces less that of all other pieces; held, the difference of their adjusted
     means, those at the distribution of the confounds over all pieces.
 
-    Standard errors are clustered by :func:`~depthlab.analysis.clusters.clusters`, with quantiles of t for few of them.
+    Standard errors are clustered as :func:`~depthlab.analysis.clusters.clustered_by` says, with quantiles of t for few
+    clusters.
 
     A confound that is not measured or the same everywhere is left out, and so are columns that the labels and the
     columns before them determine; models with the same depth everywhere are left out.

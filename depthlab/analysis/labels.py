@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from depthlab.analysis.clusters import clusters
+from depthlab.analysis.clusters import depth_bounds
 from depthlab.analysis.permutation import permute_labels
 from depthlab.errors import UserError
-from depthlab.metrics import bootstrap_intervals
 
 FREQUENT = 10
 """Labels that tables show, as in the paper's."""
@@ -55,7 +54,7 @@ def depth_by_label(tokens: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     Returns:
         A row for every model and label, the label with most pieces first: columns model and label; sentences, words and
         pieces, how many; mean and std of the depth of the pieces (iterations); low and high, the 95 % interval of the
-        mean from the bootstrap over :func:`~depthlab.analysis.clusters.clusters`; stands_out, as
+        mean from the bootstrap over :func:`~depthlab.analysis.clusters.clustered_by`; stands_out, as
         :func:`standing_out`; difference (iterations) and p_value, as
         :func:`~depthlab.analysis.permutation.permute_labels`.
 
@@ -75,8 +74,7 @@ def _of_model(rows: pd.DataFrame) -> pd.DataFrame:
     by_label = rows.groupby("label")
     summary = pd.DataFrame({"sentences": by_label.sentence.nunique(), "words": words.groupby("label").size()})
     summary = summary.join(by_label.depth.agg(pieces="size", mean="mean", std="std"))
-    cells = rows.groupby([clusters(rows).rename("cluster"), "label"]).depth.agg(["sum", "size"]).unstack(fill_value=0)
-    summary[["low", "high"]] = bootstrap_intervals(cells["sum"].to_numpy(), cells["size"].to_numpy())
+    summary[["low", "high"]] = depth_bounds(rows, "label")
     summary["stands_out"] = standing_out(summary["mean"])
     number = summary.index.get_indexer(words.label)
     test = permute_labels(words.sentence.to_numpy(), number, words.depth.to_numpy(), words.pieces.to_numpy())

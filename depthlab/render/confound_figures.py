@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from depthlab.analysis.clusters import clusters
+from depthlab.analysis.clusters import depth_bounds
 from depthlab.analysis.confounds import CONFOUNDS, LabelEffects
 from depthlab.analysis.labels import most_frequent
 from depthlab.errors import UserError
-from depthlab.metrics import bootstrap_intervals
 from depthlab.render.figures import COLOURS, MARKERS, no_formula, plain
 
 STYLES = [
@@ -41,7 +40,7 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
     Returns:
         A row for every model and bin: model; value, the mean of the confound in the bin; pieces, how many; mean, their
         depth (iterations); low and high, its 95 % interval from the bootstrap over
-        :func:`~depthlab.analysis.clusters.clusters`.
+        :func:`~depthlab.analysis.clusters.clustered_by`.
 
     Raises:
         UserError: The confound was not measured.
@@ -59,12 +58,7 @@ def binned_depth(tokens: pd.DataFrame, confound: str) -> pd.DataFrame:
     for model, of_model in rows.groupby("model", sort=False):
         by_bin = of_model.groupby("bin")
         table = by_bin.agg(value=(confound, "mean"), pieces=("depth", "size"), mean=("depth", "mean"))
-        cells = (
-            of_model.groupby([clusters(of_model).rename("cluster"), "bin"])
-            .depth.agg(["sum", "size"])
-            .unstack(fill_value=0)
-        )
-        table[["low", "high"]] = bootstrap_intervals(cells["sum"].to_numpy(), cells["size"].to_numpy())
+        table[["low", "high"]] = depth_bounds(of_model, "bin")
         found[model] = table
     return pd.concat(found, names=["model"]).reset_index("model").reset_index(drop=True)
 
