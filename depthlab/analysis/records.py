@@ -172,9 +172,11 @@ def score_of(suite: str, task: str) -> str:
     return GLUE_TASKS[task].metrics[0] if suite == "glue" else "accuracy"
 
 
-def hashable(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Settings as a key: equal for equal ones, whatever their order."""
-    return tuple(sorted((name, _frozen(value)) for name, value in settings.items()))
+def hashable(value: Any) -> Any:
+    """Settings, or one of them, as a key: equal for equal ones, whatever their order."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(name), hashable(one)) for name, one in value.items()))
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
 def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -188,9 +190,3 @@ def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
         if not any(name == other or name.startswith(f"{other}.") for other in NOT_TRAINING)
     }
     return training | {f"trainer.{name}": config["trainer"].get(name) for name in TRAINER}
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return tuple(sorted((str(name), _frozen(one)) for name, one in value.items()))
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
