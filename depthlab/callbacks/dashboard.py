@@ -1,6 +1,6 @@
 """TensorBoard's logger, so arranged that TensorBoard opens on depth and loss."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from depthlab.kinds import POOLS
 from depthlab.render.depth_curves import ALL, depth_curves
+from depthlab.run.config import flatten
 from depthlab.run.logs import read_scalars
 
 FIRST = "at_a_glance"
@@ -67,12 +68,14 @@ class Dashboard(TensorBoardLogger):
         parts = {"model": settings["model"], "data": settings["data"], "seed": settings["seed_everything"]} | {
             name: trainer[name] for name in ("max_steps", "max_epochs", "precision") if name in trainer
         }
+        known = {name: value for name, value in flatten(parts).items() if value is not None}
+        known = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in known.items()}
         scores = {
             name: value
             for name, value in results.items()
             if name.startswith(("val/", "test/")) and "_low/" not in name and "_high/" not in name
         }
-        self.experiment.add_hparams(dict(_flat(parts)), scores, run_name=FINAL, global_step=results["steps"])
+        self.experiment.add_hparams(known, scores, run_name=FINAL, global_step=results["steps"])
 
     @rank_zero_only
     def save(self) -> None:
@@ -101,12 +104,3 @@ class Dashboard(TensorBoardLogger):
         curves = {tag: pd.Series(points) for tag, points in self._curves.items()}
         curves = {tag: curve.iloc[:: -(len(curve) // POINTS + 1)] for tag, curve in curves.items()}
         self.experiment.add_figure("depth_by_kind", depth_curves(curves, Path(self.log_dir).name), step)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
-    """Names with dots, and values that TensorBoard takes; what is null is left out."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}", value if isinstance(value, bool | int | float) else str(value)
