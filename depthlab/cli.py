@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import requires
 from typing import Any
 
-from depthlab.errors import BadNumbers, UserError
+from depthlab.errors import BadNumbers, UserError, causes
 from depthlab.version import VERSION
 
 EXPERIMENTS = {
@@ -96,12 +96,9 @@ def _told(error: BaseException | None) -> str | None:
     """What the user hears of an error: what is the user's to mend, and what a disk had no room for or would not do."""
     if isinstance(error, UserError | BadNumbers):
         return str(error)
-    seen: list[BaseException] = []  # one that is raised again, in a thread's stead, may lead back to itself
-    while error is not None and error not in seen:
-        seen.append(error)
-        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-            return f"{os.fsdecode(error.filename or 'a file cannot be written')}: {error.strerror}"
-        error = error.__cause__ or error.__context__
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in OF_THE_DISK:
+            return f"{os.fsdecode(cause.filename or 'a file cannot be written')}: {cause.strerror}"
     return None
 
 

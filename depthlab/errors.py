@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 SHOWN = 10
 """Sentences that are named when they are left out."""
@@ -21,6 +21,15 @@ class BadNumbers(FloatingPointError):
 
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on; each once, as one that is raised again may lead back to itself."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def notice(text: str) -> None:

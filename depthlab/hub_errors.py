@@ -1,14 +1,14 @@
 """What goes wrong on the Hugging Face hub: tried again where that may help, and said in a line."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
-from depthlab.errors import UserError
+from depthlab.errors import UserError, causes
 
 Loaded = TypeVar("Loaded")
 
@@ -22,7 +22,7 @@ def retried(load: Callable[[], Loaded]) -> Loaded:
         try:
             return load()
         except Exception as error:
-            if not any(isinstance(cause, HfHubHTTPError) and _is_hubs_fault(cause) for cause in _causes(error)):
+            if not any(isinstance(cause, HfHubHTTPError) and _is_hubs_fault(cause) for cause in causes(error)):
                 raise
             time.sleep(wait)
     return load()
@@ -42,14 +42,14 @@ def loaded(what: str, load: Callable[[], Loaded]) -> Loaded:
 
 def reason(error: Exception) -> str:
     """Why the hub did not give a repository and, where one can tell, what to do about it: one line."""
-    causes = list(_causes(error))
-    if any(isinstance(cause, GatedRepoError) for cause in causes) or "is a gated dataset" in str(error):
+    chain = list(causes(error))
+    if any(isinstance(cause, GatedRepoError) for cause in chain) or "is a gated dataset" in str(error):
         return "it is gated: ask for access on its page there, then log in with `hf auth login`"
-    if is_offline_mode() and any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
+    if is_offline_mode() and any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in chain):
         return "HF_HUB_OFFLINE is set and the cache has it not: unset HF_HUB_OFFLINE, or fetch it once without"
     # datasets' own error by its name: importing it takes seconds, and models need no corpora
     if any(
-        isinstance(cause, RepositoryNotFoundError) or type(cause).__name__ == "DatasetNotFoundError" for cause in causes
+        isinstance(cause, RepositoryNotFoundError) or type(cause).__name__ == "DatasetNotFoundError" for cause in chain
     ):
         return "the hub has none of that name, or not for you: correct it, or log in with `hf auth login`"
     return first_line(error)
@@ -62,9 +62,3 @@ def first_line(error: Exception) -> str:
 
 def _is_hubs_fault(error: HfHubHTTPError) -> bool:
     return error.response is not None and error.response.status_code >= 500
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
