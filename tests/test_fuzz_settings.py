@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from depthlab.commands.catalogue import EXPERIMENTS
-from depthlab.commands.experiment_cli import SettingsOnly
+from depthlab.commands.experiment import SettingsOnly
 from depthlab.commands.refusals import refusals_in_a_line
 from depthlab.data.benchmarks.own import OwnDataModule
 from depthlab.errors import UserError

@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from depthlab.commands import plan, sweep
 from depthlab.commands.catalogue import EXPERIMENTS
-from depthlab.commands.experiment_cli import SettingsOnly
+from depthlab.commands.experiment import SettingsOnly
 from depthlab.commands.parser import Command, CommandParser
 from depthlab.errors import UserError
 

@@ -8,10 +8,25 @@ from typing import Any
 import yaml
 
 from depthlab.commands.catalogue import EXPERIMENTS, STEPS
-from depthlab.commands.experiment_cli import ExperimentCLI, SettingsOnly
+from depthlab.commands.experiment_cli import ExperimentCLI
 from depthlab.commands.refusals import refusals_in_a_line
 from depthlab.errors import UserError
 from depthlab.run.config import read_yaml, with_bases, without_empty_sections
+
+
+class SettingsOnly(ExperimentCLI):
+    """Reads the settings of a command; nothing is seeded, built or run."""
+
+    def settings(self) -> dict[str, Any]:
+        """All of them, defaults and interpolations included."""
+        return yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self.command]
+
+    def _set_seed(self) -> None: ...
+
+    def instantiate_classes(self) -> None:
+        """Nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None: ...
 
 
 def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentCLI] = ExperimentCLI) -> ExperimentCLI:
@@ -40,9 +55,7 @@ def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: there is no such setting, or a value is not of its kind.
     """
-    command = command_of(arguments)
-    cli = run_experiment(command, arguments, SettingsOnly)
-    return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))[command]
+    return run_experiment(command_of(arguments), arguments, SettingsOnly).settings()
 
 
 def command_of(arguments: Sequence[str]) -> str:

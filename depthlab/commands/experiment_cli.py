@@ -321,17 +321,6 @@ class ExperimentCLI(LightningCLI):
             say(predicted_document(self.writer.table, counts).to_markdown() + written)
 
 
-class SettingsOnly(ExperimentCLI):
-    """Reads the settings of a command; nothing is seeded, built or run."""
-
-    def _set_seed(self) -> None: ...
-
-    def instantiate_classes(self) -> None:
-        """Nothing."""
-
-    def _run_subcommand(self, subcommand: str) -> None: ...
-
-
 def _listed(given: Any) -> list[Any]:
     """What may be given as one, as several, or not at all."""
     return given if isinstance(given, list) else [given] if given else []

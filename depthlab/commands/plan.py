@@ -11,15 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import is_offline_mode
 from jsonargparse import get_loader
 from lightning.pytorch import LightningModule
 
 from depthlab.analysis.costs import parameter_count
 from depthlab.commands.catalogue import EXPERIMENTS
-from depthlab.commands.experiment import command_of, run_experiment
-from depthlab.commands.experiment_cli import SettingsOnly
+from depthlab.commands.experiment import SettingsOnly, command_of, run_experiment
 from depthlab.commands.measuring import measure
 from depthlab.commands.sweep import OptionParser, grids_of, read_pairs
 from depthlab.commands.vocabulary import follow_tokenizer
@@ -126,10 +124,6 @@ class Found:
 
 class Parts(SettingsOnly):
     """Makes the task of an experiment when asked, and never a trainer."""
-
-    def settings(self) -> dict[str, Any]:
-        """All of them, defaults and interpolations included."""
-        return yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self.command]
 
     def task(self) -> LightningModule:
         """With its model.

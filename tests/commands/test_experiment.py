@@ -11,8 +11,7 @@ import torch
 import yaml
 
 from depthlab.cli import main
-from depthlab.commands.experiment import read_settings, run_experiment
-from depthlab.commands.experiment_cli import SettingsOnly
+from depthlab.commands.experiment import SettingsOnly, read_settings, run_experiment
 from depthlab.models import AdaptiveAlbertConfig
 from tests.support import REPOSITORY, error_of, pretraining, write_corpus
 
