@@ -20,7 +20,7 @@ from depthlab.data.benchmarks.own import OwnDataModule
 from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_documents, read_texts
 from depthlab.data.corpora.parts import SplitSettings
-from depthlab.data.corpora.preparation import prepare, summarise
+from depthlab.data.corpora.preparation import Places, prepare, summarise
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
@@ -39,7 +39,8 @@ def chunks(path: str, workers: int, **settings: Any) -> dict[str, Any]:
     """Of a corpus, by the hub's tokenizer: how many of what, and the pieces of each."""
     source = CorpusSource(path, **settings)
     folder = FOLDER / f"chunks-{workers}-{source.streaming}"
-    prepared = prepare([source], ALBERT, 120, ChunkSettings(32, 0.1), SplitSettings(0.3, 0.1, 0), folder, workers)
+    places = Places([source], ALBERT, 120, ChunkSettings(32, 0.1), SplitSettings(0.3, 0.1, 0), folder)
+    prepared = prepare(places, workers)
     summary = summarise(prepared)
     del summary["seconds"]
     table = load_from_disk(prepared.chunks[0])

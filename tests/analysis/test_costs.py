@@ -125,9 +125,7 @@ def test_a_prepared_corpus(tmp_path):
     sizes = {"vocab_size": 300, "max_length": 64, "cache_dir": str(tmp_path / "cache")}
     module = PretrainingDataModule(corpus=str(tmp_path / "corpus.txt"), **sizes)
     assert module.volume() is None
-    places = (tmp_path / "cache", 1)
-    settings = (module.chunk_settings, module.split_settings)
-    (folder,) = prepare(module.sources, None, module.vocab_size, *settings, *places).chunks
+    (folder,) = prepare(module._places(), 1).chunks
     counts = module.volume().text
     stored = sum(file.stat().st_size for file in folder.glob("*.arrow"))
     planned = corpus_bytes(*(counts[name] for name in ("tokens", "sentences", "chunks", "grams")), 300)

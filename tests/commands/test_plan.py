@@ -11,7 +11,7 @@ from depthlab.cli import main
 from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import CorpusSource
 from depthlab.data.corpora.parts import SplitSettings
-from depthlab.data.corpora.preparation import prepare, summarise
+from depthlab.data.corpora.preparation import Places, prepare, summarise
 from depthlab.data.corpora.volume import look_at
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
@@ -197,7 +197,8 @@ def test_a_corpus_is_told_by_its_first_documents(corpus, tmp_path, monkeypatch, 
     source, settings = CorpusSource(str(folder)), ChunkSettings(64, 0.1)
     tokenizer = load_tokenizer(str(UNIGRAM))
     split = SplitSettings(0.2, 0.1, 0)
-    expected = summarise(prepare([source], str(UNIGRAM), len(tokenizer), settings, split, tmp_path / "cache", 1))
+    places = Places([source], str(UNIGRAM), len(tokenizer), settings, split, tmp_path / "cache")
+    expected = summarise(prepare(places, 1))
     told = look_at(source, tokenizer, settings)
     for name in ("tokens", "sentences", "chunks"):
         assert told[name] == pytest.approx(expected[name], rel=0.1), name

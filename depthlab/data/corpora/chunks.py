@@ -103,7 +103,7 @@ def write_chunks(
             "grams": List(Value("uint64")),
         }
     )
-    arguments = _chunking(tokenizer, settings)
+    arguments = {"encoder": TextEncoder(tokenizer), "settings": settings}
     pieces = documents.num_shards if isinstance(documents, IterableDataset) else len(documents)
     processes = min(workers, pieces)
     if isinstance(documents, IterableDataset):
@@ -144,15 +144,7 @@ def write_chunks(
 
 def chunk_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings) -> dict[str, list[Any]]:
     """The chunks of some documents in columns, as they are stored."""
-    return _chunk_documents({"text": texts}, [*range(len(texts))], **_chunking(tokenizer, settings))
-
-
-def _chunking(tokenizer: PreTrainedTokenizerBase, settings: ChunkSettings) -> dict[str, Any]:
-    """What `_chunk_documents` takes beside documents."""
-    return {
-        "encoder": TextEncoder(tokenizer),
-        "settings": settings,
-    }
+    return _chunk_documents({"text": texts}, [*range(len(texts))], TextEncoder(tokenizer), settings)
 
 
 def _chunk_stream(

@@ -9,11 +9,10 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -34,7 +33,7 @@ from depthlab.data.corpora.corpus import CorpusSource, content_digest, load_docu
 from depthlab.data.corpora.parts import Part, SplitSettings, is_held_out, split_documents
 from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import TRAINING_CHARACTERS, load_tokenizer, train_tokenizer
-from depthlab.errors import UserError
+from depthlab.errors import UserError, causes
 
 FORMAT = 3
 """Part of every cache key: raise it when this file or what it calls in this folder changes what is stored."""
@@ -43,8 +42,7 @@ DOCUMENTS_LOOKED_AT = 1000
 """Documents of a source, spread over it, of which one must have two sentences before any is tokenized."""
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Folders of the tokenizer, of the chunks of each source, and of their parts."""
 
     tokenizer: Path
@@ -56,15 +54,58 @@ class Prepared:
         return np.load(self.parts / f"{number}.npy")
 
 
-def prepare(
-    sources: Sequence[CorpusSource],
-    tokenizer_path: str | None,
-    vocab_size: int,
-    settings: ChunkSettings,
-    split_settings: SplitSettings,
-    cache_dir: Path,
-    workers: int,
-) -> Prepared:
+class Places:
+    """Where the cache keeps what is made of some sources, whether or not it is there: names follow from the content.
+
+    Args:
+        sources: of documents.
+        tokenizer_path: a tokenizer's; None for one that is trained on the sources.
+        vocab_size: of that.
+        settings: of the chunks.
+        split_settings: of their parts.
+        cache_dir: the cache.
+
+    Raises:
+        UserError: Bad input (see `corpus` and `tokenization`).
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[CorpusSource],
+        tokenizer_path: str | None,
+        vocab_size: int,
+        settings: ChunkSettings,
+        split_settings: SplitSettings,
+        cache_dir: Path,
+    ) -> None:
+        self.sources, self.settings, self.split_settings = sources, settings, split_settings
+        self.cache_dir, self.vocab_size = cache_dir, vocab_size
+        self.digests = [content_digest(source, cache_dir) for source in sources]
+        self.given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
+        self.given_parts = [source.part for source in sources]
+        if self.given is None:
+            trained = (TRAINING_CHARACTERS, version("sentencepiece"))
+            key = _digest(*self.digests, self.given_parts, split_settings, vocab_size, *trained)
+        else:
+            key = _digest(self.given.backend_tokenizer.to_str())
+        self.tokenizer = cache_dir / f"tokenizer-{key}"
+
+    def of(self, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+        """All of them, by the tokenizer that is kept there."""
+        backend = tokenizer.backend_tokenizer.to_str()
+        keys = [_digest(digest, backend, self.settings, version("sentencex")) for digest in self.digests]
+        parts = self.cache_dir / f"parts-{_digest(*keys, self.given_parts, self.split_settings)}"
+        return Prepared(self.tokenizer, [self.cache_dir / f"chunks-{key}" for key in keys], parts)
+
+    def found(self) -> Prepared | None:
+        """What is in the cache, if all of it is."""
+        if not self.tokenizer.exists():
+            return None
+        prepared = self.of(load_tokenizer(str(self.tokenizer)))
+        return prepared if all(place.exists() for place in (*prepared.chunks, prepared.parts)) else None
+
+
+def prepare(places: Places, workers: int) -> Prepared:
     """Tokenizer, chunks and parts of every source, taken from the cache or made.
 
     A folder appears under its final name only when it is complete. Where all are there nothing is written. What is held
@@ -73,13 +114,9 @@ def prepare(
     Raises:
         UserError: Bad input (see `corpus` and `tokenization`), or the disk is full or cannot be written.
     """
-    digests = [content_digest(source, cache_dir) for source in sources]
-    given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
-    given_parts = [source.part for source in sources]
-    tokenizer_folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
-    found = _find(digests, sources, tokenizer_folder, settings, split_settings, cache_dir)
-    if found is not None:
+    if (found := places.found()) is not None:
         return found
+    sources, cache_dir = places.sources, places.cache_dir
     try:
         with making(cache_dir) as scratch:
 
@@ -93,34 +130,38 @@ def prepare(
                 _check_sentences(sources[number], some)
                 return some
 
-            if not tokenizer_folder.exists():
-                tokenizer = given
-                if tokenizer is None:
-                    trained_on = ("training", None)[: 1 + (split_settings.development + split_settings.test < 1)]
-                    corpora = {n: looked_at(n) for n, part in enumerate(given_parts) if part in trained_on}
-                    if not corpora:
-                        raise UserError("data.tokenizer is null, and all documents are held out: name a tokenizer")
-                    split = [split_settings if given_parts[number] is None else None for number in corpora]
-                    tokenizer = train_tokenizer(_training_lines([*corpora.values()], split), vocab_size)
+            if not places.tokenizer.exists():
+                tokenizer = _train(places, looked_at) if places.given is None else places.given
                 tokenizer.save_pretrained(scratch / "tokenizer")
-                os.rename(scratch / "tokenizer", tokenizer_folder)
-            tokenizer = load_tokenizer(str(tokenizer_folder))
-            chunk_folders, parts = _text_folders(digests, sources, tokenizer, settings, split_settings, cache_dir)
-            missing = {folder: number for number, folder in enumerate(chunk_folders) if not folder.exists()}
+                os.rename(scratch / "tokenizer", places.tokenizer)
+            tokenizer = load_tokenizer(str(places.tokenizer))
+            prepared = places.of(tokenizer)
+            missing = {folder: number for number, folder in enumerate(prepared.chunks) if not folder.exists()}
             if missing:
                 _tell_of_old(cache_dir)
             for number in missing.values():
                 looked_at(number)  # all sources are looked at before hours go into the first
             for folder, number in missing.items():
                 finished = scratch / folder.name
-                write_chunks(sources[number], documents(number), tokenizer, settings, finished, workers)
+                write_chunks(sources[number], documents(number), tokenizer, places.settings, finished, workers)
                 os.rename(finished, folder)
-            if not parts.exists():
-                _write_parts(sources, chunk_folders, split_settings, scratch / parts.name)
-                os.rename(scratch / parts.name, parts)
+            if not prepared.parts.exists():
+                _write_parts(sources, prepared.chunks, places.split_settings, scratch / prepared.parts.name)
+                os.rename(scratch / prepared.parts.name, prepared.parts)
     except (OSError, DatasetGenerationError) as error:
         raise _user_error(error, cache_dir) from error
-    return Prepared(tokenizer_folder, chunk_folders, parts)
+    return prepared
+
+
+def _train(places: Places, documents: Callable[[int], Dataset]) -> PreTrainedTokenizerBase:
+    """A tokenizer, on what is trained on of each source, by its number."""
+    settings = places.split_settings
+    trained_on = ("training", None)[: 1 + (settings.development + settings.test < 1)]
+    corpora = {n: documents(n) for n, part in enumerate(places.given_parts) if part in trained_on}
+    if not corpora:
+        raise UserError("data.tokenizer is null, and all documents are held out: name a tokenizer")
+    split = [settings if places.given_parts[number] is None else None for number in corpora]
+    return train_tokenizer(_training_lines([*corpora.values()], split), places.vocab_size)
 
 
 def _write_parts(
@@ -158,72 +199,6 @@ def _tell_of_old(cache_dir: Path) -> None:
             "folders chunks-*): it is not used, but prepared anew; remove the folder if no earlier depthlab needs it",
             file=sys.stderr,
         )
-
-
-def find_prepared(
-    sources: Sequence[CorpusSource],
-    tokenizer_path: str | None,
-    vocab_size: int,
-    settings: ChunkSettings,
-    split_settings: SplitSettings,
-    cache_dir: Path,
-) -> Prepared | None:
-    """What `prepare` would take from the cache; None where something is missing there.
-
-    Raises:
-        UserError: As `prepare`.
-    """
-    digests = [content_digest(source, cache_dir) for source in sources]
-    given = None if tokenizer_path is None else load_tokenizer(tokenizer_path)
-    folder = _tokenizer_folder(digests, sources, given, vocab_size, split_settings, cache_dir)
-    return _find(digests, sources, folder, settings, split_settings, cache_dir)
-
-
-def _find(
-    digests: Sequence[str],
-    sources: Sequence[CorpusSource],
-    tokenizer_folder: Path,
-    settings: ChunkSettings,
-    split_settings: SplitSettings,
-    cache_dir: Path,
-) -> Prepared | None:
-    """What is in the cache, if all of it is."""
-    if not tokenizer_folder.exists():
-        return None
-    tokenizer = load_tokenizer(str(tokenizer_folder))
-    chunks, parts = _text_folders(digests, sources, tokenizer, settings, split_settings, cache_dir)
-    return Prepared(tokenizer_folder, chunks, parts) if all(place.exists() for place in (*chunks, parts)) else None
-
-
-def _tokenizer_folder(
-    digests: Sequence[str],
-    sources: Sequence[CorpusSource],
-    given: PreTrainedTokenizerBase | None,
-    vocab_size: int,
-    split_settings: SplitSettings,
-    cache_dir: Path,
-) -> Path:
-    """Where a given tokenizer is kept, or that which is trained on the sources of these digests."""
-    if given is not None:
-        return cache_dir / f"tokenizer-{_digest(given.backend_tokenizer.to_str())}"
-    parts = [source.part for source in sources]
-    key = _digest(*digests, parts, split_settings, vocab_size, TRAINING_CHARACTERS, version("sentencepiece"))
-    return cache_dir / f"tokenizer-{key}"
-
-
-def _text_folders(
-    digests: Sequence[str],
-    sources: Sequence[CorpusSource],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: ChunkSettings,
-    split_settings: SplitSettings,
-    cache_dir: Path,
-) -> tuple[list[Path], Path]:
-    """Where the chunks of each source are kept, and where their parts are."""
-    backend = tokenizer.backend_tokenizer.to_str()
-    keys = [_digest(digest, backend, settings, version("sentencex")) for digest in digests]
-    parts = _digest(*keys, [source.part for source in sources], split_settings)
-    return [cache_dir / f"chunks-{key}" for key in keys], cache_dir / f"parts-{parts}"
 
 
 def _beginning(source: CorpusSource, documents: Dataset | IterableDataset) -> Dataset:
@@ -318,8 +293,7 @@ def _digest(*parts: object) -> str:
 
 def _user_error(error: BaseException, cache_dir: Path) -> Exception:
     """What the user can mend, out of what the library wrapped it in."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         if isinstance(cause, UserError):
             return cause
         if isinstance(cause, OSError):
@@ -327,5 +301,4 @@ def _user_error(error: BaseException, cache_dir: Path) -> Exception:
                 f"{cache_dir}: preparing the data failed ({cause.strerror or cause}); free some space there or set "
                 "data.cache_dir to another folder"
             )
-        cause = cause.__cause__ or cause.__context__
     return error

@@ -17,7 +17,7 @@ from depthlab.data.corpora.chunks import ChunkSettings
 from depthlab.data.corpora.corpus import as_sources, find_files
 from depthlab.data.corpora.masking import MaskingRule
 from depthlab.data.corpora.parts import Part, SplitSettings
-from depthlab.data.corpora.preparation import Prepared, describe, find_prepared, prepare, summarise
+from depthlab.data.corpora.preparation import Places, Prepared, describe, prepare, summarise
 from depthlab.data.corpora.volume import look_at
 from depthlab.data.corpora.windows import (
     TEST_STREAM,
@@ -125,8 +125,7 @@ class PretrainingDataModule(StepDataModule):
         on_hub += [source.path for source in self.sources if find_files(source) is None]
         if on_hub and not is_offline_mode():
             return None
-        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings, self.split_settings)
-        prepared = find_prepared(*text, self.cache_dir)
+        prepared = self._places().found()
         if prepared is not None:
             whole, how = summarise(prepared), "prepared"
             grams = (load_from_disk(str(folder)).data.column("grams") for folder in prepared.chunks)
@@ -155,9 +154,12 @@ class PretrainingDataModule(StepDataModule):
         Raises:
             UserError: See `depthlab.data.corpora.preparation.prepare`.
         """
-        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings, self.split_settings)
-        self._prepared = prepare(*text, self.cache_dir, self.prepare_workers)
+        self._prepared = prepare(self._places(), self.prepare_workers)
         rank_zero_info(f"Corpus: {describe(summarise(self._prepared), self.source_names)}")
+
+    def _places(self) -> Places:
+        text = (self.sources, self.tokenizer_path, self.vocab_size, self.chunk_settings, self.split_settings)
+        return Places(*text, self.cache_dir)
 
     @property
     def source_names(self) -> list[str]:

@@ -20,10 +20,9 @@ class SentenceDataModule(PretrainingDataModule):
     Args:
         corpus: As `PretrainingDataModule`; each sentence is taken once an epoch, so a source has no `weight`.
         tokenizer: Hugging Face tokenizer (folder or name) of the model that learns.
-        vocab_size: Of one that is trained.
         max_length: Most tokens of a sentence, [CLS] and [SEP] counted; what is over it is cut off.
         batch_size: Sentences of an optimiser step, over all ranks and all accumulated pieces.
-        device_batch_size: Most sentences that a device computes at a time, as `PretrainingDataModule`.
+        num_workers: Processes that make batches, on each rank.
         settings: As `PretrainingDataModule`.
     """
 
@@ -31,33 +30,21 @@ class SentenceDataModule(PretrainingDataModule):
         self,
         corpus: str | dict[str, Any] | list[str | dict[str, Any]] = "sample",
         tokenizer: str | None = None,
-        vocab_size: int = 30000,
         max_length: int = 64,
         batch_size: int = 48,
-        device_batch_size: int | None = None,
-        validation_fraction: float = 0.01,
-        test_fraction: float = 0.01,
-        split_seed: int = 0,
         num_workers: int = 1,
-        prepare_workers: int | None = None,
-        cache_dir: str = "~/.cache/depthlab",
-        seed: int = 0,
+        **settings: Any,
     ) -> None:
         super().__init__(
             corpus=corpus,
             tokenizer=tokenizer,
-            vocab_size=vocab_size,
             max_length=max_length,
-            short_sequence_probability=0.0,
             batch_size=batch_size,
-            device_batch_size=device_batch_size,
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
             num_workers=num_workers,
-            prepare_workers=prepare_workers,
-            cache_dir=cache_dir,
-            seed=seed,
+            short_sequence_probability=0.0,
+            mask_ratio=0.2,  # nothing is masked; these two stand in what a checkpoint says of its data
+            max_predictions=20,
+            **settings,
         )
         for source in self.sources:
             if source.weight != 1:

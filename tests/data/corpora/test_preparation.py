@@ -11,7 +11,7 @@ from depthlab.data.corpora import digests, preparation
 from depthlab.data.corpora.chunks import ChunkSettings, chunk_sentences
 from depthlab.data.corpora.corpus import as_sources
 from depthlab.data.corpora.parts import Part, SplitSettings
-from depthlab.data.corpora.preparation import describe, prepare, summarise
+from depthlab.data.corpora.preparation import Places, describe, prepare, summarise
 from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
@@ -55,7 +55,7 @@ def test_short_targets_are_uniform():
 
 
 def run(corpus, cache: Path, settings=SETTINGS, tokenizer=None, vocab_size=600, workers=1, split=SPLIT):
-    return prepare(as_sources(corpus), tokenizer, vocab_size, settings, split, cache, workers)
+    return prepare(Places(as_sources(corpus), tokenizer, vocab_size, settings, split, cache), workers)
 
 
 @pytest.fixture
