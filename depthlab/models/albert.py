@@ -4,7 +4,7 @@ Parameters carry the names of `transformers.AlbertModel`, plus `encoder.halting.
 `from_pretrained` takes any HF ALBERT checkpoint as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,31 +61,23 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
         initialise_difference(module)
         self.config.rule.initialise(module)
 
-    def total_loss(self, encoded: DepthFields, **losses: Tensor | None) -> Tensor | None:
+    def total_loss(self, encoded: DepthFields, *losses: Tensor | None) -> Tensor | None:
         """What is minimised: the losses that there are, and tau * mean ponder cost where depth has a price.
 
         None where there are no losses: then there were no labels, of which a model that is trained warns, as one with
         HF's `label_smoothing_factor`. The ponder cost of a fixed depth is a constant and stays out.
         """
-        there = {name: loss for name, loss in losses.items() if loss is not None}
+        there = [loss for loss in losses if loss is not None]
         if not there:
             charges = self.config.rule.charges_for_depth and self.config.time_penalty > 0 and not self.losses_elsewhere
             if charges and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
                 logger.warning_once(NO_LABELS)
             return None
+        total = sum(there)
         if self.config.rule.charges_for_depth:
-            there["ponder"] = mean_or_zero(encoded.ponder_cost)
-        return weighted_sum(there, {"ponder": self.config.time_penalty})
-
-
-def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Of named losses, in their order; a weight that is not given is 1."""
-    return sum(weights[name] * loss if name in weights else loss for name, loss in losses.items())
-
-
-def mean_or_zero(values: Tensor) -> Tensor:
-    """The mean; of nothing 0, with a gradient of 0, where torch has nan: a batch may be empty."""
-    return values.mean() if values.numel() else values.sum()
+            costs = encoded.ponder_cost  # of an empty batch the sum: torch has nan for the mean, and no gradient of 0
+            total = total + self.config.time_penalty * (costs.mean() if costs.numel() else costs.sum())
+        return total
 
 
 class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):

@@ -74,6 +74,10 @@ class _Head(AdaptiveAlbertPreTrainedModel):
         """Logits [..., C] of states [..., H], each by itself, without dropout: what halting rules ask."""
         raise NotImplementedError
 
+    def _encode(self, *inputs: Tensor | None, **kwargs: Any) -> AdaptiveAlbertOutput:
+        """What the base model makes of its inputs, with the head at hand."""
+        return self.albert(*inputs, head=self.read, return_dict=True, **kwargs)
+
 
 class _VocabularyHead(_Head):
     """A model with ALBERT's `predictions`, whose projection is the word embeddings."""
@@ -122,16 +126,7 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
         **kwargs: Any,
     ) -> AdaptiveAlbertForPreTrainingOutput:
         """Predict masked tokens and sentence order, of what `AdaptiveAlbertModel` takes."""
-        encoded = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            head=self.read,
-            return_dict=True,
-            **kwargs,
-        )
+        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         mlm_loss = sop_loss = None
         for exit in exits_to_read(encoded):  # what is returned are the last one's logits
             sop_logits = self.sop_classifier(exit.pooled)
@@ -145,7 +140,7 @@ class AdaptiveAlbertForPreTraining(_VocabularyHead):
         if labels is None:
             prediction_logits = self.predictions(encoded.last_hidden_state)
         return AdaptiveAlbertForPreTrainingOutput(
-            loss=self.total_loss(encoded, mlm=mlm_loss, sop=sop_loss),
+            loss=self.total_loss(encoded, mlm_loss, sop_loss),
             prediction_logits=prediction_logits,
             sop_logits=sop_logits,
             mlm_loss=mlm_loss,
@@ -172,22 +167,13 @@ class _LabelledModel(_Head):
         **kwargs: Any,
     ) -> ModelOutput:
         """Logits of what `AdaptiveAlbertModel` takes, and with labels the loss."""
-        encoded = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            head=self.read,
-            return_dict=True,
-            **kwargs,
-        )
+        encoded = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         exits = exits_to_read(encoded)
         logits, task = [self._logits(exit) for exit in exits], None
         if labels is not None:
             task = sum(self._task_loss(one, labels, exit) for one, exit in zip(logits, exits, strict=True))
         everywhere = {} if encoded.exits is None else self._everywhere(logits, exits)
-        loss = self.total_loss(encoded, task=task)
+        loss = self.total_loss(encoded, task)
         return self.output_class(loss=loss, logits=logits[-1], **everywhere, **passed_on(encoded))
 
     def _logits(self, exit: Exit) -> Tensor:

@@ -69,7 +69,7 @@ class AdaptiveAlbertForQuestionAnswering(AdaptiveAlbertPreTrainedModel):
                 asked = ((start, start_positions), (end, end_positions))
                 losses = [_position_loss(one, positions, exit.sequence_weights) for one, positions in asked]
                 task = plus(task, sum(losses) / 2)
-        loss = self.total_loss(encoded, task=task)
+        loss = self.total_loss(encoded, task)
         return AdaptiveQuestionAnsweringOutput(loss=loss, start_logits=start, end_logits=end, **passed_on(encoded))
 
 
@@ -109,7 +109,7 @@ class AdaptiveAlbertForMultipleChoice(AdaptiveAlbertPreTrainedModel):
                 weights = exit.sequence_weights
                 weights = None if weights is None else weights.view(batch, choices).mean(dim=1)
                 task = plus(task, cross_entropy(logits, labels, weights))
-        loss = self.total_loss(encoded, task=task)
+        loss = self.total_loss(encoded, task)
         return AdaptiveMultipleChoiceOutput(loss=loss, logits=logits, **passed_on(encoded))
 
 
