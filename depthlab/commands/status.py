@@ -95,16 +95,13 @@ def _run(path: Path) -> Iterator[str]:
             "speed": [*throughput(progress.measured), *rate],
         }
         yield from (f"  {name:12}{', '.join(parts)}" for name, parts in told.items() if parts)
-    saved = [f"{file.name} of {_ago(file)}" for file in (run.last, run.best) if file.is_file()]
+    files = [file for file in (run.last, run.best) if file.is_file()]
+    saved = [f"{file.name} of {duration(time.time() - file.stat().st_mtime)} ago" for file in files]
     yield f"  {'checkpoint':12}{', '.join(saved) or 'none yet'}"
     if run.bad_step.is_dir():
         yield f"  {'bad step':12}depthlab replay {path}"
     if run.last.is_file() and not run.results.is_file() and not is_locked(run.lock):
         yield f"  {'next':12}{GO_ON}"
-
-
-def _ago(file: Path) -> str:
-    return f"{duration(time.time() - file.stat().st_mtime)} ago"
 
 
 def _sweep(path: Path) -> Iterator[str]:

@@ -184,8 +184,8 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
         state = embeddings.flatten(0, 1).index_select(0, position)
         state = self.project(pad_rows(state))[: len(position)]
-        memory, layers = self.new_memory(real.numel()), self.albert_layer_groups
-        loop = CompactLoop(call, memory, layers, self.config.num_hidden_layers)
+        memory = Memory(real.numel(), shared=self.config.num_hidden_groups == 1)
+        loop = CompactLoop(call, memory, self.albert_layer_groups, self.config.num_hidden_layers)
         state = loop.start(position, state)
         remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
         mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)

@@ -72,10 +72,6 @@ class IteratedLayer(AlbertTransformer):
         """s^n of every token, [B, T, H] -> [B, T, H]."""
         return self._group(n)(states, attention_mask, own=self._own(n), **attention_kwargs)
 
-    def new_memory(self, size: int) -> Memory:
-        """Of B * T tokens."""
-        return Memory(size, shared=self.config.num_hidden_groups == 1)
-
     def body(self, n: int) -> Body:
         """What iteration n applies."""
         return Body(self._group(n), self._own(n))

@@ -1,7 +1,7 @@
 """Ranks that share out a layer's weights have to run it equally often, however deep the tokens of each go."""
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 
 @torch.compiler.disable
@@ -16,7 +16,7 @@ def goes_on(runs: bool, layers: nn.Module) -> bool:
     """
     if not (distributed.is_available() and distributed.is_initialized() and _is_sharded(layers)):
         return runs
-    anywhere = torch.tensor(runs, dtype=torch.int, device=_device(layers))
+    anywhere = torch.tensor(runs, dtype=torch.int, device=next(layers.parameters()).device)
     distributed.all_reduce(anywhere, distributed.ReduceOp.MAX)
     return bool(anywhere)
 
@@ -27,8 +27,3 @@ def _is_sharded(layers: nn.Module) -> bool:
 
     fsdp = any(isinstance(module, FSDPModule | FullyShardedDataParallel) for module in layers.modules())
     return fsdp or any(hasattr(parameter, "ds_id") for parameter in layers.parameters())
-
-
-def _device(layers: nn.Module) -> torch.device:
-    parameter: Tensor = next(layers.parameters())
-    return parameter.device

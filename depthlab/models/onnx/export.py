@@ -89,7 +89,8 @@ def to_onnx(model: AdaptiveAlbertPreTrainedModel, dtype: OnnxDtype = "float32") 
         raise UserError("only a model whose iterations share one layer can be exported to ONNX")
     weights = Weights({module: name for name, module in base.named_modules()}, dtype == "int8")
     graph = Graph()
-    rows, length = _sizes(graph)
+    shape = graph("Shape", "input_ids")
+    rows, length = (graph("Gather", shape, graph.literal(axis)) for axis in (0, 1))
     real, embedded = _embedded(graph, base, weights, length)
     padding = graph("Sub", graph.literal(1, np.float32), graph("Cast", "attention_mask", to=FLOAT))
     mask = graph("Mul", padding, graph.literal(LEAST, np.float32))
@@ -119,12 +120,6 @@ def to_onnx(model: AdaptiveAlbertPreTrainedModel, dtype: OnnxDtype = "float32") 
         logits = graph.reshape(_classes(graph, weights, model.classifier, states), rows, length, config.num_labels)
         outputs["logits"] = logits, FLOAT, ["batch", "length", config.num_labels]
     return graph.model(INPUTS, outputs)
-
-
-def _sizes(graph: Graph) -> list[str]:
-    """B and T."""
-    shape = graph("Shape", "input_ids")
-    return [graph("Gather", shape, graph.literal(axis)) for axis in (0, 1)]
 
 
 def _embedded(graph: Graph, base: AdaptiveAlbertModel, weights: Weights, length: str) -> tuple[str, str]:

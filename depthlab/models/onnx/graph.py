@@ -51,8 +51,7 @@ class Graph:
 
     def reshape(self, value: str, *shape: str | int) -> str:
         """To a shape of numbers and names of scalars; one number may be -1."""
-        parts = [self.literal([size]) if isinstance(size, int) else self.column(size, 0) for size in shape]
-        return self("Reshape", value, self("Concat", *parts, axis=0), allowzero=1)  # 0 is no more than 0
+        return self("Reshape", value, self._shape(shape), allowzero=1)  # 0 is no more than 0
 
     def column(self, value: str, axis: int = 1) -> str:
         """With one more axis, of size 1."""
@@ -60,10 +59,11 @@ class Graph:
 
     def zeros(self, dtype: int, *shape: str | int) -> str:
         """Of a type of ONNX."""
-        parts = [self.literal([size]) if isinstance(size, int) else self.column(size, 0) for size in shape]
-        return self(
-            "ConstantOfShape", self("Concat", *parts, axis=0), value=helper.make_tensor("zero", dtype, [1], [0])
-        )
+        return self("ConstantOfShape", self._shape(shape), value=helper.make_tensor("zero", dtype, [1], [0]))
+
+    def _shape(self, sizes: Sequence[str | int]) -> str:
+        parts = [self.literal([size]) if isinstance(size, int) else self.column(size, 0) for size in sizes]
+        return self("Concat", *parts, axis=0)
 
     def loop(self, most: int, start: str | None, carried: Sequence[tuple[str, int]], body: Body) -> list[str]:
         """Run a body at most so often, from the start on only while it says so: what is carried out of it.
