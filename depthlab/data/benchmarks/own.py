@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from depthlab.data.benchmarks.labelled import Examples, LabelledDataModule
 from depthlab.data.benchmarks.tables import TABLES, Fields, hub_rows, kind_of, load_hub_split, read_table
-from depthlab.data.benchmarks.tagged import READERS, Tagged, TaggedExamples
+from depthlab.data.benchmarks.tagged import READERS, TaggedExamples
 from depthlab.data.benchmarks.text_tasks import TextTask
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED
@@ -210,7 +210,7 @@ class OwnDataModule(LabelledDataModule):
 
     def _tagged(self) -> tuple[tuple[str, ...], dict[str, TaggedExamples]]:
         files = {split: Path(place).expanduser() for split, place in self.places.items()}
-        read: dict[str, Tagged] = {split: READERS[kind_of(file)](file) for split, file in files.items()}
+        read = {split: READERS[kind_of(file)](file) for split, file in files.items()}
         labels = self._names(word.upos for sentence in read["train"].sentences for word in sentence.words if word.upos)
         numbers = {label: number for number, label in enumerate(labels)} | {None: NOT_PREDICTED}
         found = {}
@@ -219,7 +219,7 @@ class OwnDataModule(LabelledDataModule):
             if unknown := sorted(tag for tag in tags - {*numbers} if tag is not None):
                 raise UserError(f"{files[split]}: the tag {unknown[0]!r} does not occur in {files['train']}")
             of_words = [[numbers[word.upos] for word in sentence.words] for sentence in sentences]
-            found[split] = TaggedExamples(sentences, None if tags <= {None} else of_words, left_out)
+            found[split] = TaggedExamples(sentences, None if tags <= {None} else of_words, len(left_out))
             if split != "test" and found[split].labels is None:
                 raise UserError(f"{files[split]}: no word in it has a tag")
         return labels, found

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from depthlab.data.lines import read_lines
 from depthlab.data.tokenization import TextEncoder
-from depthlab.data.treebanks.alignment import Sentence, Word, align, read_treebank
+from depthlab.data.treebanks.alignment import Sentence, Treebank, Word, align, read_treebank
 from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED
 
@@ -56,25 +56,8 @@ class TaggedExamples(NamedTuple):
         return columns
 
 
-class Tagged(NamedTuple):
-    """Sentences of a file, the tag of each word in the place of its part of speech; and how many were left out."""
-
-    sentences: list[Sentence]
-    left_out: int
-
-
-def read_parts_of_speech(file: Path) -> Tagged:
-    """Of a treebank in CoNLL-U; sentences that are not their words are left out.
-
-    Raises:
-        UserError: As `read_treebank`.
-    """
-    treebank = read_treebank(file)
-    return Tagged(treebank.sentences, len(treebank.unaligned))
-
-
-def read_bio(file: Path) -> Tagged:
-    """Of a file with a word a line, its tag in the last column; a blank line ends a sentence, "-DOCSTART-" is no word.
+def read_bio(file: Path) -> Treebank:
+    """Read a word a line, its tag in the last column; a blank line ends a sentence, "-DOCSTART-" is no word.
 
     Columns part at tabs, or at spaces where there is no tab.
 
@@ -97,7 +80,7 @@ def read_bio(file: Path) -> Tagged:
         words.append((fields[0], fields[-1]))
     if not sentences:
         raise UserError(f"{file}: no sentence in it; a line holds a word and its tag, a blank line ends a sentence")
-    return Tagged(sentences, 0)
+    return Treebank(sentences, [])
 
 
 def _sentence(id_: str, document: str, tagged: Sequence[tuple[str, str]]) -> Sentence:
@@ -109,8 +92,8 @@ def _sentence(id_: str, document: str, tagged: Sequence[tuple[str, str]]) -> Sen
     return Sentence(id_, document, text, words)
 
 
-READERS: dict[str, Callable[[Path], Tagged]] = {
-    ".conllu": read_parts_of_speech,
+READERS: dict[str, Callable[[Path], Treebank]] = {
+    ".conllu": read_treebank,
     **dict.fromkeys((".bio", ".iob", ".iob2", ".conll"), read_bio),
 }
-"""By suffix; each may be gzipped (.gz)."""
+"""By suffix; each may be gzipped (.gz). The tag of a word has the place of its part of speech."""
