@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,6 +70,19 @@ def read_rows(file: Path, setting: str) -> Iterator[tuple[int, str]]:
         if line.strip():
             yield from blank
             blank.clear()
+
+
+def by_column(place: str, columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """The fields of a row by their columns' names.
+
+    Raises:
+        UserError: There are more or fewer; it says the place.
+    """
+    if len(fields) != len(columns):
+        raise UserError(
+            f"{place}: {len(fields)} columns, not the {len(columns)} of {', '.join(columns)}; mend or remove the row"
+        )
+    return dict(zip(columns, fields, strict=True))
 
 
 def read_objects(file: Path, setting: str) -> Iterator[tuple[int, dict[str, Any]]]:

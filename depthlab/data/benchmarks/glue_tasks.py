@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from depthlab.data.benchmarks.labelled import Examples
 from depthlab.data.benchmarks.text_tasks import Row, TextTask
-from depthlab.data.lines import read_rows
+from depthlab.data.lines import by_column, read_rows
 from depthlab.errors import UserError
 
 COLA_COLUMNS = ["source", "label", "mark", "sentence"]
@@ -231,13 +231,8 @@ def _read_rows(task: GlueTask, split: str, file: Path) -> Iterator[tuple[int, di
                 continue
         if len(fields) < len(columns) and may_lack_fields:
             yield number, None
-        elif len(fields) != len(columns):
-            raise UserError(
-                f"{file}, line {number}: {len(fields)} columns, not the {len(columns)} of {', '.join(columns)}; mend "
-                "or remove the row"
-            )
         else:
-            yield number, dict(zip(columns, fields, strict=True))
+            yield number, by_column(f"{file}, line {number}", columns, fields)
 
 
 def _columns(task: GlueTask, split: str, file: Path, first: list[str], has_header: bool) -> list[str]:

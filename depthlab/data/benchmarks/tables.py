@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, load_dataset
 
-from depthlab.data.lines import read_lines, read_objects, read_rows
+from depthlab.data.lines import by_column, read_lines, read_objects, read_rows
 from depthlab.errors import UserError
 from depthlab.hub_errors import reason, retried
 
@@ -72,13 +72,8 @@ def _with_header(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[
             columns = [field.strip() for field in fields]
             if len({*columns}) < len(columns):
                 raise UserError(f"{file}, line {number}: a column occurs twice in {', '.join(columns)}; rename one")
-        elif len(fields) != len(columns):
-            raise UserError(
-                f"{file}, line {number}: {len(fields)} columns, not the {len(columns)} of {', '.join(columns)}; mend "
-                "or remove the row"
-            )
         else:
-            yield number, dict(zip(columns, fields, strict=True))
+            yield number, by_column(f"{file}, line {number}", columns, fields)
 
 
 def load_hub_split(path: str, name: str | None, split: str, way_out: str) -> Dataset:
