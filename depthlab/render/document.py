@@ -139,6 +139,11 @@ def with_bounds(value: float, low: float | None, high: float | None, form: str) 
     return f"{dashed(value, form)}{bounds}"
 
 
+def p_value(value: float) -> str:
+    """The p of a test; a dash where there is none."""
+    return "< 0.001" if value < 0.001 else dashed(value, ".3f")
+
+
 def spread(low: float, high: float, form: str = ".1f") -> str:
     """The lowest and the highest of several numbers: "1.1..1.3"."""
     return f"{low:{form}}..{high:{form}}"

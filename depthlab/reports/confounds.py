@@ -8,7 +8,7 @@ import pandas as pd
 from depthlab.analysis.confounds import BINS, BINS_OF_PAIR, CONFOUNDS, LabelEffects
 from depthlab.analysis.labels import most_frequent
 from depthlab.metrics.intervals import FEWEST_CLUSTERS
-from depthlab.render.document import Strong, Table, with_bounds
+from depthlab.render.document import Strong, Table, p_value, with_bounds
 from depthlab.reports.labels import compare
 
 LEVEL = 0.05
@@ -82,10 +82,7 @@ def _by(effects: LabelEffects) -> str:
 
 def _cells(found: pd.Series) -> list[str]:
     alone, held = _bounded(found, "alone", "alone_"), _bounded(found, "held", "held_")
-    if found.p_value != found.p_value:
-        return [alone, held, "-"]
-    p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
-    return [alone, Strong(held) if found.p_value <= LEVEL else held, p_value]
+    return [alone, Strong(held) if found.p_value <= LEVEL else held, p_value(found.p_value)]
 
 
 def _bounded(found: pd.Series, value: str, prefix: str) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from depthlab.analysis.labels import STANFORD, depth_by_label, most_frequent, relations, standing_out
 from depthlab.analysis.permutation import PERMUTATIONS
-from depthlab.render.document import Document, Strong, Table, dashed, with_bounds
+from depthlab.render.document import Document, Strong, Table, dashed, p_value, with_bounds
 
 MOST_BESIDE = 4
 """Models that tables show side by side; with more, they are below each other for every label."""
@@ -109,7 +109,7 @@ def paper_table(summary: pd.DataFrame, columns: Mapping[str, Sequence[str]] | No
     rows = []
     for label, (tokens, means) in PAPER.items():
         became = ", ".join(STANFORD[label])
-        ours = [_pooled_cell(table.loc[label]) if label in table.index else "-" for table in pooled.values()]
+        ours = [_mean(table.loc[label]) if label in table.index else "-" for table in pooled.values()]
         bold = PAPER_BOLD.get(label, ())
         theirs = [(Strong if task in bold else str)(f"{mean:.1f}") for task, mean in zip(PROBING, means, strict=True)]
         rows.append([label if became == label else f"{label} ({became})", *ours, f"{tokens // 1000}k", *theirs])
@@ -137,14 +137,12 @@ def published() -> pd.DataFrame:
 
 
 def _cells(found: pd.Series) -> list[str]:
-    mean = with_bounds(found["mean"], found.low, found.high, ".2f")
-    p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
     return [
         f"{found.pieces:,}",
-        Strong(mean) if found.stands_out else mean,
+        _mean(found),
         dashed(found["std"], ".2f"),
         dashed(found.difference, "+.2f"),
-        p_value,
+        p_value(found.p_value),
     ]
 
 
@@ -157,6 +155,6 @@ def _pooled(summary: pd.DataFrame) -> pd.DataFrame:
     return pooled.assign(stands_out=standing_out(pooled["mean"]))
 
 
-def _pooled_cell(found: pd.Series) -> str:
+def _mean(found: pd.Series) -> str:
     cell = with_bounds(found["mean"], found.low, found.high, ".2f")
     return Strong(cell) if found.stands_out else cell

@@ -159,12 +159,12 @@ def lines(
         ("parameters", f"{plan.parameters:,}"),
         ("samples an epoch", "not known" if volume is None else f"{plan.samples:,.0f} ({volume.how})"),
         ("tokens a sample", f"{plan.length:.1f}" if volume is not None else f"at most {plan.length:.0f}"),
-        ("steps", _count(plan.steps)),
-        ("epochs", "not known" if plan.epochs != plan.epochs else f"{plan.epochs:.2f}"),
-        ("tokens", _count(plan.tokens)),
+        ("steps", _said(plan.steps, ",.0f")),
+        ("epochs", _said(plan.epochs, ".2f")),
+        ("tokens", _said(plan.tokens, ",.0f")),
         ("mean depth", f"{plan.depth:.2f} ({source or 'the cap, so at most: give --mean_depth, or --like RUN'})"),
-        ("FLOPs a step", _number(plan.step_flops)),
-        ("FLOPs in all", _number(plan.flops)),
+        ("FLOPs a step", _said(plan.step_flops, ".3g")),
+        ("FLOPs in all", _said(plan.flops, ".3g")),
         ("memory of a device", f"{_bytes(plan.memory)}{_fits(plan, machine)}"),
         ("  weights", _bytes(weights + plan.casts)),
         ("  gradients", _bytes(gradients)),
@@ -175,14 +175,10 @@ def lines(
         ("run directory", f"{_bytes(plan.run)}, and its logs"),
     ]
     if machine.flops == machine.flops:
-        found.append(("hours", f"{_hours(plan.hours)} at {_number(machine.flops)} FLOP/s a device"))
+        found.append(("hours", f"{_hours(plan.hours)} at {machine.flops:.3g} FLOP/s a device"))
     elif plan.hours == plan.hours:
-        found.append(
-            (
-                "hours",
-                f"{_hours(plan.hours)}" + (f", as fast as {example.name}" if example.steps_per_second > 0 else ""),
-            )
-        )
+        as_fast = f", as fast as {example.name}" if example.steps_per_second > 0 else ""
+        found.append(("hours", f"{_hours(plan.hours)}{as_fast}"))
     else:
         found.append(("hours", "not known: give --flops, --like RUN, or --measure"))
     return found if plan.corpus == plan.corpus else [line for line in found if line[0] != "prepared corpus"]
@@ -192,9 +188,9 @@ def sum_lines(plans: Sequence[Plan]) -> list[Line]:
     """Of all cells of a sweep."""
     return [
         ("cells", f"{len(plans):,}"),
-        ("steps", _count(sum(cell.steps for cell in plans))),
-        ("tokens", _count(sum(cell.tokens for cell in plans))),
-        ("FLOPs in all", _number(sum(cell.flops for cell in plans))),
+        ("steps", _said(sum(cell.steps for cell in plans), ",.0f")),
+        ("tokens", _said(sum(cell.tokens for cell in plans), ",.0f")),
+        ("FLOPs in all", _said(sum(cell.flops for cell in plans), ".3g")),
         ("memory of a device", f"{_bytes(max(cell.memory for cell in plans))} for the largest"),
         ("run directories", _bytes(sum(cell.run for cell in plans))),
         ("hours", _hours(sum(cell.hours for cell in plans))),
@@ -226,16 +222,12 @@ def _fits(plan: Plan, machine: Machine) -> str:
     return f": {verdict} into {_bytes(machine.memory)}, which hold {max(0, math.floor(room)):,} sequences at a time"
 
 
-def _count(value: float) -> str:
-    return "not known" if value != value else f"{value:,.0f}"
-
-
-def _number(value: float) -> str:
-    return "not known" if value != value else f"{value:.3g}"
+def _said(value: float, form: str) -> str:
+    return "not known" if value != value else format(value, form)
 
 
 def _hours(value: float) -> str:
-    return "not known" if value != value else f"{value:,.1f}" if value >= 1 else f"{value:.3f}"
+    return _said(value, ",.1f" if value >= 1 else ".3f")
 
 
 def _bytes(value: float) -> str:

@@ -130,20 +130,18 @@ def depth_figures(runs: Sequence[Run]) -> Iterator[Block]:
     Raises:
         UserError: There is none to draw.
     """
-    drawn = 0
-    for run in runs:
-        scalars = read_scalars(run.directory.path) if run.is_language_model else {}
-        if ALL in scalars and scalars[ALL].nunique() > 1:
-            drawn += 1
-            steps = run.config["trainer"]["log_every_n_steps"]
-            caption = (
-                f"{run.name}: mean depth of the tokens of each kind in training. A point of a line is the mean over "
-                f"{steps} steps, of about {run.results['tokens'] / run.results['steps'] * steps:,.0f} tokens of all "
-                "kinds; tau is the weight of the ponder cost in the loss."
-            )
-            yield embed(depth_curves(scalars, run.name), caption, f"depth-{drawn}.png")
-    if not drawn:
+    logged = [(run, read_scalars(run.directory.path)) for run in runs if run.is_language_model]
+    changing = [(run, scalars) for run, scalars in logged if ALL in scalars and scalars[ALL].nunique() > 1]
+    if not changing:
         raise UserError("none of the runs has logged depths of kinds of tokens that changed")
+    for number, (run, scalars) in enumerate(changing, start=1):
+        steps = run.config["trainer"]["log_every_n_steps"]
+        caption = (
+            f"{run.name}: mean depth of the tokens of each kind in training. A point of a line is the mean over "
+            f"{steps} steps, of about {run.results['tokens'] / run.results['steps'] * steps:,.0f} tokens of all "
+            "kinds; tau is the weight of the ponder cost in the loss."
+        )
+        yield embed(depth_curves(scalars, run.name), caption, f"depth-{number}.png")
 
 
 def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
@@ -152,24 +150,21 @@ def fixed_point_figures(runs: Sequence[Run]) -> Iterator[Block]:
     Raises:
         UserError: None has.
     """
-    drawn = 0
-    for run in runs:
-        file = run.directory.fixed_point
-        if file.is_file():
-            drawn += 1
-            readings = pd.read_csv(file)
-            step = readings["step"].max()
-            last = readings[readings["step"] == step].drop_duplicates(["kind", "n"], keep="last")
-            tables = {name: _by_kind(last, name) for name in READINGS}
-            tokens = _by_kind(last, "fixed_point_tokens").nan_to_num()
-            caption = (
-                f"{run.name}, at the validation of step {step:,}: mean cosine similarity of consecutive states by kind "
-                "of token. Left as the authors have it, where a frozen token counts as 1; in the middle, tokens that "
-                "still run; right, what the layer makes of its input."
-            )
-            yield embed(fixed_point_panels(tables, tokens), caption, f"fixed-point-{drawn}.png")
-    if not drawn:
+    logged = [run for run in runs if run.directory.fixed_point.is_file()]
+    if not logged:
         raise UserError("none of the runs has logged it; put depthlab.callbacks.FixedPointMonitor into its callbacks")
+    for number, run in enumerate(logged, start=1):
+        readings = pd.read_csv(run.directory.fixed_point)
+        step = readings["step"].max()
+        last = readings[readings["step"] == step].drop_duplicates(["kind", "n"], keep="last")
+        tables = {name: _by_kind(last, name) for name in READINGS}
+        tokens = _by_kind(last, "fixed_point_tokens").nan_to_num()
+        caption = (
+            f"{run.name}, at the validation of step {step:,}: mean cosine similarity of consecutive states by kind "
+            "of token. Left as the authors have it, where a frozen token counts as 1; in the middle, tokens that "
+            "still run; right, what the layer makes of its input."
+        )
+        yield embed(fixed_point_panels(tables, tokens), caption, f"fixed-point-{number}.png")
 
 
 def _by_kind(readings: pd.DataFrame, name: str) -> torch.Tensor:
