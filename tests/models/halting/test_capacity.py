@@ -6,26 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthlab.errors import UserError
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
-from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.test_encoder import assert_same, run
-from tests.models.variants import CLASSES, differing
+from tests.models.conftest import ragged_inputs
+from tests.models.halting.loops import assert_fixed, assert_is_the_loop, assert_padding_takes_no_share, by_rule
+from tests.models.variants import CLASSES
 
 
 def build(layers="tied", cap=4, act_update="accumulate", **rule):
-    model_class, config_class = CLASSES[layers]
-    config = config_class(
-        **SIZES,
-        num_hidden_layers=cap,
-        halting="capacity",
-        halting_settings=rule,
-        act_update=act_update,
-        initializer_range=0.3,
-    )
-    model = differing(model_class(config, add_pooling_layer=False)).double()
-    if model.encoder.halting is not None:
-        torch.nn.init.normal_(model.encoder.halting.score_weight)
-    return model
+    return by_rule("capacity", layers, cap, act_update, rule)
 
 
 def shares(capacity, cap):
@@ -86,21 +73,7 @@ updates = st.sampled_from(["blend", "accumulate"])
 )
 def test_equals_the_loop_over_tokens(length, cap, rule, act_update, layers, seed):
     torch.manual_seed(seed)
-    model, inputs = build(layers, cap, act_update, **rule), ragged_inputs([length])
-    towards = torch.randn(length, SIZES["hidden_size"], dtype=torch.float64)
-    wanted, depths = reference(model, inputs)
-    gradients = torch.autograd.grad((wanted * towards).sum(), list(model.parameters()), allow_unused=True)
-    for execution in ("dense", "compact"):
-        model.config.execution = execution
-        model.zero_grad()
-        output = model(**inputs)
-        assert output.depths[0].tolist() == depths and not output.remainders.any()
-        torch.testing.assert_close(output.last_hidden_state[0], wanted, rtol=1e-10, atol=1e-10)
-        (output.last_hidden_state[0] * towards).sum().backward()
-        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            gradient = torch.zeros_like(parameter) if gradient is None else gradient
-            torch.testing.assert_close(actual, gradient, rtol=1e-9, atol=1e-9)
+    assert_is_the_loop(build(layers, cap, act_update, **rule), length, reference)
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,15 +88,7 @@ def test_equals_the_loop_over_tokens(length, cap, rule, act_update, layers, seed
 )
 def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, act_update, layers, left, seed):
     torch.manual_seed(seed)
-    model = build(layers, act_update=act_update, **rule)
-    inputs = ragged_inputs(lengths, extra_padding=extra_padding)
-    if left:
-        inputs = {name: value.flip(1) for name, value in inputs.items()}
-    dense = run(model, "dense", inputs)
-    assert_same(dense, run(model, "compact", inputs), 1e-10)
-    for row, real in enumerate(inputs["attention_mask"].bool()):  # a sequence alone is decided about as in its batch
-        alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
-        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
+    assert_padding_takes_no_share(build(layers, act_update=act_update, **rule), lengths, extra_padding, left)
 
 
 @pytest.mark.parametrize("capacity", [0.1, 0.25, 0.5, 0.7, 1.0])
@@ -135,13 +100,9 @@ def test_the_mean_depth_is_what_was_asked_for(capacity):
 
 def test_the_dials_ends_are_the_fixed_depth_and_one_iteration():
     model, inputs = build(cap=4), ragged_inputs([7, 4])
-    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**SIZES, num_hidden_layers=4, halting="fixed"), False).double()
-    fixed.load_state_dict(model.state_dict(), strict=False)
-    for capacity, cap in ((1.0, 4), (0.0, 1)):
-        model.config.halting_settings, fixed.config.num_hidden_layers = {"capacity": capacity}, cap
-        actual, wanted = model(**inputs), fixed(**inputs)
-        assert torch.equal(actual.depths, wanted.depths)
-        torch.testing.assert_close(actual.last_hidden_state, wanted.last_hidden_state)
+    for capacity, depth in ((1.0, 4), (0.0, 1)):
+        model.config.halting_settings = {"capacity": capacity}
+        assert_fixed(model, inputs, depth)
 
 
 def test_a_users_mistake():

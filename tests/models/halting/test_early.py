@@ -18,24 +18,15 @@ from depthlab.models import (
 from depthlab.models.checkpoint import load_checkpoint
 from depthlab.models.untied import AdaptiveBertConfig
 from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.halting.loops import by_rule
 from tests.models.test_encoder import assert_same, run
-from tests.models.variants import CLASSES, differing
+from tests.models.variants import CLASSES
 
 CAP = 5
 
 
 def build(model_class, rule, layers="tied", num_labels=3, act_update="blend", **own):
-    config_class = CLASSES[layers][1]
-    config = config_class(
-        **SIZES,
-        num_hidden_layers=CAP,
-        halting=rule,
-        halting_settings=own,
-        act_update=act_update,
-        initializer_range=0.3,
-        num_labels=num_labels,
-    )
-    return differing(model_class(config)).double().eval()
+    return by_rule(rule, layers, CAP, act_update, own, model_class, num_labels=num_labels).eval()
 
 
 def logits_of(model, state):

@@ -19,26 +19,17 @@ from depthlab.models import (
 )
 from depthlab.models.halting import Tokens
 from depthlab.models.halting.random import Random
-from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.conftest import ragged_inputs
+from tests.models.halting.loops import assert_gradients, by_rule
 from tests.models.test_encoder import assert_same, run
-from tests.models.variants import CLASSES, HEADS, differing, labels_for
+from tests.models.variants import CLASSES, HEADS, labels_for
 
 TAU = 0.03
 
 
-def build(model_class, halting, layers="tied", cap=4, act_update="blend", num_labels=2, **own):
-    config = CLASSES[layers][1](
-        **SIZES | {"vocab_size": 120},
-        num_hidden_layers=cap,
-        halting=halting,
-        halting_settings=own,
-        act_update=act_update,
-        initializer_range=0.3,
-        time_penalty=TAU,
-        num_labels=num_labels,
-        classifier_dropout_prob=0.0,
-    )
-    return differing(model_class(config)).double()
+def build(model_class, halting, layers="tied", cap=4, act_update="blend", **own):
+    changes = {"vocab_size": 120, "time_penalty": TAU, "num_labels": 2, "classifier_dropout_prob": 0.0}
+    return by_rule(halting, layers, cap, act_update, own, model_class, **changes)
 
 
 def states_of(model, inputs):
@@ -137,10 +128,7 @@ def test_the_loss_is_that_of_a_loop_with_gradients(rule, model_class, layers, ex
     assert torch.equal(output.depths, cap * inputs["attention_mask"])
     torch.testing.assert_close(output.loss, wanted, rtol=1e-10, atol=1e-10)
     output.loss.backward()
-    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-        actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        gradient = torch.zeros_like(parameter) if gradient is None else gradient
-        torch.testing.assert_close(actual, gradient, rtol=1e-9, atol=1e-9)
+    assert_gradients(model, gradients)
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,26 +7,13 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from depthlab.errors import UserError
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
+from depthlab.models import AdaptiveAlbertConfig
 from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.test_encoder import assert_same, run
-from tests.models.variants import CLASSES
+from tests.models.halting.loops import assert_fixed, assert_is_the_loop, assert_padding_takes_no_share, by_rule
 
 
-def build(tied=True, cap=4, **rule):
-    model_class, config_class = CLASSES["tied" if tied else "untied"]
-    config = config_class(
-        **SIZES,
-        num_hidden_layers=cap,
-        halting="route",
-        halting_settings=rule,
-        act_update="accumulate",
-        initializer_range=0.3,
-    )
-    model = model_class(config, add_pooling_layer=False).double()
-    if model.encoder.halting is not None:
-        torch.nn.init.normal_(model.encoder.halting.score_weight)
-    return model
+def build(layers="tied", cap=4, **rule):
+    return by_rule("route", layers, cap, rule=rule)
 
 
 def reference(model, inputs):
@@ -73,7 +60,7 @@ def reference(model, inputs):
     return torch.stack([decided[t] + gates[t] * (states[t] - decided[t]) for t in tokens]), depths
 
 
-share, threshold = st.floats(0, 1), st.floats(-1, 2)
+layers, share, threshold = st.sampled_from(["tied", "untied"]), st.floats(0, 1), st.floats(-1, 2)
 rules = st.one_of(
     st.fixed_dictionaries(
         {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change"])},
@@ -88,24 +75,10 @@ rules = st.one_of(
 
 
 @settings(max_examples=40, deadline=None)
-@given(length=st.integers(1, 9), rule=rules, tied=st.booleans(), seed=st.integers(0, 2**16))
-def test_equals_the_loop_over_tokens(length, rule, tied, seed):
+@given(length=st.integers(1, 9), rule=rules, layers=layers, seed=st.integers(0, 2**16))
+def test_equals_the_loop_over_tokens(length, rule, layers, seed):
     torch.manual_seed(seed)
-    model, inputs = build(tied, **rule), ragged_inputs([length])
-    towards = torch.randn(length, SIZES["hidden_size"], dtype=torch.float64)
-    wanted, depths = reference(model, inputs)
-    gradients = torch.autograd.grad((wanted * towards).sum(), list(model.parameters()), allow_unused=True)
-    for execution in ("dense", "compact"):
-        model.config.execution = execution
-        model.zero_grad()
-        output = model(**inputs)
-        assert output.depths[0].tolist() == depths and not output.remainders.any()
-        torch.testing.assert_close(output.last_hidden_state[0], wanted, rtol=1e-10, atol=1e-10)
-        (output.last_hidden_state[0] * towards).sum().backward()
-        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            actual = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            gradient = torch.zeros_like(parameter) if gradient is None else gradient
-            torch.testing.assert_close(actual, gradient, rtol=1e-9, atol=1e-9)
+    assert_is_the_loop(build(layers, **rule), length, reference)
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,31 +86,20 @@ def test_equals_the_loop_over_tokens(length, rule, tied, seed):
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     extra_padding=st.integers(0, 2),
     rule=rules,
-    tied=st.booleans(),
+    layers=layers,
     left=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, tied, left, seed):
+def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, layers, left, seed):
     torch.manual_seed(seed)
-    model, inputs = build(tied, **rule), ragged_inputs(lengths, extra_padding=extra_padding)
-    if left:
-        inputs = {name: value.flip(1) for name, value in inputs.items()}
-    dense = run(model, "dense", inputs)
-    assert_same(dense, run(model, "compact", inputs), 1e-9)
-    for row, real in enumerate(inputs["attention_mask"].bool()):  # a sequence alone is decided about as in its batch
-        alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
-        assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
+    assert_padding_takes_no_share(build(layers, **rule), lengths, extra_padding, left)
 
 
 def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
     model, inputs = build(cap=4), ragged_inputs([7, 4])
-    fixed = AdaptiveAlbertModel(AdaptiveAlbertConfig(**SIZES, num_hidden_layers=4, halting="fixed"), False).double()
-    fixed.load_state_dict(model.state_dict(), strict=False)
-    for settings_, cap in (({"route_share": 1.0}, 4), ({"route_share": 0.0}, 1), ({"route_threshold": 1e9}, 1)):
-        model.config.halting_settings, fixed.config.num_hidden_layers = settings_, cap
-        actual, wanted = model(**inputs), fixed(**inputs)
-        assert torch.equal(actual.depths, wanted.depths)
-        torch.testing.assert_close(actual.last_hidden_state, wanted.last_hidden_state)
+    for settings_, depth in (({"route_share": 1.0}, 4), ({"route_share": 0.0}, 1), ({"route_threshold": 1e9}, 1)):
+        model.config.halting_settings = settings_
+        assert_fixed(model, inputs, depth)
 
 
 def test_what_halts_before_the_first_iteration_is_real_all_the_same():
