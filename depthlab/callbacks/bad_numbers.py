@@ -71,9 +71,7 @@ class BadNumberSearch(Callback):
             self._end(f"gradients of {', '.join(bad)}; losses and what left the model's modules are finite")
         self._largest = max(gradient.abs().max().item() for gradient in gradients.values())
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
         """Gradients were right; were weights after the update?"""
         if bad := [name for name, weight in pl_module.named_parameters() if not weight.isfinite().all()]:
             said = f"losses and gradients, of {self._largest:.3g} at most, are finite"

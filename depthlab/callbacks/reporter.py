@@ -49,9 +49,7 @@ class Reporter(Callback):
         if time.monotonic() - self._printed > LINE_EVERY:
             self._print(trainer)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
         self.file.say("waiting for a batch", step=trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -40,9 +40,7 @@ class TokenTable(Callback):
             check_own("--dump", self.dump, PARQUET, "table in Parquet")
         self._records = TokenRecords().to(pl_module.device)
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
-    ) -> None:
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
         self._records.update(**outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
