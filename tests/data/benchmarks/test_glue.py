@@ -36,16 +36,6 @@ def test_batches(make, task):
             assert label == (torch.tensor(float(given)) if task == "stsb" else module.task.labels.index(given))
 
 
-def test_texts_that_spell_special_tokens(make, own_root):
-    """GLUE's own texts have none, but yours may."""
-    write_tsv(own_root / "SST-2/dev.tsv", [("sentence", "label"), ("a [SEP] b <pad> c [MASK] [CLS]", "1")])
-    module = make("sst2", root=str(own_root))
-    (batch,) = module.val_dataloader()[0]
-    tokenizer, ids = module.tokenizer, batch["input_ids"][0].tolist()
-    assert ids[0] == tokenizer.cls_token_id and ids[-1] == tokenizer.sep_token_id
-    assert not {*ids[1:-1]} & {getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")}
-
-
 def test_splits_and_summary(make):
     module = make("mnli", "predict")
     counts = {"dev_matched": 20, "dev_mismatched": 5, "test_matched": 20, "test_mismatched": 5, "ax": 5}

@@ -99,14 +99,6 @@ def test_one_label_is_no_task(make, tmp_path):
         make("subj_number", root=str(tmp_path))
 
 
-def test_absent_splits(make, tmp_path):
-    write_tsv(tmp_path / "subj_number.txt", [("tr", "a", "x"), ("tr", "b", "y"), ("va", "a", "z")])
-    assert make("subj_number", root=str(tmp_path)).summary == {"train": 2, "dev": 1}
-    message = r"subj_number\.txt has no test of subj_number, which test needs, only train, dev"
-    with pytest.raises(UserError, match=message):
-        make("subj_number", "test", root=str(tmp_path))
-
-
 def test_absent_files(make, tmp_path):
     with pytest.raises(UserError, match=r"no past_present\.txt there; set data\.root"):
         make("tense", root=str(tmp_path))
