@@ -130,7 +130,8 @@ def as_record(run: FinishedRun) -> RunRecord:
     if suite not in SUITES or not isinstance(task, str) or task not in KNOWN.get(suite, [task]):
         raise UserError(f"its task is {results.get('task', suite)}, none of GLUE's or of probing, or of your own")
     hold(results, FINE_TUNING, name)
-    metrics = results.get("metrics") or [score_of(suite, task)]
+    usual = GLUE_TASKS[task].metrics[0] if suite == "glue" else "accuracy"  # of runs of before, which do not say
+    metrics = results.get("metrics") or [usual]
     if not isinstance(metrics, list) or not isinstance(metrics[0], str) or metrics[0] not in SCORES:
         raise UserError(f"{name} is not what a run writes (metrics is {str(metrics)[:40]!r})")
     if not results["epochs"]:
@@ -165,11 +166,6 @@ def as_record(run: FinishedRun) -> RunRecord:
         tested={tag: value for tag, value in results.items() if tag.startswith("test/")},
         **{name: results[name] for name in ("task", "batch_size", "seed", "epochs", "tokens")},
     )
-
-
-def score_of(suite: str, task: str) -> str:
-    """The metric that is a task's score, of runs of before, which do not say."""
-    return GLUE_TASKS[task].metrics[0] if suite == "glue" else "accuracy"
 
 
 def hashable(value: Any) -> Any:

@@ -67,7 +67,6 @@ def survey(paths: Sequence[str]) -> Survey:
 def _task(directory: Path) -> str | None:
     """The experiment's kind, where the configuration can be read."""
     try:
-        task = hold(read_file(RunDirectory(directory).config), {"task": str}, "config.yaml")["task"]
+        return hold(read_file(RunDirectory(directory).config), {"task": str}, "config.yaml")["task"]
     except UserError:
         return None
-    return task
