@@ -101,16 +101,17 @@ def write_bert(folder: Path, hidden_size: int = 16) -> None:
     BertForMaskedLM(config).save_pretrained(folder)
 
 
+def arguments(command: str, experiment: str, settings: dict[str, Any], **changes: object) -> list[str]:
+    """Of `depthlab` on an experiment as it ships; changes name settings with `__` for the dots."""
+    settings = settings | {name.replace("__", "."): value for name, value in changes.items()}
+    config = str(REPOSITORY / f"experiments/{experiment}.yaml")
+    return [command, "--config", config, *(f"--{name}={value}" for name, value in settings.items())]
+
+
 def pretraining(run_dir: Path, corpus: Path, **changes: object) -> list[str]:
-    """Arguments of `depthlab fit` for a tiny pre-training; changes name settings with `__` for the dots."""
-    settings = PRETRAINING | {
-        "data.corpus": corpus,
-        "data.cache_dir": corpus.parent / "cache",
-        "run_dir": run_dir,
-        **{name.replace("__", "."): value for name, value in changes.items()},
-    }
-    config = str(REPOSITORY / "experiments/pretrain/tiny.yaml")
-    return ["fit", "--config", config, *(f"--{name}={value}" for name, value in settings.items())]
+    """Arguments of `depthlab fit` for a tiny pre-training."""
+    places = {"data.corpus": corpus, "data.cache_dir": corpus.parent / "cache", "run_dir": run_dir}
+    return arguments("fit", "pretrain/tiny", PRETRAINING | places, **changes)
 
 
 def write_checkpoint(folder: Path, **changes: object) -> Path:
@@ -147,17 +148,15 @@ def write_inputs(folder: Path) -> Path:
 def fine_tuning(
     inputs: Path, run_dir: Path, command: str = "fit", task: str = "rte", suite: str = "glue", **changes: object
 ) -> list[str]:
-    """Arguments of a `depthlab` command for a tiny fine-tuning; changes name settings with `__` for the dots."""
+    """Arguments of a `depthlab` command for a tiny fine-tuning."""
     settings = FINE_TUNING | {
         "data.task": task,
         "data.root": inputs / suite,
         "data.cache_dir": inputs / "cache",
         "model.checkpoint": inputs / "checkpoint",
         "run_dir": run_dir,
-        **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    config = str(REPOSITORY / f"experiments/{suite}.yaml")
-    return [command, "--config", config, *(f"--{name}={value}" for name, value in settings.items())]
+    return arguments(command, suite, settings, **changes)
 
 
 def quiet_trainer(**settings: Any) -> Trainer:

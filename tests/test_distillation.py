@@ -13,7 +13,7 @@ from depthlab.data.corpora.sentences import split_sentences
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.halting.route import Router
-from tests.support import REPOSITORY, error_of, write_bert, write_corpus
+from tests.support import RETROFIT, arguments, error_of, write_bert, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +26,11 @@ def places(tmp_path_factory):
     return folder
 
 
-def arguments(places, run_dir, **changes):
-    values = {
+def distil(places, run_dir, **changes):
+    values = RETROFIT | {
         "run_dir": run_dir,
         "data.corpus": places / "corpus.txt",
         "data.cache_dir": places / "cache",
-        "data.vocab_size": 58,
-        "data.max_length": 32,
-        "data.batch_size": 8,
-        "data.num_workers": 0,
-        "data.validation_fraction": 0.2,
         "model.checkpoint": places / "relaxed",
         "model.teacher": places / "bert",
         "model.warmup_steps": 0,
@@ -44,16 +39,15 @@ def arguments(places, run_dir, **changes):
         "trainer.max_steps": 6,
         "trainer.val_check_interval": 6,
         "trainer.log_every_n_steps": 1,
-    } | {name.replace("__", "."): value for name, value in changes.items()}
-    config = str(REPOSITORY / "experiments/distil.yaml")
-    return ["fit", "--config", config, *(f"--{name}={value}" for name, value in values.items())]
+    }
+    return arguments("fit", "distil", values, **changes)
 
 
 @pytest.mark.parametrize("start", ["untied", "relaxed"])
 def test_learns_at_adaptive_depth(places, tmp_path, start):
     """Fixed depth and all layers first, then a router that has started from a score; the result loads anywhere."""
     checkpoint = {"model__checkpoint": places / start, "model__fixed_depth_steps": 3}
-    main(arguments(places, tmp_path / "run", **checkpoint, trainer__max_steps=40, trainer__val_check_interval=20))
+    main(distil(places, tmp_path / "run", **checkpoint, trainer__max_steps=40, trainer__val_check_interval=20))
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert 1 < results["val/depth/all"] < 4
     assert {"val/loss/direction", "val/loss/pairs"} <= results.keys()
@@ -125,7 +119,7 @@ def test_a_new_router_takes_over_a_score():
     ],
 )
 def test_a_users_mistakes(places, tmp_path, capsys, changes, message):
-    assert message in error_of(capsys, arguments(places, tmp_path / "run", **changes))
+    assert message in error_of(capsys, distil(places, tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
 
 
@@ -134,9 +128,9 @@ def test_the_halting_rate_is_its_own(places, tmp_path):
     starts = []
     for factor in (0.0, 3.0):
         run = tmp_path / str(factor)
-        main(arguments(places, run, model__depth__halting_lr_factor=factor))
+        main(distil(places, run, model__depth__halting_lr_factor=factor))
         starts.append(AdaptiveAlbertModel.from_pretrained(run / "model").encoder.halting.score_weight)
-    main(arguments(places, tmp_path / "one", model__depth__halting_lr_factor=0.0, trainer__max_steps=1))
+    main(distil(places, tmp_path / "one", model__depth__halting_lr_factor=0.0, trainer__max_steps=1))
     one = AdaptiveAlbertModel.from_pretrained(tmp_path / "one/model").encoder.halting.score_weight
     torch.testing.assert_close(starts[0], one, rtol=0, atol=0)
     assert not torch.equal(starts[1], one)

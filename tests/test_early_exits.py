@@ -3,7 +3,7 @@
 import pytest
 
 from depthlab.cli import main
-from tests.support import fine_tuning, pretraining, printed_by, results, scalars, table, write_corpus, write_inputs
+from tests.support import fine_tuning, pretraining, printed_by, results, scalars, table, write_inputs
 
 CAP = 4
 
@@ -30,10 +30,9 @@ def test_a_run_that_learnt_everywhere_is_read_by_another_rule(inputs, tmp_path):
 
 @pytest.mark.full
 @pytest.mark.parametrize(("halting", "depths"), [("every", {5}), ("ponder", {5}), ("random", {1, 2, 3, 4, 5})])
-def test_pretraining(tmp_path, halting, depths):
+def test_pretraining(corpus, tmp_path, halting, depths):
     """It learns; in training all tokens of a piece take the same depth."""
-    write_corpus(tmp_path / "corpus.txt")
-    main(pretraining(tmp_path / "run", tmp_path / "corpus.txt", model__config__halting=halting))
+    main(pretraining(tmp_path / "run", corpus, model__config__halting=halting))
     losses, seen = (list(scalars(tmp_path / "run", tag).values()) for tag in ("train/loss/mlm", "train/depth/all"))
     assert sum(losses[-5:]) < sum(losses[:5])
     assert set(seen) <= depths and (halting != "random" or len(set(seen)) > 1)

@@ -42,14 +42,6 @@ BRACKETS = (
 )
 
 
-@pytest.fixture(scope="module")
-def letters(tmp_path_factory):
-    """A tokenizer that is quick to copy."""
-    folder = tmp_path_factory.mktemp("bert")
-    write_bert(folder)
-    return load_tokenizer(str(folder))
-
-
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".txt.gz", ".JSONL.GZ"])
 def test_corpora(tmp_path, letters, suffix, inputs):

@@ -22,7 +22,6 @@ from tests.support import (
     scalars,
     table,
     tags,
-    write_bert,
     write_checkpoint,
     write_inputs,
 )
@@ -229,9 +228,7 @@ def test_test_measures_where_there_are_labels(inputs, tmp_path, capsys):
     assert "test of mrpc has no labels" in error
 
 
-def test_another_model_is_just_another_model(inputs, tmp_path, capsys):
-    bert = tmp_path / "bert"
-    write_bert(bert)
+def test_another_model_is_just_another_model(inputs, bert, tmp_path, capsys):
     changes = {"model__checkpoint": bert, "task": "stsb", "model__classifier_dropout": 0.2, "data__max_length": 32}
     command = fine_tuning(inputs, tmp_path / "run", **changes)
     printed = printed_by(command)

@@ -22,7 +22,7 @@ from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.tokenization import ALBERT_SYMBOLS, load_tokenizer
 from tests.data.benchmarks.glue_fixtures import ROWS
 from tests.hub import ALBERT, BOOKS, GLUE, LARGE, WIKIPEDIA, Hub, environment, serve
-from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, RETROFIT, write_bert, write_corpus
+from tests.support import FINE_TUNING, PRETRAINING, REPOSITORY, RETROFIT, write_bert
 
 EVERYTHING = ("wikipedia", "slice", "books", "digests", "glue", "tokenizer", "model")
 LONG = 40_000_000
@@ -30,9 +30,8 @@ LONG = 40_000_000
 
 
 @pytest.fixture(scope="module")
-def articles(tmp_path_factory) -> list[str]:
-    write_corpus(tmp_path_factory.mktemp("articles") / "corpus.txt")
-    return (tmp_path_factory.getbasetemp() / "articles0/corpus.txt").read_text().strip().split("\n\n")
+def articles(corpus) -> list[str]:
+    return corpus.read_text().strip().split("\n\n")
 
 
 @pytest.fixture(scope="module")

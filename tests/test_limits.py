@@ -14,7 +14,7 @@ from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.data.steps import spread
 from depthlab.errors import UserError
 from tests.data.benchmarks.own_fixtures import write_conllu
-from tests.support import REPOSITORY, error_of, fine_tuning, pretraining, results, write_corpus, write_inputs
+from tests.support import REPOSITORY, error_of, fine_tuning, pretraining, results, write_inputs
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +81,10 @@ def test_overfitting_is_of_one_batch(inputs, tmp_path):
 
 
 @pytest.mark.full
-def test_overfitting_is_of_one_batch_and_its_masks(tmp_path):
-    write_corpus(tmp_path / "corpus.txt")
+def test_overfitting_is_of_one_batch_and_its_masks(corpus, tmp_path):
     Lengths.trained.clear()
     given = {"trainer__overfit_batches": 1, "trainer__max_steps": 3, "trainer__val_check_interval": 1}
-    main([*pretraining(tmp_path / "run", tmp_path / "corpus.txt", **given), WATCHED])
+    main([*pretraining(tmp_path / "run", corpus, **given), WATCHED])
     assert len(Lengths.trained) == 3
     assert all(torch.equal(one, Lengths.trained[0]) for one in Lengths.trained)
 
@@ -161,9 +160,8 @@ def test_a_fixed_depth_has_no_halting_unit_to_go_by(inputs, tmp_path, capsys):
 
 
 @pytest.mark.full
-def test_a_pretrained_model_goes_to_other_depths(tmp_path, capsys):
-    write_corpus(tmp_path / "corpus.txt")
-    given = pretraining(tmp_path / "run", tmp_path / "corpus.txt", trainer__max_steps=1)
+def test_a_pretrained_model_goes_to_other_depths(corpus, tmp_path, capsys):
+    given = pretraining(tmp_path / "run", corpus, trainer__max_steps=1)
     main(given)
     for name in ("act_epsilon=0.9", "num_hidden_layers=1", "halting=fixed"):
         main(["validate", *given[1:], f"--model.config.{name}"])

@@ -8,9 +8,9 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from depthlab.cli import main
 from tests.data.benchmarks.own_fixtures import NAMES, texts, write_bio, write_conllu, write_table
-from tests.support import FINE_TUNING, REPOSITORY, error_of, printed_by, results, tags, write_bert, write_checkpoint
+from tests.support import FINE_TUNING, REPOSITORY, arguments, error_of, printed_by, results, tags, write_checkpoint
 
-OWN = str(REPOSITORY / "experiments/own.yaml")
+SHORT = {"trainer__max_epochs": 1, "trainer__check_val_every_n_epoch": 1}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,8 @@ def own(inputs, run_dir, command="fit", suffix=".tsv", **changes):
         "trainer.max_epochs": 20,
         "trainer.check_val_every_n_epoch": 20,
         "run_dir": run_dir,
-        **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    return [command, "--config", OWN, *(f"--{name}={value}" for name, value in settings.items())]
+    return arguments(command, "own", settings, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +87,7 @@ def test_reports_and_treebanks_take_it(inputs, run_dir, tmp_path, capsys):
 
 @pytest.mark.full
 def test_a_sweep_goes_over_it(inputs, tmp_path, capsys):
-    settings = own(inputs, tmp_path / "sweep", trainer__max_epochs=1, trainer__check_val_every_n_epoch=1)[3:]
-    grid = "--sweep={seed_everything: [0, 1]}"
-    main(["sweep", "--config", OWN, *settings, grid])
+    main([*own(inputs, tmp_path / "sweep", "sweep", **SHORT), "--sweep={seed_everything: [0, 1]}"])
     printed = capsys.readouterr().out
     assert "2 cells, 2 finished" in printed and f"depthlab report own {tmp_path / 'sweep'}" in printed
 
@@ -98,8 +95,8 @@ def test_a_sweep_goes_over_it(inputs, tmp_path, capsys):
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_other_tables_are_the_same_examples(inputs, run_dir, tmp_path, suffix):
-    main(own(inputs, tmp_path / "run", suffix=suffix, trainer__max_epochs=1, trainer__check_val_every_n_epoch=1))
-    main(own(inputs, tmp_path / "tsv", trainer__max_epochs=1, trainer__check_val_every_n_epoch=1))
+    main(own(inputs, tmp_path / "run", suffix=suffix, **SHORT))
+    main(own(inputs, tmp_path / "tsv", **SHORT))
     one, other = results(tmp_path / "run"), results(tmp_path / "tsv")
     assert one["val/loss/task"] == other["val/loss/task"]
 
@@ -146,12 +143,10 @@ def test_words_are_tagged(inputs, tmp_path, suffix, score, capsys):
 
 
 @pytest.mark.full
-def test_a_model_of_others_learns_it_too(inputs, tmp_path):
-    write_bert(tmp_path / "bert")
-    short = {"trainer__max_epochs": 1, "trainer__check_val_every_n_epoch": 1, "data__max_length": 32}
+def test_a_model_of_others_learns_it_too(inputs, bert, tmp_path):
     for suffix in (".tsv", ".bio"):
         run_dir = tmp_path / f"run{suffix}"
-        main(own(inputs, run_dir, suffix=suffix, model__checkpoint=tmp_path / "bert", **short))
+        main(own(inputs, run_dir, suffix=suffix, model__checkpoint=bert, data__max_length=32, **SHORT))
         assert results(run_dir)["model"]["model_type"] == "bert" and not [
             tag for tag in tags(run_dir) if "depth" in tag
         ]

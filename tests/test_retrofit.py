@@ -11,14 +11,7 @@ from depthlab.data.tokenization import word_start_table
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import RetrofitTask
 from depthlab.tasks.teaching import Answer
-from tests.support import REPOSITORY, RETROFIT, error_of, run, scalars, write_bert, write_corpus
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bert")
-    write_bert(folder)
-    return folder
+from tests.support import RETROFIT, arguments, error_of, run, scalars, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +36,8 @@ def settings(bert, run_dir, **changes):
         "trainer.max_steps": 12,
         "trainer.log_every_n_steps": 1,
         "trainer.val_check_interval": 12,
-        **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    config = str(REPOSITORY / "experiments/retrofit.yaml")
-    return ["fit", "--config", config, *(f"--{name}={value}" for name, value in values.items())]
+    return arguments("fit", "retrofit", values, **changes)
 
 
 @pytest.mark.full

@@ -22,7 +22,6 @@ from tests.support import (
     scalars,
     table,
     tags,
-    write_corpus,
 )
 
 GOLDEN = Path(__file__).parent / "golden/pretraining.json"
@@ -31,13 +30,6 @@ COMPARED = (
     *("train/accuracy/sop", "train/depth/all", "train/depth/mask_mask", "train/depth/plain", "train/depth/cls"),
     *("val/loss/mlm", "val/loss/sop", "val/loss/ponder", "val/depth/all", "val/depth/sep", "val/unigram_entropy"),
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
-    write_corpus(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForSequence
 from depthlab.models.scoring import masked_word_losses
 from tests.data.treebanks.treebank_fixtures import conllu
 from tests.models.exported import write_run
-from tests.support import REPOSITORY, error_of, printed_by, run, write_checkpoint
+from tests.support import arguments, error_of, printed_by, run, write_checkpoint
 
 SENTENCES = [
     "The/DET/det/2 crows/NOUN/nsubj/3 circled/VERB/root/0 above/ADP/case/5 me/PRON/obl:agent/3 ./PUNCT/punct/3",
@@ -46,10 +46,8 @@ def command(inputs, *more, name="predict", **changes):
         "model.checkpoint": inputs / "checkpoint",
         "trainer.accelerator": "cpu",
         "trainer.enable_progress_bar": False,
-        **{key.replace("__", "."): value for key, value in changes.items()},
     }
-    config = str(REPOSITORY / "experiments/treebank.yaml")
-    return [name, "--config", config, *(f"--{k}={value}" for k, value in settings.items()), *more]
+    return [*arguments(name, "treebank", settings, **changes), *more]
 
 
 def one_at_a_time(checkpoint, rows):

@@ -15,7 +15,7 @@ from depthlab.callbacks import BestCheckpoint, Resumable, WholeCheckpoints
 from depthlab.cli import main
 from depthlab.errors import UserError
 from tests.disk import files_of_at_most
-from tests.support import fork_ranks, pretraining, quiet_trainer, write_corpus
+from tests.support import fork_ranks, pretraining, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
@@ -65,11 +65,10 @@ def test_a_full_disk_leaves_the_old_one(tmp_path):
     assert torch.equal(torch.load(tmp_path / "last.ckpt")["weights"], written["weights"])
 
 
-def test_a_run_on_a_full_disk_ends_in_one_line(tmp_path, capsys):
-    write_corpus(tmp_path / "corpus.txt")
-    main(["prepare", *pretraining(tmp_path / "run", tmp_path / "corpus.txt")[1:]])
+def test_a_run_on_a_full_disk_ends_in_one_line(corpus, tmp_path, capsys):
+    main(["prepare", *pretraining(tmp_path / "run", corpus)[1:]])
     with files_of_at_most(20_000), pytest.raises(SystemExit) as stopped:
-        main(pretraining(tmp_path / "run", tmp_path / "corpus.txt", checkpoint__every_n_steps=1))
+        main(pretraining(tmp_path / "run", corpus, checkpoint__every_n_steps=1))
     assert stopped.value.code == 2
     last = tmp_path / "run/checkpoints/last.ckpt"
     assert f"depthlab: error: cannot write the checkpoint {last}: File too large\n" in capsys.readouterr().err

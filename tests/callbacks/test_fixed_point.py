@@ -12,10 +12,10 @@ from depthlab.render.fixed_point import READINGS, fixed_point_figure
 from depthlab.tasks import PretrainingTask
 from depthlab.tasks.pretraining import MODEL_INPUTS
 from tests.metrics.test_fixed_point import observe
-from tests.support import pretraining, scalars, tags, write_corpus
+from tests.support import pretraining, scalars, tags
 
 
-def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
+def test_a_run_logs_the_fixed_point(corpus, tmp_path, monkeypatch):
     """It is on in the paper's experiments; one of which this run is, at a fraction of its size."""
     batches, encoders = [], []
     step = PretrainingTask.validation_step
@@ -27,9 +27,8 @@ def test_a_run_logs_the_fixed_point(tmp_path, monkeypatch):
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(PretrainingTask, "validation_step", recorded)
-    write_corpus(tmp_path / "corpus.txt")
     run_dir = tmp_path / "run"
-    main(pretraining(run_dir, tmp_path / "corpus.txt", trainer__max_steps=3, trainer__val_check_interval=9))
+    main(pretraining(run_dir, corpus, trainer__max_steps=3, trainer__val_check_interval=9))
     assert encoders and not encoders[-1]._forward_pre_hooks
 
     model = AdaptiveAlbertModel.from_pretrained(run_dir / "model", execution="dense").eval()

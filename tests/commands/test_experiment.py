@@ -13,15 +13,9 @@ import yaml
 from depthlab.cli import main
 from depthlab.commands.experiment import SettingsOnly, read_settings, run_experiment
 from depthlab.models import AdaptiveAlbertConfig
-from tests.support import REPOSITORY, error_of, pretraining, write_corpus
+from tests.support import REPOSITORY, error_of, pretraining
 
 EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    write_corpus(tmp_path / "corpus.txt")
-    return tmp_path / "corpus.txt"
 
 
 def parsed(capsys, *command, name="fit"):
@@ -129,8 +123,6 @@ BAD_SETTINGS = {
     "model.config.max_position_embeddings": (16, "max_position_embeddings"),
     "model.config.vocab_size": (99, "vocab_size"),
     "model.config.hidden_size": (-16, "hidden_size"),
-    "model.config.halting_bais_init": (0, "halting_bais_init"),
-    "data.batch_sice": (8, "batch_sice"),
     "trainer.max_steps": ("many", "max_steps"),
     "trainer.limit_train_batches": (3, "accumulate_grad_batches"),
     "task": ("glue", "YAML"),

@@ -15,7 +15,7 @@ from depthlab.data.corpora.preparation import Places, prepare, summarise
 from depthlab.data.corpora.volume import look_at
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
-from tests.support import REPOSITORY, UNIGRAM, error_of, fine_tuning, pretraining, write_corpus, write_inputs
+from tests.support import REPOSITORY, UNIGRAM, error_of, fine_tuning, pretraining, write_inputs
 
 EXPERIMENTS = sorted((REPOSITORY / "experiments").rglob("*.yaml"))
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -92,13 +92,6 @@ def test_the_papers_base_model(capsys, monkeypatch):
     layer = 4 * 768**2 + 2 * 768 * 3072
     assert number(found["FLOPs in all"]) == pytest.approx(6 * 10 * layer * tokens, rel=0.1)
     assert number(found["hours"]) == pytest.approx(number(found["FLOPs in all"]) / 8 / 4e14 / 3600, abs=0.1)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
-    write_corpus(path)
-    return path
 
 
 SIZES = {"model__config__hidden_size": 64, "model__config__intermediate_size": 256, "model__config__embedding_size": 32}

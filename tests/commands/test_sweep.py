@@ -15,7 +15,7 @@ from depthlab.commands import experiment as experiment_module
 from depthlab.commands import sweep as command
 from depthlab.commands.experiment import read_settings
 from depthlab.run.sweep.grid import Cell
-from tests.support import FINE_TUNING, REPOSITORY, error_of, results, write_inputs
+from tests.support import FINE_TUNING, REPOSITORY, arguments, error_of, results, write_inputs
 
 LR = "model.optimizer.init_args.lr"
 STUB = """
@@ -151,8 +151,7 @@ def test_real_runs_share_a_grid_and_survive_ctrl_c(tmp_path):
         "run_dir": tmp_path / "sweep",
         "sweep": "{data.task: [rte, cola], seed_everything: [0, 1]}",
     }
-    words = ["-m", "depthlab", "sweep", "--config", str(REPOSITORY / "experiments/glue.yaml")]
-    words += [f"--{name}={value}" for name, value in settings.items()]
+    words = ["-m", "depthlab", *arguments("sweep", "glue", settings)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
     def start(*launcher):

@@ -9,18 +9,13 @@ from transformers import BertConfig, BertModel
 from depthlab.cli import main
 from depthlab.data.tokenization import load_tokenizer
 from tests.data.benchmarks.glue_fixtures import ROWS, write_glue
-from tests.support import REPOSITORY, error_of, write_bert
+from tests.support import arguments, error_of, write_bert
 
 
-def arguments(root, checkpoint, *more):
-    given = [
-        "--data.max_length=128",
-        f"--data.root={root}",
-        f"--data.cache_dir={root}/cache",
-        f"--model.checkpoint={checkpoint}",
-        *more,
-    ]
-    return ["validate", "--config", str(REPOSITORY / "experiments/similarity.yaml"), *given]
+def validate(places, checkpoint, **changes):
+    root = places / "glue"
+    data = {"data.max_length": 128, "data.root": root, "data.cache_dir": root / "cache"}
+    return arguments("validate", "similarity", data | {"model.checkpoint": places / checkpoint}, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +45,7 @@ def test_equals_sentences_read_alone(places, capsys):
     main(["convert", str(places / "bert"), str(places / "untied"), "--tie", "none", "--halting", "fixed"])
     capsys.readouterr()
     for checkpoint in ("bert", "untied"):
-        main(arguments(places / "glue", places / checkpoint))
+        main(validate(places, checkpoint))
         text = capsys.readouterr().out
         assert printed_score(text, "Spearman") == pytest.approx(100 * spearmanr(cosines, numbers)[0], abs=0.006)
     assert printed_score(text, "mean depth, all") == 4
@@ -59,10 +54,10 @@ def test_equals_sentences_read_alone(places, capsys):
 def test_depth_can_be_turned(places, capsys):
     main(["convert", str(places / "bert"), str(places / "turned"), "--tie", "none", "--halting", "fixed"])
     capsys.readouterr()
-    route = ["--model.depth.halting=route", "--model.depth.act_update=accumulate"]
-    main(arguments(places / "glue", places / "turned", *route, '--model.depth.halting_settings={"route_share": 0.0}'))
+    route = {"model__depth__halting": "route", "model__depth__act_update": "accumulate"}
+    main(validate(places, "turned", **route, model__depth__halting_settings='{"route_share": 0.0}'))
     assert printed_score(capsys.readouterr().out, "mean depth, all") == 1
 
 
 def test_classes_are_refused(places, capsys):
-    assert "has classes" in error_of(capsys, arguments(places / "glue", places / "bert", "--data.task=sst2"))
+    assert "has classes" in error_of(capsys, validate(places, "bert", data__task="sst2"))

@@ -7,16 +7,8 @@ from transformers import BertModel
 
 from depthlab.errors import UserError
 from depthlab.tasks.teaching import LOSSES, Answer, Teacher
-from tests.support import write_bert
 
 LENGTHS = (7, 4)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bert")
-    write_bert(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from depthlab.data.tokenization import TextEncoder, load_tokenizer
 from depthlab.data.treebanks.alignment import align, piece_rows, read_aligned, read_treebank
 from depthlab.errors import UserError
-from tests.support import SHARED, UNIGRAM, write_bert
+from tests.support import SHARED, UNIGRAM
 
 TREEBANKS = ["ud-english-ewt/en_ewt-ud-dev.conllu.gz", "gum/gum-dev.conllu.gz"]
 TOKENIZERS = {"unigram": UNIGRAM, "albert": SHARED / "albert-spm", "wordpiece": None}
@@ -59,14 +59,6 @@ MADE = [
 @pytest.fixture(scope="module")
 def unigram():
     return load_tokenizer(str(TOKENIZERS["unigram"]))
-
-
-@pytest.fixture(scope="module")
-def letters(tmp_path_factory):
-    """A WordPiece vocabulary of letters: whatever else a word has in it makes all of it unknown."""
-    folder = tmp_path_factory.mktemp("bert")
-    write_bert(folder)
-    return load_tokenizer(str(folder))
 
 
 def test_words_stand_in_their_text(tmp_path):
