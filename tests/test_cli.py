@@ -13,33 +13,31 @@ from depthlab.commands.experiment import read_settings
 from depthlab.models.checkpoint import SHIPPED, find_tokenizer
 from tests.support import REPOSITORY, error_of
 
-REPORTS = ["report glue", "report probing", "report treebank", "submission"]
-COMMANDS = ["fit", "validate", "prepare", "export", "inspect", "sweep", "status", "replay", *REPORTS]
+HELP = {
+    "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
+    "validate": ["--ckpt_path"],
+    "prepare": ["ahead of time"],
+    "export": ["--checkpoint", "safetensors"],
+    "data": ["probing", "treebanks"],
+    "data probing": ["--treebank", "CoNLL-U", "brackets", "--to"],
+    "sweep": ["--config", "--run_dir", "--retry_failed", "takes the axis' place"],
+    "status": ["RUNS [RUNS ...]", "folders that hold some"],
+    "replay": ["Directory of the run", "--accelerator"],
+    "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
+    "report probing": ["RUNS [RUNS ...]", "--to", "probing.html"],
+    "report treebank": ["TABLES [TABLES ...]", "--to", "treebank.html"],
+    "submission": ["RUNS [RUNS ...]", "--model", "must not exist yet"],
+    "inspect": ["TEXT", "--html", "halting probabilities"],
+}
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data", "data probing"])
+@pytest.mark.parametrize("command", HELP)
 def test_help_reads_like_documentation(capsys, command):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
     assert not exit_.value.code
     text = " ".join(capsys.readouterr().out.split())
-    expected = {
-        "fit": ["L, the cap", "Sequences of an optimiser step", "--run_dir", "--ckpt_path"],
-        "validate": ["--ckpt_path"],
-        "prepare": ["ahead of time"],
-        "export": ["--checkpoint", "safetensors"],
-        "data": ["probing", "treebanks"],
-        "data probing": ["--treebank", "CoNLL-U", "brackets", "--to"],
-        "sweep": ["--config", "--run_dir", "--retry_failed", "takes the axis' place"],
-        "status": ["RUNS [RUNS ...]", "folders that hold some"],
-        "replay": ["Directory of the run", "--accelerator"],
-        "report glue": ["RUNS [RUNS ...]", "--to", "glue.html"],
-        "report probing": ["RUNS [RUNS ...]", "--to", "probing.html"],
-        "report treebank": ["TABLES [TABLES ...]", "--to", "treebank.html"],
-        "submission": ["RUNS [RUNS ...]", "--model", "must not exist yet"],
-        "inspect": ["TEXT", "--html", "halting probabilities"],
-    }[command]
-    for phrase in expected:
+    for phrase in HELP[command]:
         assert phrase in text, phrase
 
 

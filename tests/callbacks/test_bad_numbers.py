@@ -9,7 +9,7 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.tasks import PretrainingTask
 from tests.models.conftest import SIZES
 from tests.support import quiet_trainer
-from tests.tasks.test_any_loader import batches
+from tests.tasks.test_any_loader import LABELS, batches
 
 
 class Spoilt(PretrainingTask):
@@ -28,7 +28,7 @@ class Spoilt(PretrainingTask):
 def first(task):
     """What is found in the first step of a task."""
     torch.manual_seed(0)
-    data = batches(labels=lambda ids: ids.where(ids % 5 == 0, -100), sentence_order_label=lambda ids: ids[:, 0] % 2)
+    data = batches(**LABELS)
     search = BadNumberSearch()
     trainer = quiet_trainer(max_steps=1, callbacks=[search], detect_anomaly=True, num_sanity_val_steps=0)
     with warnings.catch_warnings(record=True) as said:

@@ -12,7 +12,7 @@ from depthlab.models.halting import HaltingRule, HaltingStep, register
 from depthlab.tasks import PretrainingTask
 from tests.models.conftest import SIZES
 from tests.support import quiet_trainer
-from tests.tasks.test_any_loader import batches
+from tests.tasks.test_any_loader import LABELS, batches
 
 
 @register("at_once")
@@ -42,7 +42,7 @@ def test_what_is_told_of_depth(case, monkeypatch, caplog):
     settings, of_task, expected = CASES[case]
     monkeypatch.setattr("depthlab.callbacks.collapse.STEPS", 4)
     torch.manual_seed(0)
-    data = batches(labels=lambda ids: ids.where(ids % 5 == 0, -100), sentence_order_label=lambda ids: ids[:, 0] % 2)
+    data = batches(**LABELS)
     collapse = DepthCollapse()
     task = PretrainingTask(AdaptiveAlbertConfig(**SIZES | settings), warmup_steps=0, **of_task)
     quiet_trainer(max_epochs=5, callbacks=[collapse], log_every_n_steps=2).fit(task, data, data)

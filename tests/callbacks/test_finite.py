@@ -14,18 +14,8 @@ from depthlab.models import AdaptiveAlbertConfig
 from depthlab.run.directory import RunDirectory
 from depthlab.tasks import PretrainingTask
 from tests.models.conftest import SIZES
-from tests.support import (
-    BadNumbersAt,
-    error_of,
-    pretraining,
-    printed_by,
-    quiet_trainer,
-    results,
-    run,
-    tags,
-    write_corpus,
-)
-from tests.tasks.test_any_loader import batches
+from tests.support import BadNumbersAt, error_of, pretraining, printed_by, quiet_trainer, results, run, tags
+from tests.tasks.test_any_loader import LABELS, batches
 
 
 class WeightsBefore(BadNumbersAt):
@@ -40,7 +30,7 @@ class WeightsBefore(BadNumbersAt):
 def fit(tmp_path, spoils, on_bad_step="stop", **settings):
     """Three epochs of two batches; the task, and the callback."""
     torch.manual_seed(0)
-    data = batches(labels=lambda ids: ids.where(ids % 5 == 0, -100), sentence_order_label=lambda ids: ids[:, 0] % 2)
+    data = batches(**LABELS)
     finite = FiniteSteps(RunDirectory(tmp_path), on_bad_step)
     trainer = quiet_trainer(max_epochs=3, callbacks=[spoils, finite], log_every_n_steps=1, **settings)
     task = PretrainingTask(AdaptiveAlbertConfig(**SIZES), warmup_steps=0)
@@ -86,7 +76,7 @@ def test_a_bad_weight_stops_the_run_after_the_step(tmp_path):
 def test_what_training_begins_with_is_looked_at(tmp_path):
     task = PretrainingTask(AdaptiveAlbertConfig(**SIZES), warmup_steps=0)
     task.model.albert.pooler.bias.data[0] = math.nan
-    data = batches(labels=lambda ids: ids, sentence_order_label=lambda ids: ids[:, 0] % 2)
+    data = batches(**LABELS)
     with pytest.raises(BadNumbers, match=r"before step 1: weights are not finite in model\.albert\.pooler\.bias"):
         quiet_trainer(max_steps=1, callbacks=[FiniteSteps(RunDirectory(tmp_path))]).fit(task, data, data)
 
@@ -137,13 +127,6 @@ def test_gradients_that_overflow_are_the_loss_scales_business_while_it_can_sink(
     else:
         task, _ = fit(tmp_path, spoils, **settings)
         assert task.trainer.global_step == 6
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
-    write_corpus(path)
-    return path
 
 
 def spoilt(corpus, run_dir, step, where, **changes):

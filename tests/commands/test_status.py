@@ -19,7 +19,7 @@ from depthlab.run.sweep.state import FAILED, CellRun, begin
 from depthlab.tasks import PretrainingTask
 from tests.models.conftest import SIZES
 from tests.support import error_of, printed_by, quiet_trainer
-from tests.tasks.test_any_loader import batches
+from tests.tasks.test_any_loader import LABELS, batches
 from tests.test_cli import QUICK
 
 
@@ -35,11 +35,7 @@ def status(*paths):
 
 def test_a_run_says_how_far_it_is(run):
     torch.manual_seed(0)
-    data = batches(
-        labels=lambda ids: ids.where(ids % 5 == 0, -100),
-        sentence_order_label=lambda ids: ids[:, 0] % 2,
-        kinds=lambda ids: 0 * ids,
-    )
+    data = batches(**LABELS, kinds=lambda ids: 0 * ids)
     task = PretrainingTask(AdaptiveAlbertConfig(**SIZES), warmup_steps=0)
     with FileLock(run.lock), ProgressFile(run.progress) as file:
         reporter = Reporter(file, prints=False)

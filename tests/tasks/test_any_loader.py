@@ -9,6 +9,9 @@ from depthlab.tasks import ClassificationTask, PretrainingTask
 from tests.models.conftest import SIZES
 from tests.support import quiet_trainer, write_checkpoint
 
+LABELS = {"labels": lambda ids: ids.where(ids % 5 == 0, -100), "sentence_order_label": lambda ids: ids[:, 0] % 2}
+"""Of pre-training, made of the ids."""
+
 
 def batches(**labels):
     ids = torch.randint(5, SIZES["vocab_size"], (8, 9))
@@ -24,7 +27,7 @@ def fit(task, *loaders):
 
 
 def test_pretraining():
-    data = batches(labels=lambda ids: ids.where(ids % 5 == 0, -100), sentence_order_label=lambda ids: ids[:, 0] % 2)
+    data = batches(**LABELS)
     values = fit(PretrainingTask(AdaptiveAlbertConfig(**SIZES), warmup_steps=0), data, data)
     parts = values["val/loss/mlm"] + values["val/loss/sop"] + 5e-4 * values["val/loss/ponder"]
     assert values["val/loss/total"] == pytest.approx(parts)
