@@ -146,7 +146,6 @@ def test_classifier_has_the_ponder_cost_in_its_loss(sizes):
         ({"act_epsilon": 0.0}, "act_epsilon"),
         ({"act_epsilon": 1.5}, "act_epsilon"),
         ({"time_penalty": -1e-3}, "time_penalty"),
-        ({"act_epsilonn": 0.1}, "did you mean 'act_epsilon'"),
         ({"num_hidden_groups": 2}, "num_hidden_groups"),
         ({"inner_group_num": 2}, "inner_group_num"),
         (

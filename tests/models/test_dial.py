@@ -5,18 +5,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from depthlab.errors import UserError
-from depthlab.models import (
-    AdaptiveAlbertConfig,
-    AdaptiveAlbertForSequenceClassification,
-    AdaptiveBertConfig,
-    AdaptiveBertForSequenceClassification,
-)
+from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForSequenceClassification
 from depthlab.models.checkpoint import DepthSettings, load_as_saved, load_checkpoint
 from depthlab.models.dial import turn_model
 from depthlab.models.halting import RULES
 from tests.models.conftest import SIZES
 from tests.models.exported import tiny_tokenizer
-from tests.models.variants import batch, differing
+from tests.models.variants import CLASSES, batch, differing
 
 CAP = 4
 ENDS = {  # at which every token goes to the cap, and at which it stops after one iteration
@@ -32,20 +27,14 @@ ENDS = {  # at which every token goes to the cap, and at which it stops after on
     "random": (CAP, 1),
     "route": (1.0, 0.0),
 }
-CLASSES = {
-    "tied": (AdaptiveAlbertForSequenceClassification, AdaptiveAlbertConfig),
-    "relaxed": (AdaptiveAlbertForSequenceClassification, AdaptiveAlbertConfig),
-    "untied": (AdaptiveBertForSequenceClassification, AdaptiveBertConfig),
-}
 
 
 def build(layers, halting, **changes):
     torch.manual_seed(0)
-    model_class, config_class = CLASSES[layers]
-    own = {"relaxation_rank": 3} if layers == "relaxed" else {}
     sizes = SIZES | {"vocab_size": 120, "num_hidden_layers": CAP, "initializer_range": 0.3}
     settings = {"act_update": "accumulate", "act_cap": "remainder", "num_labels": 3}
-    return differing(model_class(config_class(**sizes | settings | own | changes, halting=halting))).eval()
+    config = CLASSES[layers][1](**sizes | settings | changes, halting=halting)
+    return differing(AutoModelForSequenceClassification.from_config(config)).eval()
 
 
 @pytest.mark.parametrize("layers", CLASSES)

@@ -2,15 +2,11 @@ import pytest
 import torch
 
 from depthlab.models.imposed import impose
-from tests.models.conftest import ragged_inputs
-from tests.models.variants import BASE, build
-
-LENGTHS = [9, 4, 7]
+from tests.models.variants import BASE, batch, build
 
 
 def model_and_inputs(**changes):
-    model = build(BASE, vocab_size=60, num_hidden_layers=5, act_cap="remainder", **changes).double()
-    return model, ragged_inputs(LENGTHS)
+    return build(BASE, act_cap="remainder", **changes).double(), batch()
 
 
 @pytest.mark.parametrize("execution", ["dense", "compact"])

@@ -11,7 +11,7 @@ from transformers.models.albert.modeling_albert import AlbertAttention, AlbertLa
 from depthlab.models import AdaptiveAlbertForMaskedLM
 from depthlab.models.untied import AdaptiveBertConfig, AdaptiveBertModel
 from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.variants import BASE, batch, build, every_way, set_checkpointing
+from tests.models.variants import BASE, batch, build, every_way
 
 
 @every_way
@@ -74,19 +74,3 @@ def test_every_linear_layer_may_be_replaced(way):
     assert {name.rsplit(".", 1)[1] for name in adapted} >= {"query", "key", "value", "dense", "ffn", "ffn_output"}
     assert not any("halting" in name for name in adapted)
     assert all(module.up.weight.grad.any() for module in model.modules() if isinstance(module, Adapted))
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-@every_way
-def test_gradient_checkpointing_of_either_kind(way, reentrant):
-    """`Trainer` may ask for the reentrant kind, and so may PEFT."""
-    model, inputs = build(AdaptiveAlbertForMaskedLM, time_penalty=0.1, **way).train(), batch()
-    gradients = []
-    for checkpointing in (False, True):
-        if checkpointing:
-            set_checkpointing(model, True, use_reentrant=reentrant)
-        model.zero_grad()
-        model(**inputs, labels=inputs["input_ids"]).loss.backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    for without, with_ in zip(*gradients, strict=True):
-        torch.testing.assert_close(with_, without, rtol=1e-5, atol=1e-7)

@@ -7,8 +7,6 @@ from transformers import AlbertModel
 from tests.models.conftest import ragged_inputs
 from tests.models.variants import BASE, batch, build, every_way
 
-LENGTHS = [9, 4, 7]
-
 
 def forms(attends):
     """One mask [B, T, T] of bool in all the forms that say the same."""

@@ -11,8 +11,8 @@ from transformers import TrainingArguments as Arguments
 import depthlab.models
 from depthlab.models import AdaptiveAlbertForMultipleChoice, AdaptiveAlbertForQuestionAnswering, AdaptiveBertConfig
 from depthlab.tasks.base import Task
-from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.variants import HEADS, batch, build, every_way, labels_for, loaded, name_of
+from tests.models.conftest import SIZES
+from tests.models.variants import HEADS, batch, build, every_way, hf_class, labels_for, loaded, name_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*use_cpu.*:FutureWarning")
 
@@ -32,9 +32,8 @@ def inputs_for(model_class):
 @every_question
 def test_equals_alberts(model_class, tmp_path):
     """With its weights, at fixed depth: loss, logits and every gradient."""
-    hf_class = getattr(transformers, model_class.__name__.replace("AdaptiveAlbert", "Albert"))
     sizes = SIZES | {"vocab_size": 120, "num_hidden_layers": 3, "initializer_range": 0.3}
-    hf = hf_class(AlbertConfig(**sizes)).eval()
+    hf = hf_class(model_class)(AlbertConfig(**sizes)).eval()
     hf.save_pretrained(tmp_path)
     ours, info = model_class.from_pretrained(tmp_path, halting="fixed", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
@@ -106,7 +105,7 @@ def test_empty_batches(model_class, way):
     if model_class in QUESTIONS:
         inputs = {name: value[:0] for name, value in inputs_for(model_class).items()}
     else:
-        full = ragged_inputs([9, 4, 7])
+        full = batch()
         inputs = {name: value[:0] for name, value in (full | labels_for(model_class, full)).items()}
     output = model(**inputs, output_hidden_states=True, output_attentions=True)
     output.loss.backward()

@@ -9,7 +9,7 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from depthlab.models.checkpoint import load_checkpoint, model_of, read_run
 from depthlab.optim import parameter_groups
-from tests.models.exported import tiny_tokenizer
+from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import BASE, batch, build, set_checkpointing
 
 LAYER = "albert_layer_groups.0.albert_layers.0."
@@ -82,10 +82,8 @@ def test_the_cap_can_be_raised_and_the_rank_cannot_change(tmp_path):
 
 def test_a_run_keeps_its_differences(tmp_path):
     model = build(AdaptiveAlbertForPreTraining, relaxation_rank=3)
-    content = {"model_config": model.config.to_dict(), "global_step": 1}
-    content["state_dict"] = {f"model.{name}": weight for name, weight in model.state_dict().items()}
-    torch.save(content, tmp_path / "last.ckpt")
-    again, inputs = model_of(read_run(tmp_path / "last.ckpt")).eval(), batch()
+    last = write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path))
+    again, inputs = model_of(read_run(last)).eval(), batch()
     assert torch.equal(again(**inputs).prediction_logits, model(**inputs).prediction_logits)
 
 

@@ -7,8 +7,7 @@ import torch
 
 from depthlab.models.halting.fixed import Fixed
 from depthlab.models.imposed import impose
-from tests.models.conftest import ragged_inputs
-from tests.models.variants import BASE, build, name_of
+from tests.models.variants import BASE, batch, build, name_of
 
 CALLS = 120
 
@@ -17,7 +16,7 @@ CALLS = 120
 def test_calls_of_four_threads_are_as_alone(way):
     """Among them such as want attention weights or all states, watch, or bring a rule of their own."""
     model = build(BASE, attn_implementation="sdpa", **way)
-    inputs = ragged_inputs([9, 4, 7])
+    inputs = batch()
     seen = []
     deepest = inputs["attention_mask"] * 2
     options = [{}, {"output_attentions": True}, {"output_hidden_states": True}, {"observer": seen.append}]

@@ -17,22 +17,16 @@ def embedded(model, inputs):
     return model.encoder.embedding_hidden_mapping_in(model.embeddings(**inputs))
 
 
-def low_rank_albert(albert, rank):
-    """Its tables of embeddings hold vectors of mean 0 in few directions, as after training on few kinds of words."""
-    directions = torch.randn(rank, 8)
-    directions -= directions.mean(dim=1, keepdim=True)
+def turn_into(embeddings, directions):
+    """All their tables hold vectors in few directions, as after training on few kinds of words."""
     for table in ("word", "position", "token_type"):
-        weight = getattr(albert.albert.embeddings, f"{table}_embeddings").weight
-        weight.data = torch.randn(len(weight), rank) @ directions
-    return albert
+        weight = getattr(embeddings, f"{table}_embeddings").weight
+        weight.data = torch.randn(len(weight), len(directions)) @ directions
 
 
 def test_factorised_embeddings_of_low_rank_are_exact(source, out):
     bert = save(BertModel(BertConfig(**BERT_SIZES, num_hidden_layers=1)), source)
-    directions = torch.randn(5, 16)
-    for table in ("word", "position", "token_type"):
-        weight = getattr(bert.embeddings, f"{table}_embeddings").weight
-        weight.data = torch.randn(len(weight), 5) @ directions
+    turn_into(bert.embeddings, torch.randn(5, 16))
     bert.save_pretrained(source)
     convert(str(source), str(out), embedding_size=6)
     ours = AdaptiveAlbertModel.from_pretrained(out, halting="fixed").eval()
@@ -66,7 +60,9 @@ def test_factorisation_is_the_least_squares_one():
 @pytest.mark.parametrize("kind", ["albert", "adaptive_albert"])
 def test_embeddings_of_an_albert_are_factorised_on(albert, source, out, tmp_path, kind):
     """What is of low rank stays the same: h^0 of every token, and what the head's first layer says of every piece."""
-    low_rank_albert(albert, 4).save_pretrained(source)
+    directions = torch.randn(4, 8)
+    turn_into(albert.albert.embeddings, directions - directions.mean(dim=1, keepdim=True))
+    albert.save_pretrained(source)
     before = albert
     if kind == "adaptive_albert":
         convert(str(source), str(tmp_path / "ours"), mean_depth=3)
