@@ -35,7 +35,7 @@ def grids(draw):
     return runs, models
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(grids())
 def test_the_choice(grid):
     runs, models = grid

@@ -57,7 +57,7 @@ def one_by_one(batch, documents):
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**16), cuts=st.sets(st.integers(1, SEQUENCES - 1), max_size=3))
 def test_means_are_those_of_counting(seed, cuts):
     batch = sequences(seed)

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -56,7 +56,6 @@ def measure(parts, names, is_regression=False):
 
 
 @pytest.mark.parametrize(("names", "classes"), [(CLASSIFICATION, 2), (("accuracy",), 3), (REGRESSION, 1)])
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**16), count=st.integers(2, 80), cuts=st.lists(st.integers(1, 79), max_size=3))
 def test_equal_to_scikit_learn_and_scipy(names, classes, seed, count, cuts):
     is_regression = names == REGRESSION

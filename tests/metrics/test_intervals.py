@@ -15,7 +15,7 @@ from tests.metrics.test_depth import random_batch
 DOCUMENTS = 4
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**16), cut=st.integers(0, 6))
 def test_counts_equal_counting_one_by_one(seed, cut):
     depths, kinds = random_batch(seed)

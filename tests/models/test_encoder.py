@@ -43,7 +43,7 @@ def assert_same(dense, compact, tolerance):
         torch.testing.assert_close(actual_grads[name] / scale, gradient / scale, **close, msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8),
     extra_padding=st.integers(0, 3),

@@ -56,7 +56,7 @@ def words_of(sample) -> list[list[int]]:
     return [word for word in words if word is not None]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(2, 12),
@@ -202,7 +202,7 @@ def test_runs_of_masked_words_are_like_alberts():
     assert abs(np.mean(ours) - np.mean(theirs)) < 0.08
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(first=st.integers(1, 80), second=st.integers(1, 80), most=st.integers(2, 100), seed=st.integers(0, 2**32))
 def test_truncation_keeps_what_alberts_loop_keeps(first, second, most, seed):
     lengths = [first, second]

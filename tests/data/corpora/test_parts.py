@@ -39,7 +39,7 @@ corpora = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(corpora, st.integers(0, 3))
 def test_what_is_held_out_repeats_little(documents, seed):
     kept = split_documents([source(documents)], SplitSettings(0.25, 0.25, seed))
@@ -55,7 +55,7 @@ def test_what_is_held_out_repeats_little(documents, seed):
     assert kept.moved == sum(kept.parts[0] != alone)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(corpora, st.data())
 def test_added_documents_take_none_into_what_is_held_out(documents, data):
     """However many sources there are, and in whatever order: what is trained on stays so."""

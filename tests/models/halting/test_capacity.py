@@ -62,7 +62,7 @@ rules = st.fixed_dictionaries(
 updates = st.sampled_from(["blend", "accumulate"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     length=st.integers(1, 9),
     cap=st.integers(1, 5),
@@ -76,7 +76,7 @@ def test_equals_the_loop_over_tokens(length, cap, rule, act_update, layers, seed
     assert_is_the_loop(build(layers, cap, act_update, **rule), length, reference)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     extra_padding=st.integers(0, 2),

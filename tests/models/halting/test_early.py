@@ -99,7 +99,7 @@ heads = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rule=rules,
     halts=st.sampled_from(["tokens", "sequences"]),
@@ -148,7 +148,7 @@ class Headed(torch.nn.Module):
         return self.model.albert(**inputs, head=self.model.read)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     within=st.floats(0, 1),
     patience=st.integers(0, 3),

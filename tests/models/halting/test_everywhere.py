@@ -88,7 +88,7 @@ rules = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rule=rules,
     model_class=st.sampled_from(HEADS),
@@ -131,7 +131,7 @@ def test_the_loss_is_that_of_a_loop_with_gradients(rule, model_class, layers, ex
     assert_gradients(model, gradients)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     halts=st.sampled_from(["tokens", "sequences"]),
     threshold=st.floats(0.05, 0.99),
@@ -196,7 +196,7 @@ def test_while_depth_is_held_the_loss_is_the_last_ones():
     assert held != everywhere and held == model.eval()(**inputs, **labels).loss
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     layers=st.sampled_from([*CLASSES]),
     act_update=st.sampled_from(["blend", "accumulate"]),

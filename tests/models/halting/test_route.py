@@ -74,14 +74,14 @@ rules = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(length=st.integers(1, 9), rule=rules, layers=layers, seed=st.integers(0, 2**16))
 def test_equals_the_loop_over_tokens(length, rule, layers, seed):
     torch.manual_seed(seed)
     assert_is_the_loop(build(layers, **rule), length, reference)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     extra_padding=st.integers(0, 2),

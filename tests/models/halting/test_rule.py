@@ -44,7 +44,7 @@ def config(config_class=AdaptiveAlbertConfig, **changes):
     return config_class(**SIZES | {"num_hidden_layers": 6, "halting": "settled", "initializer_range": 0.3} | changes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     layers=st.sampled_from([*CLASSES]),

@@ -68,7 +68,7 @@ def dense(model, inputs):
     return model(**inputs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     way=st.sampled_from([*WAYS]),
     rank=st.sampled_from([0, 3]),
