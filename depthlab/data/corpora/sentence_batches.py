@@ -21,7 +21,8 @@ class SentenceDataModule(PretrainingDataModule):
         corpus: As `PretrainingDataModule`; each sentence is taken once an epoch, so a source has no `weight`.
         tokenizer: Hugging Face tokenizer (folder or name) of the model that learns.
         vocab_size: Of one that is trained.
-        max_length: Most tokens of a sentence, [CLS] and [SEP] counted; what is over it is cut off.
+        max_length: Most tokens of a sentence, or of two, [CLS] and [SEP] counted; what is over it is cut off.
+        pair_share: Share of the sentences that are read together with the next, as tasks of pairs are.
         batch_size: Sentences of an optimiser step, over all ranks and all accumulated pieces.
         device_batch_size: Most sentences that a device computes at a time, as `PretrainingDataModule`.
         settings: As `PretrainingDataModule`.
@@ -33,6 +34,7 @@ class SentenceDataModule(PretrainingDataModule):
         tokenizer: str | None = None,
         vocab_size: int = 30000,
         max_length: int = 64,
+        pair_share: float = 0.0,
         batch_size: int = 48,
         device_batch_size: int | None = None,
         validation_fraction: float = 0.01,
@@ -59,6 +61,9 @@ class SentenceDataModule(PretrainingDataModule):
             cache_dir=cache_dir,
             seed=seed,
         )
+        if not 0 <= pair_share <= 1:
+            raise UserError(f"data.pair_share must be from 0 to 1, got {pair_share}")
+        self.pair_share = pair_share
         for source in self.sources:
             if source.weight != 1:
                 raise UserError(f"data.corpus: {source.path!r} has a `weight`; sentences are taken once an epoch each")
@@ -68,7 +73,7 @@ class SentenceDataModule(PretrainingDataModule):
         volume = super().volume()
         if volume is None:
             return None
-        each = volume.text["tokens"] / volume.text["sentences"] + 2
+        each = (1 + self.pair_share) * (volume.text["tokens"] / volume.text["sentences"] + 1) + 1
         sentences = volume.text["sentences"] * volume.text["training_chunks"] / volume.text["chunks"]
         return volume._replace(samples=sentences, length=min(self.max_length, each))
 
@@ -91,5 +96,7 @@ class SentenceDataModule(PretrainingDataModule):
 
     def _sentences(self, rows: np.ndarray, documents: np.ndarray | None = None) -> tuple[Sentences, np.ndarray]:
         """Of these chunks, and the numbers of those that are long enough."""
-        sentences = Sentences(self._chunks, rows, self.tokenizer, self.max_length, documents)
+        sentences = Sentences(
+            self._chunks, rows, self.tokenizer, self.max_length, documents, self.pair_share, self.seed
+        )
         return sentences, np.flatnonzero(sentences.lengths >= FEWEST)
