@@ -1,5 +1,6 @@
 """From an encoder to one of adaptive depth that gives its answers, through the command line; and what it reads."""
 
+import itertools
 import json
 
 import numpy as np
@@ -94,6 +95,40 @@ def test_what_is_read_is_every_sentence_of_each_part_once(places):
     assert found == wanted and any(len(ids) == 24 for ids in found)
 
 
+@pytest.mark.parametrize("max_length", [12, 40])
+def test_pairs_are_what_a_tokenizer_makes_of_sentences_that_follow_each_other(places, max_length):
+    tokenizer, text = load_tokenizer(str(places / "bert")), (places / "corpus.txt").read_text()
+    settings = {"max_length": max_length, "cache_dir": str(places / "cache"), "num_workers": 0, "batch_size": 4}
+    data = SentenceDataModule(str(places / "corpus.txt"), str(places / "bert"), 58, pair_share=0.5, **settings)
+    data.prepare_data()
+    data.setup()
+    sentences = [split_sentences(document) for document in text.split("\n\n")]
+    half = (max_length - 3) // 2
+
+    def ids(*pieces):
+        return (tokenizer.cls_token_id, *itertools.chain(*pieces))
+
+    def cut(sentence, most):
+        return (*tokenizer(sentence, add_special_tokens=False)["input_ids"][:most], tokenizer.sep_token_id)
+
+    alone = {ids(cut(one, max_length - 2)) for document in sentences for one in document}
+    pairs = {
+        ids(cut(one, half), cut(two, half)): len(cut(one, half)) + 1
+        for document in sentences
+        for one, two in itertools.pairwise(document)
+    }
+    read = [
+        (tuple(row[mask.bool()].tolist()), types[mask.bool()].tolist())
+        for batch in data.train_dataloader()
+        for row, mask, types in zip(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"], strict=True)
+    ]
+    two = [row for row, types in read if any(types)]
+    assert 0.3 < len(two) / len(read) < 0.6
+    for row, types in read:
+        first = pairs[row] if any(types) else len(row)
+        assert types == [0] * first + [1] * (len(row) - first) and (any(types) or row in alone)
+
+
 def test_a_new_router_takes_over_a_score():
     router, generator = Router(4), torch.Generator().manual_seed(0)
     before, new = torch.randn(2, 400, 4, generator=generator)
@@ -110,12 +145,12 @@ def test_a_new_router_takes_over_a_score():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.teaches": '{"layers": 1.0}'}, "name last, direction or pairs"),
         ({"model.teaches": '{"lasst": 1.0}'}, "there is no 'lasst' to learn"),
         ({"model.depth.halting_lr_factor": -1}, "halting_lr_factor must be 0 or more"),
         ({"model.depth.halting_settings": '{"route_shar": 0.5}'}, "did you mean 'route_share'"),
         ({"model.depth.act_update": "blend"}, 'needs act_update "accumulate"'),
         ({"data.corpus": '[{"path": "sample", "weight": 0.5}]'}, "has a `weight`"),
+        ({"data.pair_share": 1.5}, "data.pair_share must be from 0 to 1, got 1.5"),
     ],
 )
 def test_a_users_mistakes(places, tmp_path, capsys, changes, message):

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.optim import AdamW
 from transformers.utils import ModelOutput
 
-from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
 from depthlab.models.encoder import Iteration
@@ -62,8 +61,6 @@ class DistillationTask(ScheduledDepth):
         self.learn_depth(depth)
         self.checkpoint = checkpoint
         self.teacher = Teacher(teacher, model.config, SENTENCES if teaches is None else teaches)
-        if not self.teacher.teaches(is_fixed=not model.config.rule.adaptive):
-            raise UserError("model.teaches has nothing to learn at adaptive depth: name last, direction or pairs")
 
     def on_fit_start(self) -> None:
         """A router of `route` that knows nothing starts from a score: rarity of a piece and change of its state."""
@@ -104,10 +101,10 @@ class DistillationTask(ScheduledDepth):
     def run_model(self, batch: dict[str, Tensor]) -> ModelOutput:
         """What the model says of a batch, with all states where they are compared."""
         inputs = {name: batch[name] for name in INPUTS}
-        return self.model(**inputs, output_hidden_states=self.teacher.wants_states(self.is_fixed) or None)
+        return self.model(**inputs, output_hidden_states=self.teacher.wants_states or None)
 
     def losses(self, batch: dict[str, Tensor], outputs: ModelOutput) -> dict[str, Loss]:
         """What is learnt from the teacher, and the ponder cost, per sequence."""
         inputs = {name: batch[name] for name in INPUTS}
-        losses = self.teacher.losses(inputs, Answer(outputs.last_hidden_state, outputs.hidden_states))
+        losses = self.teacher.losses(inputs, Answer(outputs.last_hidden_state, outputs.hidden_states, outputs.depths))
         return losses | {"ponder": Loss(outputs.ponder_cost)}

@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from depthlab.errors import UserError
 from depthlab.kinds import NOT_PREDICTED
 from depthlab.models import AdaptiveAlbertForPreTraining
 from depthlab.models.checkpoint import DepthSettings, load_checkpoint
@@ -26,15 +25,14 @@ class RetrofitTask(MaskedLanguageModelling):
             ALBERT of Hugging Face's.
         depth: what of the checkpoint's configuration is to differ.
         teacher: directory or hub name of the model that was converted. It reads the text before masking.
-        teaches: weights of what is learnt from it, see `depthlab.tasks.teaching.Teacher`: by default its layers' states
-            while depth is fixed.
+        teaches: weights of what is learnt from it, see `depthlab.tasks.teaching.Teacher`; by default its layers.
         optimizer: the optimiser; biases and layer norms get neither weight decay nor trust ratio from any.
         warmup_steps: optimiser steps over which the learning rate rises.
         settings: as `MaskedLanguageModelling`.
 
     Raises:
-        UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width, or would never
-            teach; a number is negative.
+        UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width; a
+            number is negative.
     """
 
     def __init__(
@@ -53,10 +51,6 @@ class RetrofitTask(MaskedLanguageModelling):
         self.learn_depth(depth)
         teaches = {"layers": 1.0} if teaches is None else teaches
         self.teacher = None if teacher is None else Teacher(teacher, model.config, teaches)
-        if self.teacher is not None and not (self.fixed_depth_steps or self.teacher.teaches(self.is_fixed)):
-            raise UserError(
-                "model.teacher teaches its layers while depth is fixed: set model.fixed_depth_steps, or leave it out"
-            )
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -64,11 +58,11 @@ class RetrofitTask(MaskedLanguageModelling):
         return super().loss_weights | ({} if self.teacher is None else self.teacher.weights)
 
     def _is_taught(self) -> bool:
-        return self.teacher is not None and self.training and self.teacher.teaches(self.is_fixed)
+        return self.teacher is not None and self.training
 
     def run_model(self, batch: dict[str, Tensor]) -> AdaptiveAlbertForPreTrainingOutput:
         """What the model says of a batch, with all states where they are compared."""
-        compares = self._is_taught() and self.teacher.wants_states(self.is_fixed)
+        compares = self._is_taught() and self.teacher.wants_states
         return self.model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=compares or None)
 
     def losses(self, batch: dict[str, Tensor], outputs: AdaptiveAlbertForPreTrainingOutput) -> dict[str, Loss]:
@@ -77,5 +71,7 @@ class RetrofitTask(MaskedLanguageModelling):
         if self._is_taught():
             unmasked = torch.where(batch["labels"] == NOT_PREDICTED, batch["input_ids"], batch["labels"])
             inputs = {"input_ids": unmasked, **{name: batch[name] for name in ("attention_mask", "token_type_ids")}}
-            losses |= self.teacher.losses(inputs, Answer(outputs.last_hidden_state, outputs.hidden_states))
+            losses |= self.teacher.losses(
+                inputs, Answer(outputs.last_hidden_state, outputs.hidden_states, outputs.depths)
+            )
         return losses

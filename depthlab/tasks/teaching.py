@@ -22,14 +22,16 @@ class Answer(NamedTuple):
     last: Tensor
     """[B, T, H], what leaves it."""
     states: tuple[Tensor, ...] | None
-    """h^0..h^L, L + 1 x [B, T, H]."""
+    """h^0..h^L, L + 1 x [B, T, H]; not needed without `layers`."""
+    depths: Tensor
+    """[B, T], iterations that each token took."""
 
 
 class Teacher:
     """A teacher, and what is learnt from it, each a loss per sequence.
 
-    - `layers`, while depth is fixed: mean over iterations and tokens of |h - h_teacher|^2 / |h_teacher|^2. Iteration n
-      of L learns layer n L_teacher / L where that is a whole number.
+    - `layers`: mean over the iterations that tokens take of |h - h_teacher|^2 / |h_teacher|^2. Iteration n of L learns
+      layer n L_teacher / L where that is a whole number.
     - `last`: the same of what leaves the encoder, whatever depth each token took, and the teacher's last state.
     - `direction`: 1 less the cosine between the means over the tokens of what leaves the two, as sentence encoders are
       read.
@@ -64,16 +66,13 @@ class Teacher:
                     "model that was converted"
                 )
 
-    def wants_states(self, is_fixed: bool) -> bool:
+    @property
+    def wants_states(self) -> bool:
         """Whether all states of the model are compared."""
-        return is_fixed and "layers" in self.weights
-
-    def teaches(self, is_fixed: bool) -> bool:
-        """Whether there is anything to learn."""
-        return self.wants_states(is_fixed) or bool(self.weights.keys() - {"layers"})
+        return "layers" in self.weights
 
     def losses(self, inputs: Mapping[str, Tensor], answer: Answer) -> dict[str, Loss]:
-        """What the model is charged for its answer, by name; `layers` where all states are given.
+        """What the model is charged for its answer, by name.
 
         Args:
             inputs: `input_ids`, `attention_mask` and `token_type_ids`, [B, T], for the teacher to read.
@@ -82,13 +81,13 @@ class Teacher:
         mask = inputs["attention_mask"]
         self.model.to(mask.device)
         with torch.no_grad():
-            output = self.model(**inputs, output_hidden_states=answer.states is not None)
+            output = self.model(**inputs, output_hidden_states=self.wants_states)
         last, target = answer.last.float(), output.last_hidden_state.float()
         found = {}
-        if answer.states is not None and "layers" in self.weights:
-            found["layers"] = _layers(answer.states, output.hidden_states, mask)
+        if self.wants_states:
+            found["layers"] = _layers(answer.states, output.hidden_states, answer.depths)
         if "last" in self.weights:
-            found["last"] = _distance(last, target, mask)
+            found["last"] = mean_state(_gap(last, target)[..., None], mask)[:, 0]
         ours, theirs = (F.normalize(mean_state(states, mask), dim=-1) for states in (last, target))
         if "direction" in self.weights:
             found["direction"] = 1 - (ours * theirs).sum(-1)
@@ -97,17 +96,18 @@ class Teacher:
         return {name: Loss(loss) for name, loss in found.items()}
 
 
-def _layers(states: tuple[Tensor, ...], targets: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+def _layers(states: tuple[Tensor, ...], targets: tuple[Tensor, ...], depths: Tensor) -> Tensor:
     """[B]"""
     layers, cap = len(targets) - 1, len(states) - 1
     taught = [n for n in range(1, cap + 1) if n * layers % cap == 0]
-    return sum(_distance(states[n].float(), targets[n * layers // cap].float(), mask) for n in taught) / len(taught)
+    ran = torch.stack([depths >= n for n in taught])
+    gaps = torch.stack([_gap(states[n].float(), targets[n * layers // cap].float()) for n in taught])
+    return (gaps * ran).sum(dim=(0, 2)) / ran.sum(dim=(0, 2)).clamp(min=1)
 
 
-def _distance(states: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """[B], mean over the tokens of |h - t|^2 / |t|^2, of [B, T, H]."""
-    distance = (states - targets).square().sum(-1) / targets.square().sum(-1)
-    return (distance * mask).sum(dim=1) / mask.sum(dim=1)
+def _gap(states: Tensor, targets: Tensor) -> Tensor:
+    """[B, T], |h - t|^2 / |t|^2 of [B, T, H]."""
+    return (states - targets).square().sum(-1) / targets.square().sum(-1)
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:

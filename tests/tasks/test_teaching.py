@@ -27,7 +27,10 @@ def inputs():
 def test_losses_are_what_they_say(bert, original, inputs, cap, taught):
     states = tuple(torch.randn(2, 7, 16) for _ in range(cap + 1))
     last = torch.randn(2, 7, 16)
-    found = Teacher(str(bert), original.config, dict.fromkeys(LOSSES, 1.0)).losses(inputs, Answer(last, states))
+    depths = torch.randint(cap // 2, cap + 1, (2, 7)) * inputs["attention_mask"]
+    depths[:, 0] = cap
+    answer = Answer(last, states, depths)
+    found = Teacher(str(bert), original.config, dict.fromkeys(LOSSES, 1.0)).losses(inputs, answer)
     with torch.no_grad():
         targets = original(**inputs, output_hidden_states=True).hidden_states
 
@@ -35,7 +38,12 @@ def test_losses_are_what_they_say(bert, original, inputs, cap, taught):
         return (((state - target) ** 2).sum() / (target**2).sum()).item()
 
     for row, length in enumerate(LENGTHS):
-        layers = [distance(states[n][row, t], targets[k][row, t]) for n, k in taught.items() for t in range(length)]
+        layers = [
+            distance(states[n][row, t], targets[k][row, t])
+            for n, k in taught.items()
+            for t in range(length)
+            if n <= depths[row, t]
+        ]
         ends = [distance(last[row, t], targets[-1][row, t]) for t in range(length)]
         assert found["layers"].means[row].item() == pytest.approx(sum(layers) / len(layers), rel=1e-5)
         assert found["last"].means[row].item() == pytest.approx(sum(ends) / len(ends), rel=1e-5)
@@ -53,18 +61,9 @@ def test_losses_are_what_they_say(bert, original, inputs, cap, taught):
 
 def test_the_teacher_has_nothing_to_learn_from_itself(bert, original, inputs):
     output = original(**inputs, output_hidden_states=True)
-    answer = Answer(output.last_hidden_state, output.hidden_states)
+    answer = Answer(output.last_hidden_state, output.hidden_states, 4 * inputs["attention_mask"])
     for loss in Teacher(str(bert), original.config, dict.fromkeys(LOSSES, 1.0)).losses(inputs, answer).values():
         torch.testing.assert_close(loss.means, torch.zeros(2), atol=1e-6, rtol=0)
-
-
-def test_layers_are_learnt_while_depth_is_fixed_only(bert, original):
-    layers, both = (
-        Teacher(str(bert), original.config, weights) for weights in ({"layers": 1}, {"layers": 1, "last": 2})
-    )
-    assert layers.teaches(is_fixed=True) and not layers.teaches(is_fixed=False)
-    assert both.teaches(is_fixed=False) and not both.wants_states(is_fixed=False)
-    assert not Teacher(str(bert), original.config, {"layers": 0.0}).teaches(is_fixed=True)
 
 
 @pytest.mark.parametrize(

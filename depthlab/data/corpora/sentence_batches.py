@@ -20,7 +20,9 @@ class SentenceDataModule(PretrainingDataModule):
     Args:
         corpus: As `PretrainingDataModule`; each sentence is taken once an epoch, so a source has no `weight`.
         tokenizer: Hugging Face tokenizer (folder or name) of the model that learns.
-        max_length: Most tokens of a sentence, [CLS] and [SEP] counted; what is over it is cut off.
+        vocab_size: Of one that is trained.
+        max_length: Most tokens of a sentence, or of two, [CLS] and [SEP] counted; what is over it is cut off.
+        pair_share: Share of the sentences that are read together with the next, as tasks of pairs are.
         batch_size: Sentences of an optimiser step, over all ranks and all accumulated pieces.
         num_workers: Processes that make batches, on each rank.
         settings: As `PretrainingDataModule`.
@@ -30,7 +32,9 @@ class SentenceDataModule(PretrainingDataModule):
         self,
         corpus: str | dict[str, Any] | list[str | dict[str, Any]] = "sample",
         tokenizer: str | None = None,
+        vocab_size: int = 30000,
         max_length: int = 64,
+        pair_share: float = 0.0,
         batch_size: int = 48,
         num_workers: int = 1,
         **settings: Any,
@@ -38,6 +42,7 @@ class SentenceDataModule(PretrainingDataModule):
         super().__init__(
             corpus=corpus,
             tokenizer=tokenizer,
+            vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,
             num_workers=num_workers,
@@ -46,6 +51,9 @@ class SentenceDataModule(PretrainingDataModule):
             max_predictions=20,
             **settings,
         )
+        if not 0 <= pair_share <= 1:
+            raise UserError(f"data.pair_share must be from 0 to 1, got {pair_share}")
+        self.pair_share = pair_share
         for source in self.sources:
             if source.weight != 1:
                 raise UserError(f"data.corpus: {source.path!r} has a `weight`; sentences are taken once an epoch each")
@@ -55,7 +63,7 @@ class SentenceDataModule(PretrainingDataModule):
         volume = super().volume()
         if volume is None:
             return None
-        each = volume.text["tokens"] / volume.text["sentences"] + 2
+        each = (1 + self.pair_share) * (volume.text["tokens"] / volume.text["sentences"] + 1) + 1
         sentences = volume.text["sentences"] * volume.text["training_chunks"] / volume.text["chunks"]
         return volume._replace(samples=sentences, length=min(self.max_length, each))
 
@@ -78,5 +86,7 @@ class SentenceDataModule(PretrainingDataModule):
 
     def _sentences(self, rows: np.ndarray, documents: np.ndarray | None = None) -> tuple[Sentences, np.ndarray]:
         """Of these chunks, and the numbers of those that are long enough."""
-        sentences = Sentences(self._chunks, rows, self.tokenizer, self.max_length, documents)
+        sentences = Sentences(
+            self._chunks, rows, self.tokenizer, self.max_length, documents, self.pair_share, self.seed
+        )
         return sentences, np.flatnonzero(sentences.lengths >= FEWEST)
