@@ -52,7 +52,7 @@ gpu-check: ## is it right and fast on this GPU? 8 minutes; installs nothing (PYT
 	$(PYTHON) -m tests.benchmarks.gpu_check $(ARGS)
 
 pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go on after an interrupt: ARGS="--ckpt_path last")
-	$(BIN)/depthlab fit --config experiments/pretrain.yaml --beside '[checkpoints/minilm-adaptive]' $(ARGS)
+	$(BIN)/depthlab fit --config experiments/pretrain.yaml --beside '[checkpoints/minilm-adaptive-mlm]' $(ARGS)
 
 glue: setup ## the paper's grid over all of GLUE, then its table (ARGS="--data.root GLUE --model.checkpoint my-model")
 	$(BIN)/depthlab sweep --config experiments/glue.yaml --run_dir $(RUNS) $(ARGS)

@@ -156,7 +156,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     AlbertForMaskedLM(AlbertConfig(**sizes)).save_pretrained("albert/albert-base-v2")
     tokenizer.save_pretrained("albert/albert-base-v2")
     write_bert(tmp_path / "google-bert/bert-base-uncased", hidden_size=130)
-    for place in ("experiments", "checkpoints/minilm-adaptive"):
+    for place in ("experiments", "checkpoints/minilm-adaptive", "checkpoints/minilm-adaptive-mlm"):
         (tmp_path / place).symlink_to(REPOSITORY / place)
     (tmp_path / "my-texts").mkdir()
     write_corpus(tmp_path / "my-texts/corpus.txt")

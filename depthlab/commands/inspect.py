@@ -45,7 +45,7 @@ class ModelSettings:
 
 def inspect(
     texts: list[str] | None = None,
-    checkpoint: str = SHIPPED,
+    checkpoint: str = "checkpoints/minilm-adaptive-mlm",
     file: str | None = None,
     html: str | None = None,
     to: str | None = None,
@@ -74,7 +74,7 @@ def inspect(
     target = None if html is None else Path(html)
     if target is not None:
         check_own("--html", target, f'content="{MARK}"'.encode(), "page of `depthlab inspect`")
-    if not Path(place_of(checkpoint)).exists() and (checkpoint == SHIPPED or not may_be_on_hub(checkpoint)):
+    if not Path(place_of(checkpoint)).exists() and (checkpoint in SHIPPED or not may_be_on_hub(checkpoint)):
         raise UserError(f"--checkpoint {checkpoint} does not exist")
     if to is not None:
         from depthlab.analysis.depth_table import check_table, write_depths  # here: a bare installation has no pandas

@@ -29,8 +29,8 @@ from depthlab.run.directory import find_checkpoint, run_of
 
 Model = TypeVar("Model", bound=AdaptiveAlbertPreTrainedModel)
 
-SHIPPED = "checkpoints/minilm-adaptive"
-"""The model that comes with depthlab; it goes by this name in any folder."""
+SHIPPED = ("checkpoints/minilm-adaptive", "checkpoints/minilm-adaptive-mlm")
+"""The models that come with depthlab, for sentences and for masked words; they go by these names in any folder."""
 
 OUR_TYPES = ("adaptive_albert", "adaptive_bert", "albert")
 
@@ -177,9 +177,9 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
 
 
 def place_of(checkpoint: str) -> str:
-    """Where a checkpoint lies: where its name says, unless it is the one that comes with depthlab."""
-    is_elsewhere = checkpoint == SHIPPED and not Path(checkpoint).exists()
-    return str(shipped(SHIPPED) or checkpoint) if is_elsewhere else checkpoint
+    """Where a checkpoint lies: where its name says, unless it is one that comes with depthlab."""
+    is_elsewhere = checkpoint in SHIPPED and not Path(checkpoint).exists()
+    return str(shipped(checkpoint) or checkpoint) if is_elsewhere else checkpoint
 
 
 def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedModel, what: str) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class TreebankTask(LightningModule):
 
     def __init__(
         self,
-        checkpoint: str = "checkpoints/minilm-adaptive",
+        checkpoint: str = "checkpoints/minilm-adaptive-mlm",
         depth: DepthSettings | None = None,
         losses: bool = False,
     ) -> None:
