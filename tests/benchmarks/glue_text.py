@@ -1,7 +1,7 @@
 """Texts of GLUE's train parts as a corpus, without labels: `python -m tests.benchmarks.glue_text GLUE FILE.jsonl`.
 
-Not of STS-B, by which similarity is measured without training, nor of MRPC, whose texts STS-B shares. Texts of a pair stay
-together; ten pairs, or ten texts, are a document.
+Not of STS-B, by which similarity is measured without training, nor of MRPC, whose texts STS-B shares. Texts of a pair
+stay together; ten pairs, or ten texts, are a document.
 """
 
 import csv
