@@ -62,7 +62,7 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
 
 
 def test_the_teacher_reads_what_was_masked(bert, converted):
-    """In training only, and its layers while depth is fixed only; beside the losses of pre-training."""
+    """In training only; beside the losses of pre-training."""
     task = RetrofitTask(str(converted), teacher=str(bert), teaches={"layers": 1.0, "last": 2.0}, fixed_depth_steps=1)
     original = torch.randint(5, 58, (2, 7))
     labels = torch.full_like(original, -100)
@@ -71,14 +71,14 @@ def test_the_teacher_reads_what_was_masked(bert, converted):
     batch = {"input_ids": original.clone(), "labels": labels, "attention_mask": ones, "token_type_ids": ones * 0}
     batch["input_ids"][:, 2] = 4
     batch["sentence_order_label"] = torch.tensor([0, 1])
-    for held, expected in ((True, {"layers", "last"}), (False, {"last"})):
-        task.model.albert.encoder.hold_depth = 4 if held else None
+    for held in (4, None):
+        task.model.albert.encoder.hold_depth = held
         outputs = task.run_model(batch)
         inputs = {name: batch[name] for name in ("attention_mask", "token_type_ids")} | {"input_ids": original}
-        wanted = task.teacher.losses(inputs, Answer(outputs.last_hidden_state, outputs.hidden_states))
-        found = task.losses(batch, outputs)
-        assert found.keys() == {"mlm", "sop", "ponder"} | expected and wanted.keys() == expected
-        for name in expected:
+        answer = Answer(outputs.last_hidden_state, outputs.hidden_states, outputs.depths)
+        wanted, found = task.teacher.losses(inputs, answer), task.losses(batch, outputs)
+        assert found.keys() == {"mlm", "sop", "ponder"} | wanted.keys() and wanted.keys() == {"layers", "last"}
+        for name in wanted:
             torch.testing.assert_close(found[name].means, wanted[name].means)
     assert task.loss_weights["last"] == 2.0
     task.eval()
@@ -116,7 +116,6 @@ BAD_SETTINGS = {
     "model.checkpoint  ": ("no/such/place", "no/such/place"),
     "model.teacher": ("no/such/teacher", "model.teacher"),
     "model.teacher ": ("{narrow}", "hidden_size"),
-    "model.fixed_depth_steps": ("0", "model.teacher"),
     "model.depth.act_cap": ("cut", "act_cap"),
     "model.depth.act_epsilon": ("2.0", "act_epsilon"),
 }
