@@ -48,7 +48,7 @@ def test_bert_becomes_adaptive(bert, converted, tmp_path):
     assert all(depth[step] == 8 for step in range(6))
     assert any(depth[step] < 8 for step in range(6, 12))
     distillation = scalars(tmp_path / "run", "train/loss/layers")
-    assert set(distillation) == set(range(6))
+    assert set(distillation) == set(range(12))
     assert distillation[5] < distillation[0]
     penalty = scalars(tmp_path / "run", "train/time_penalty")
     assert penalty[4] == 0 and penalty[11] == pytest.approx(5e-4)
