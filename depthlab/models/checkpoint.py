@@ -76,6 +76,7 @@ class DepthSettings:
         attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
             "eager" trains a third faster there.
         halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
+        new_unit: in training, the halting unit or router begins anew, whatever the checkpoint's has learnt.
         dial: the one number of the halting rule that is turned after training, whatever its name.
         target: in training, the mean depth of all tokens that tau is steered to, beginning with `time_penalty`.
     """
@@ -93,6 +94,7 @@ class DepthSettings:
     attn_implementation: Literal["sdpa", "eager"] | None = None
     dial: float | None = None
     halting_lr_factor: float = 1.0
+    new_unit: bool = False
     target: float | None = None
 
     def given(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ class DepthSettings:
         """
         if not 0 <= self.halting_lr_factor < math.inf:
             raise UserError(f"model.depth.halting_lr_factor must be 0 or more, got {self.halting_lr_factor}")
-        of_training = ("halting_lr_factor", "target")
+        of_training = ("halting_lr_factor", "new_unit", "target")
         return {name: value for name, value in asdict(self).items() if value is not None and name not in of_training}
 
 
@@ -280,8 +282,11 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     missing = sorted(name for name in info["missing_keys"] if not name.removeprefix("albert.").startswith(MAY_BE_NEW))
     if missing:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
-    if "halting_bias_init" in settings and model.base_model.encoder.halting is not None:
-        nn.init.constant_(model.base_model.encoder.halting.bias, settings["halting_bias_init"])
+    unit = model.base_model.encoder.halting
+    if "halting_bias_init" in settings and unit is not None:
+        if not hasattr(unit, "bias"):
+            raise UserError(f"model.depth.halting_bias_init: what decides in halting {config.halting} has no bias")
+        nn.init.constant_(unit.bias, settings["halting_bias_init"])
     return model.train()  # Hugging Face hands it over in evaluation mode, and Lightning would keep that
 
 

@@ -133,6 +133,10 @@ class Task(LightningModule):
             UserError: there is a target, and depth has no price that could be steered; or it is out of its range.
         """
         self.halting_lr_factor = settings.halting_lr_factor
+        if settings.new_unit and self.cap is not None and self.model.base_model.encoder.halting is not None:
+            rule, encoder = self.model.config.rule, self.model.base_model.encoder
+            encoder.halting = rule.unit(self.model.config.hidden_size)
+            rule.initialise(encoder.halting)
         if settings.target is None:
             return
         rule = None if self.cap is None else self.model.config.rule

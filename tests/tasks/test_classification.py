@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import ClassificationTask
 from tests.support import write_checkpoint
@@ -20,3 +22,23 @@ def test_the_loss_is_that_of_the_model(tmp_path, labels, halting):
     means = {name: loss.means.mean() for name, loss in task.losses(batch, outputs).items()}
     torch.testing.assert_close(means["task"] + task.loss_weights["ponder"] * means["ponder"], outputs.loss)
     assert ("exit_logits" in outputs) == (halting in ("every", "ponder"))
+
+
+def test_a_router_goes_on_or_begins_anew(tmp_path):
+    checkpoint = str(write_checkpoint(tmp_path))
+    route = {"halting": "route", "act_update": "accumulate"}
+    model = AdaptiveAlbertModel.from_pretrained(checkpoint, **route)
+    learnt = torch.nn.init.normal_(model.encoder.halting.score_weight).detach()
+    model.save_pretrained(checkpoint)
+
+    def router(**settings):
+        return ClassificationTask("made-up", ("a", "b"), ["accuracy"], checkpoint, DepthSettings(**settings))
+
+    other = {"halting": "capacity", "halting_settings": {"capacity": 0.4}}
+    for settings in ({}, other):
+        task = router(**settings)
+        assert torch.equal(task.model.albert.encoder.halting.score_weight, learnt)
+        anew = router(**settings, new_unit=True).model.albert.encoder.halting
+        assert not anew.score_weight.any() and not anew.score_bias.any() and anew.score_weight.requires_grad
+    with pytest.raises(UserError, match="what decides in halting route has no bias"):
+        router(halting_bias_init=1.0)

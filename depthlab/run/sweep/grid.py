@@ -107,6 +107,8 @@ def cover(grids: Sequence[Grid]) -> list[Cell]:
 
 def _in_name(value: Any) -> str:
     """A value in a file name: 1 and 1.0 are the same setting, so they have the same name."""
+    if isinstance(value, dict):
+        return _shortened("+".join(f"{name}={_in_name(value[name])}" for name in sorted(value)), LONGEST_VALUE)
     text = quote(_as_text(int(value) if isinstance(value, float) and value.is_integer() else value), safe="+")
     return _shortened(text, LONGEST_VALUE)
 

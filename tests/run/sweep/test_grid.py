@@ -72,6 +72,7 @@ def test_names_are_distinct_and_file_names():
         assert name.startswith("one.setting=") and name.endswith(",two.setting=0")
         assert not {*name} & set("/ ${}[]")
     assert [cell.name for cell in expand([{"one.x": [1.0], "two.y": [2]}])] == ["x=1,y=2"]
+    assert [cell.name for cell in expand([{"x": [{"b": 2.0, "a": "c"}]}])] == ["x=a=c+b=2"]
 
 
 def test_names_are_the_same_when_grids_are_dropped():
