@@ -158,6 +158,13 @@ def test_a_users_mistakes(places, tmp_path, capsys, changes, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_goes_on_with_the_same_pairs(places, tmp_path, capsys):
+    main(distil(places, tmp_path / "run", trainer__max_steps=1))
+    again = distil(places, tmp_path / "run", trainer__max_steps=2, data__pair_share=0.5)
+    message = error_of(capsys, [*again, "--ckpt_path", "last"])
+    assert "data.pair_share is not that of the checkpoint to go on from (0.0, now 0.5)" in message
+
+
 def test_the_halting_rate_is_its_own(places, tmp_path):
     """With a factor of 0 the router stays where it has started; everything else moves."""
     starts = []

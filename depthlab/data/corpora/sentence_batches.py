@@ -58,6 +58,10 @@ class SentenceDataModule(PretrainingDataModule):
             if source.weight != 1:
                 raise UserError(f"data.corpus: {source.path!r} has a `weight`; sentences are taken once an epoch each")
 
+    def identity(self) -> dict[str, Any]:
+        """Which sentences are read two by two, too."""
+        return super().identity() | {"pair_share": self.pair_share}
+
     def volume(self) -> Volume | None:
         """Sentences in place of chunks; those that are too short are counted, too."""
         volume = super().volume()
