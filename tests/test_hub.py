@@ -319,6 +319,7 @@ RUNS = {
     | {"data.train": "train", "data.val": "validation", "data.test": "test", "data.text": "[question1, question2]"},
     "pareto": GLUE_RUN,
     "comparison": GLUE_RUN,
+    "halting": GLUE_RUN,
 }
 """Settings of each experiment that takes something from the hub, for a run at toy size."""
 
