@@ -41,13 +41,14 @@ def damage(file: Path) -> str | None:
     if size == 0:
         return "it is empty"
     try:
-        with zipfile.ZipFile(file) as archive:
-            if not archive.comment:
-                return "a checksum differs" if archive.testzip() else None
-            comment = archive.comment
-        with file.open("rb") as stream:
-            sealed = comment == SEAL % _checksum(stream, size - SEAL_BYTES)
-        return None if sealed else "its checksum differs"
+        with zipfile.ZipFile(file) as archive, file.open("rb") as stream:
+            if archive.comment:
+                sealed = archive.comment == SEAL % _checksum(stream, size - SEAL_BYTES)
+                return None if sealed else "its checksum differs"
+            stream.seek(-2, os.SEEK_END)
+            if stream.read() != b"\0\0":
+                return "it is cut short"  # just before its seal
+            return "a checksum differs" if archive.testzip() else None
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     except Exception:  # zipfile raises anything over bytes that are not what they were
