@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from hypothesis import settings
@@ -5,6 +7,7 @@ from hypothesis import settings
 from depthlab.data.tokenization import load_tokenizer
 from tests.support import write_bert, write_corpus
 
+logging.getLogger("lightning.pytorch").propagate = True  # imported before pytest's handlers are there, it keeps its own
 torch.set_num_threads(1)  # the tests' tensors are tiny, and tests may run beside other work
 settings.register_profile("shared machine", deadline=None)  # no assertion is on wall-clock time
 settings.load_profile("shared machine")
