@@ -145,6 +145,7 @@ def test_a_new_router_takes_over_a_score():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"model.teaches": '{"layers": 0.0}'}, "model.teaches has nothing to learn"),
         ({"model.teaches": '{"lasst": 1.0}'}, "there is no 'lasst' to learn"),
         ({"model.depth.halting_lr_factor": -1}, "halting_lr_factor must be 0 or more"),
         ({"model.depth.halting_settings": '{"route_shar": 0.5}'}, "did you mean 'route_share'"),

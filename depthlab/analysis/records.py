@@ -25,7 +25,7 @@ EPOCH: Shape = {"val/score": float}
 
 ADAPTIVE_ONLY = ("act_update", "act_cap", "act_epsilon", "time_penalty", "halting_bias_init")
 """Settings of a model that mean nothing at fixed depth."""
-ONLY_CONFIGURED = ("halting_bias_init", "execution", "halting_lr_factor", "target")
+ONLY_CONFIGURED = ("halting_bias_init", "execution", "halting_lr_factor", "new_unit", "target")
 """Settings of a model that `results.json` does not have: those of the checkpoint where a run's are null."""
 
 TRAINER = (

@@ -73,8 +73,8 @@ class DepthSettings:
         halting_bias_init: bias of the halting unit, in place of the checkpoint's.
         time_penalty: tau, weight of the mean ponder cost in the loss.
         execution: "compact" or "dense".
-        attn_implementation: "sdpa" (the default) or "eager". On a CPU in bfloat16 torch's sdpa is slow backwards:
-            "eager" trains a third faster there.
+        attn_implementation: "sdpa" (the default; where that is slow, in training in bfloat16 on a CPU, plain products
+            take its place by themselves) or "eager".
         halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
         new_unit: in training, the halting unit or router begins anew, whatever the checkpoint's has learnt.
         dial: the one number of the halting rule that is turned after training, whatever its name.
@@ -260,7 +260,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
 
     Raises:
         UserError: there is nothing of the kind, weights other than heads and halting unit are missing, or sizes differ;
-            or the checkpoint's iterations differ already, by another rank.
+            the checkpoint's iterations differ already, by another rank; or a bias is given, and what decides has none.
     """
     settings, checkpoint = settings or {}, place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))

@@ -31,8 +31,8 @@ class RetrofitTask(MaskedLanguageModelling):
         settings: as `MaskedLanguageModelling`.
 
     Raises:
-        UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width; a
-            number is negative.
+        UserError: the checkpoint can't be loaded; the teacher can't, has another vocabulary or width, or
+            teaches nothing; a number is negative.
     """
 
     def __init__(

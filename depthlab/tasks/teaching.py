@@ -46,7 +46,8 @@ class Teacher:
         weights: of the losses wanted, by name.
 
     Raises:
-        UserError: it can't be loaded, has another vocabulary or width; there is no such loss, or a weight is negative.
+        UserError: it can't be loaded, has another vocabulary or width; there is no such loss, none has a weight above
+            0, or one is negative.
     """
 
     def __init__(self, name: str, student: PreTrainedConfig, weights: Mapping[str, float]) -> None:
@@ -56,6 +57,8 @@ class Teacher:
             if weight < 0:
                 raise UserError(f"model.teaches.{loss} must not be negative, got {weight}")
         self.weights = {loss: weight for loss, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise UserError(f"model.teaches has nothing to learn: give one of {', '.join(LOSSES)} a weight above 0")
         self.model = loaded(f"model.teacher {name}", lambda: AutoModel.from_pretrained(name, dtype=torch.float32))
         self.model.eval().requires_grad_(False)
         for field in ("vocab_size", "hidden_size"):

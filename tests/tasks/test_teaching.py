@@ -68,7 +68,11 @@ def test_the_teacher_has_nothing_to_learn_from_itself(bert, original, inputs):
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({"layer": 1.0}, "there is no 'layer' to learn"), ({"last": -1.0}, "teaches.last must not")],
+    [
+        ({"layer": 1.0}, "there is no 'layer' to learn"),
+        ({"last": -1.0}, "teaches.last must not"),
+        ({"last": 0.0}, "nothing to learn"),
+    ],
 )
 def test_a_users_mistakes(bert, original, weights, message):
     with pytest.raises(UserError, match=message):
