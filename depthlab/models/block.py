@@ -34,8 +34,8 @@ class Running(NamedTuple):
     """What the layer needs beside the states [R, H] of the running tokens: whatever they attend to."""
 
     packing: Packing
-    position: Tensor | None
-    """[C], rows in [B * T] of the tokens whose keys and values are made anew; None where those of all tokens are."""
+    position: Tensor
+    """[C], rows in [B * T] of the tokens whose keys and values are made anew."""
     changed: Tensor
     """[C, H], their states."""
     keys: Tensor | None
@@ -111,8 +111,6 @@ class AdaptiveAttention(AlbertAttention):
     def _remember(self, running: Running) -> tuple[Tensor, Tensor]:
         """All keys and values, those of the tokens that have changed made anew."""
         position, changed = running.position, running.changed
-        if position is None:
-            return self.key(changed), self.value(changed)
         batch, _, length, _ = running.packing.grid.shape
         states, rows, size = pad_rows(changed), slice(len(position)), batch * length
         keys = written(running.keys, position, self.key(states)[rows], size)

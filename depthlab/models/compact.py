@@ -46,8 +46,6 @@ class Moved(NamedTuple):
     step: HaltingStep
     counts: Tensor | None
     """[B], how many of a sequence go on; None where nobody is decided about: all do, or at the cap none."""
-    order: Tensor | None
-    """[R], those who go on before those who halt."""
 
 
 class CompactLoop:
@@ -102,11 +100,11 @@ class CompactLoop:
         # Where nobody has halted, all stays; but one tensor in two places would be a graph of its own to torch.compile.
         if counts is None or (going == len(position) and not self.call.compiled):
             return self._ready(packed._replace(state=state, remembered=step.state, mixture=moved.mixture))
-        parts = [going, len(position) - going]
+        parts, order = [going, len(position) - going], step.halted.byte().argsort(stable=True)
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor]:
             """Of those who go on, and of those who halt. Backward, `index_select` is fast; indexing is not."""
-            return rows.index_select(0, moved.order).split(parts)
+            return rows.index_select(0, order).split(parts)
 
         (position, where), (output, ended), (_, remainder) = map(part, (position, output, step.remainder))
         self.costs, charged = (None, None) if self.costs is None else part(self.costs)

@@ -184,7 +184,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         counts = real.sum(dim=1).tolist()  # of running tokens per sequence, B
         state = embeddings.flatten(0, 1).index_select(0, position)
         state = self.project(pad_rows(state))[: len(position)]
-        memory = Memory(real.numel(), shared=self.config.num_hidden_groups == 1)
+        memory = Memory(position, real.numel(), shared=self.config.num_hidden_groups == 1)
         loop = CompactLoop(call, memory, self.albert_layer_groups, self.config.num_hidden_layers)
         state = loop.start(position, state)
         remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
@@ -204,13 +204,12 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             moved = torch.lerp(state, new, weight)
         else:
             moved, mixture = new, packed.mixture + weight * new
-        counts = order = None
+        counts = None
         if rule.decides(n) and not look.at_cap:
             batch, _, length, _ = packing.grid.shape
             counts = torch.zeros(batch, dtype=torch.long, device=new.device)
             counts = counts.index_add(0, packing.position // length, (~step.halted).long())
-            order = step.halted.byte().argsort(stable=True)  # each part in row-major order
-        return Moved(new, moved, mixture, look.asked, step, counts, order)
+        return Moved(new, moved, mixture, look.asked, step, counts)
 
 
 def _observe(observer: Observer | None, n, running, before, new, after, asked=None) -> None:

@@ -10,10 +10,11 @@ order. They are padded for their matrix products, see `depthlab.models.sizes`.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers.models.albert.modeling_albert import AlbertLayerGroup, AlbertTransformer
 
-from depthlab.models.block import AdaptiveAttention, AdaptiveLayer, Packing, Running, written
+from depthlab.models.block import AdaptiveAttention, AdaptiveLayer, Packing, Running, scatter, written
 from depthlab.models.relaxation import Own, differences
 
 
@@ -21,23 +22,30 @@ class Memory:
     """What the running tokens attend to, of all tokens: what halted ones have left behind, too.
 
     Keys and values [B * T, H] where iterations share the projections: a halted token's cannot change any more, so its
-    rows are written once after it has halted, and stay. Over untied layers the states are kept, and each layer makes
-    all keys and values of them.
+    rows are written once after it has halted, and stay. Over untied layers the states of all real tokens are kept, and
+    each layer makes all keys and values of them.
+
+    Args:
+        real: [N], positions of the real tokens.
+        size: B * T.
+        shared: whether iterations share the projections.
     """
 
-    def __init__(self, size: int, shared: bool) -> None:
-        self.size, self.shared = size, shared
+    def __init__(self, real: Tensor, size: int, shared: bool) -> None:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
-        self.position: Tensor | None = None
-        self.states: Tensor | None = None
+        self.position, self.states = real, None
+        self._row: Tensor | None = None
+        """Of untied layers: [B * T], where in `states` a token is."""
+        if not shared:
+            self._row = scatter(real, torch.arange(len(real), device=real.device), size)
 
     def refresh(self, position: Tensor, states: Tensor) -> None:
         """The last iteration has changed the states [C, H] of the tokens at these positions."""
-        if self.shared:
+        if self._row is None:
             self.position, self.states = position, states
         else:
-            self.states = written(self.states, position, states, self.size)
+            self.states = written(self.states, self._row[position], states, len(self.position))
             self.keys = self.values = None
 
 

@@ -55,10 +55,13 @@ every_head = pytest.mark.parametrize("model_class", HEADS, ids=name_of)
 every_way = pytest.mark.parametrize("way", EVERY_WAY, ids=name_of)
 
 
-def tiny_config(**changes) -> AdaptiveAlbertConfig:
+def tiny_sizes(**changes) -> dict:
     """Of a model whose tokens halt at different depths."""
-    sizes = SIZES | {"vocab_size": 120, "num_hidden_layers": 5, "initializer_range": 0.3} | changes
-    return AdaptiveAlbertConfig(**sizes)
+    return SIZES | {"vocab_size": 120, "num_hidden_layers": 5, "initializer_range": 0.3} | changes
+
+
+def tiny_config(**changes) -> AdaptiveAlbertConfig:
+    return AdaptiveAlbertConfig(**tiny_sizes(**changes))
 
 
 def loaded(model: PreTrainedModel) -> PreTrainedModel:

@@ -81,20 +81,20 @@ def to_onnx(model: AdaptiveAlbertPreTrainedModel, dtype: OnnxDtype = "float32") 
             it.
 
     Raises:
-        UserError: the model is not tied, or its halting rule or activation has no form in ONNX.
+        UserError: an iteration has several layers, or the halting rule or activation has no form in ONNX.
     """
     base: AdaptiveAlbertModel = model.base_model
     config = base.config
-    if (config.num_hidden_groups, config.inner_group_num) != (1, 1):
-        raise UserError("only a model whose iterations share one layer can be exported to ONNX")
+    if config.inner_group_num != 1:
+        raise UserError("only a model with one layer an iteration can be exported to ONNX")
     weights = Weights({module: name for name, module in base.named_modules()}, dtype == "int8")
     graph = Graph()
     shape = graph("Shape", "input_ids")
-    rows, length = (graph("Gather", shape, graph.literal(axis)) for axis in (0, 1))
+    rows, length = (graph("Gather", shape, axis) for axis in (0, 1))
     real, embedded = _embedded(graph, base, weights, length)
     padding = graph("Sub", graph.literal(1, np.float32), graph("Cast", "attention_mask", to=FLOAT))
     mask = graph("Mul", padding, graph.literal(LEAST, np.float32))
-    starts = graph("Mul", graph("Range", graph.literal(0), rows, graph.literal(1)), length)
+    starts = graph("Mul", graph("Range", 0, rows, 1), length)
     first = graph("Add", starts, graph("ArgMax", "attention_mask", axis=1, keepdims=0))
     batch = Batch(rows, length, graph.column(graph.column(mask)), real, first)
     projected = weights.linear(graph, base.encoder.embedding_hidden_mapping_in, graph("Gather", embedded, real))
@@ -127,8 +127,8 @@ def _embedded(graph: Graph, base: AdaptiveAlbertModel, weights: Weights, length:
     real = graph("Cast", graph.reshape("attention_mask", -1), to=BOOL)
     real = graph("Squeeze", graph("NonZero", real), graph.literal([0]))
     first = graph("ArgMax", "attention_mask", axis=1, keepdims=1)
-    places = graph("Sub", graph.column(graph("Range", graph.literal(0), length, graph.literal(1)), 0), first)
-    places = graph("Max", places, graph.literal(0))
+    places = graph("Sub", graph.column(graph("Range", 0, length, 1), 0), first)
+    places = graph("Max", places, 0)
     parts = base.embeddings
     embedded = graph(
         "Add",

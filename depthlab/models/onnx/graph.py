@@ -11,8 +11,10 @@ OPSET, IR_VERSION = 20, 10
 """Of operators, the first with GELU; and of the file."""
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
-Body = Callable[["Graph", str, list[str]], tuple[str | None, list[str]]]
-"""Of a loop: its graph, the iteration's number from 0 on, and what is carried; gives whether to go on, and that."""
+Value = str | int
+"""Of an operator: the name of one, or a whole number."""
+Body = Callable[["Graph", Value, list[str]], tuple[str | None, list[str]]]
+"""Of a loop: its graph, the iteration's number, and what is carried; gives whether to go on, and that."""
 
 
 class Graph:
@@ -24,10 +26,11 @@ class Graph:
         self._literals: dict[tuple[Any, ...], str] = {} if outer is None else outer._literals
         self._names: list[int] = [0] if outer is None else outer._names
 
-    def __call__(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+    def __call__(self, operator: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Any:
         """Add a node: the name of what it gives, or a list of them."""
         names = [self.name(operator) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, names, **attributes))
+        given = [value if isinstance(value, str) else self.literal(value) for value in inputs]
+        self.nodes.append(helper.make_node(operator, given, names, **attributes))
         return names[0] if outputs == 1 else names
 
     def name(self, what: str) -> str:
@@ -65,19 +68,19 @@ class Graph:
         parts = [self.literal([size]) if isinstance(size, int) else self.column(size, 0) for size in sizes]
         return self("Concat", *parts, axis=0)
 
-    def loop(self, most: int, start: str | None, carried: Sequence[tuple[str, int]], body: Body) -> list[str]:
-        """Run a body at most so often, from the start on only while it says so: what is carried out of it.
+    def loop(self, numbers: range, start: str, carried: Sequence[tuple[str, int]], body: Body) -> list[str]:
+        """Run a body for these numbers, while it says so: what is carried out of it.
 
         Args:
-            most: iterations.
-            start: a bool, whether to begin; None: all of them are run, and the body says nothing.
+            numbers: one after another.
+            start: a bool, whether to begin.
             carried: names with their types.
-            body: writes the graph of one iteration.
+            body: writes the graph of one iteration; where it does not say whether to go on, all of them are run.
         """
         inner = Graph(self)
         names = [inner.name("carried") for _ in carried]
         number, before, after = (inner.name(what) for what in ("number", "before", "after"))
-        goes_on, results = body(inner, number, names)
+        goes_on, results = body(inner, inner("Add", number, numbers.start), names)
         inner.nodes.append(helper.make_node("Identity", [goes_on or before], [after]))
         results = [inner("Identity", result) for result in results]  # the same value may be carried twice
         types = [dtype for _, dtype in carried]
@@ -86,9 +89,7 @@ class Graph:
         outputs = [helper.make_tensor_value_info(after, BOOL, [])]
         outputs += [helper.make_tensor_value_info(name, t, None) for name, t in zip(results, types, strict=True)]
         graph = helper.make_graph(inner.nodes, inner.name("body"), inputs, outputs)
-        begin = start or self.literal(True, np.bool_)
-        found = self("Loop", self.literal(most), begin, *(n for n, _ in carried), outputs=len(carried), body=graph)
-        return found if len(carried) > 1 else [found]
+        return self("Loop", len(numbers), start, *(n for n, _ in carried), outputs=len(carried), body=graph)
 
     def model(self, inputs: dict[str, list[str]], outputs: dict[str, tuple[str, int, list[Any]]]) -> onnx.ModelProto:
         """The whole.
