@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AlbertConfig, AlbertForPreTraining, AlbertModel, DataCollatorForLanguageModeling
+from transformers import AlbertForPreTraining, AlbertModel, DataCollatorForLanguageModeling
 
+from depthlab.analysis.speed import SLOWEST_USABLE, matmul_speed, same_size
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining, AdaptiveAlbertModel
 from tests.models.imposed import ImposedHalting
@@ -30,7 +31,6 @@ from tests.support import SHARED, UNIGRAM
 MODELS = {"tiny": (6, 3.8), "small": (12, 7.1), "base": (24, 10.0)}  # cap, mean depth: the paper's Table 1
 VOCABULARY = 30_000
 SST2 = SHARED / "glue/SST-2/dev.tsv"
-SLOWEST_USABLE = 0.1  # a dtype whose matmul runs at less than this share of fp32's has no hardware behind it
 
 
 def full_lengths() -> Tensor:
@@ -91,16 +91,7 @@ def adaptive(execution: str, cap: int, dtype: torch.dtype, rank: int = 0) -> Ada
 
 def albert(layers: int, dtype: torch.dtype) -> AlbertModel:
     """HF's, of the same size."""
-    ours = AdaptiveAlbertConfig()
-    sizes = {name: getattr(ours, name) for name in ("hidden_size", "num_attention_heads", "intermediate_size")}
-    return AlbertModel(AlbertConfig(**sizes, num_hidden_layers=layers, attn_implementation="sdpa")).to(dtype)
-
-
-def matmul_flops_per_second(dtype: torch.dtype) -> float:
-    """Of this machine at [2048, 768] x [768, 3072]."""
-    left, right = torch.randn(2048, 768).to(dtype), torch.randn(768, 3072).to(dtype)
-    seconds = medians({"matmul": lambda: torch.mm(left, right)}, 10 if dtype == torch.float32 else 2)["matmul"]
-    return 2 * 2048 * 768 * 3072 / seconds
+    return same_size(AdaptiveAlbertConfig(num_hidden_layers=layers)).to(dtype)
 
 
 def bench_speed(dtype: torch.dtype, peak: float, rounds: int) -> None:
@@ -162,10 +153,8 @@ def bench_whole_step(dtypes: list[torch.dtype], rounds: int) -> None:
     runs = {}
     for dtype in dtypes:
         ours = AdaptiveAlbertForPreTraining(AdaptiveAlbertConfig(num_hidden_layers=cap))
-        config = albert(1, dtype).config
-        config.num_hidden_layers = cap
         runs[f"ours, {dtype}"] = trainer(ours.to(dtype).train(), halting_rule=ImposedHalting(depths))
-        runs[f"HF, {dtype}"] = trainer(AlbertForPreTraining(config).to(dtype).train())
+        runs[f"HF, {dtype}"] = trainer(AlbertForPreTraining(albert(cap, dtype).config).to(dtype).train())
     seconds = medians(runs, rounds)
     print("\n| whole pre-training step, small, 16 x 128 | tokens / s | ratio to HF fp32 |\n|---|---:|---:|")
     for name, value in seconds.items():
@@ -254,7 +243,8 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, rounds {arguments.rounds}"
     )
-    peaks = {dtype: matmul_flops_per_second(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    base, cpu = AdaptiveAlbertConfig(), torch.device("cpu")
+    peaks = {dtype: matmul_speed(base, dtype, cpu) for dtype in (torch.float32, torch.bfloat16)}
     usable = [dtype for dtype, peak in peaks.items() if peak > SLOWEST_USABLE * peaks[torch.float32]]
     for dtype, peak in peaks.items():
         print(f"\n{dtype}: matmul {peak / 1e9:.0f} GFLOP/s")

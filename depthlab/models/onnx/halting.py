@@ -140,9 +140,7 @@ def _route(
     return memory.states, _at(graph, memory, batch.real, graph("Where", goes_on, cap, k))
 
 
-def _plainly(
-    graph: Graph, batch: Batch, iteration: Iteration, memory: Memory, position: str, numbers: range
-) -> Memory:
+def _plainly(graph: Graph, batch: Batch, iteration: Iteration, memory: Memory, position: str, numbers: range) -> Memory:
     """The iterations of these numbers (of 0, 1, ...), of the same tokens; they move by the whole layer."""
     if not numbers:
         return memory

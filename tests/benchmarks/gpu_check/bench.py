@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AlbertConfig, AlbertModel
+from transformers import AlbertModel
 
+from depthlab.analysis.speed import same_size
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveBertConfig, AdaptiveBertModel
 from tests.models.imposed import ImposedHalting
 
@@ -116,7 +117,4 @@ class Bench:
 
     def theirs(self) -> AlbertModel:
         """Hugging Face's ALBERT of the same size, at the same cap."""
-        sizes = SIZES if self.on_gpu else TOY
-        torch.manual_seed(0)
-        config = AlbertConfig(**sizes, num_hidden_layers=self.cap, attn_implementation="sdpa")
-        return AlbertModel(config, add_pooling_layer=False).to(self.device)
+        return same_size(self.ours().config).to(self.device)
