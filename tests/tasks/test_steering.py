@@ -102,9 +102,9 @@ def test_the_price_is_that_of_the_formula():
     for depth, price in zip(depths, prices, strict=True):
         if error is not None:
             u = integral + 5 * (error + 10 * (error - earlier))
-            assert price == pytest.approx(1e-3 * (math.exp(u) - 0.01 * math.exp(-u)) / 0.99, rel=1e-5)
+            assert price == pytest.approx(1e-3 * (math.exp(u) - 0.3 * math.exp(-u)) / 0.7, rel=1e-5)
         shown = math.floor(depth) + round((depth % 1) * TOKENS) / TOKENS
-        now = min(max(math.log(shown / 3.0), -0.3), 0.2)
+        now = min(max(math.log(shown / 3.0), -0.3), 0.1)
         error, earlier, integral = (now, now, 0.0) if error is None else (error, error, integral)
         error, earlier = error + (now - error) / 10, error
         integral += 0.1 * error
