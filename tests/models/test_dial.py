@@ -90,6 +90,7 @@ def test_a_tied_model_goes_beyond_its_cap(saved):
         ("tied", "capacity", 2.0, None, r"capacity must lie in \[0, 1\]"),
         ("untied", "fixed", 5, None, "a depth of 5 is over the 4 layers"),
         ("untied", "act", None, 6, "a depth of 6 is over the 4 layers"),
+        ("untied", "every", 2, 4, "the dial of halting 'every' is the depth itself: leave max_depth out"),
         ("tied", "fixed", 0, None, "a depth of 0: it must be 1 or more"),
     ],
 )

@@ -74,8 +74,6 @@ class Route(HaltingRule):
         depths = [self.route_at, *(self.route_depths or ())]
         if depths != sorted(set(depths)) or self.route_depths == []:
             raise UserError(f"halting_settings.route_depths must ascend from over route_at, got {self.route_depths}")
-        if self.route_depths is not None and self.route_threshold is not None:
-            raise UserError("halting_settings.route_depths share out route_share: leave route_threshold out")
 
     @property
     def first(self) -> int:
@@ -125,14 +123,15 @@ class Route(HaltingRule):
             return HaltingStep(torch.where(halted, state.gate, 0.0), halted, state)
         scores = change(look) if look.asked is None else look.asked
         depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]
+        scored = scores.detach()
         if self.route_threshold is None:
             most = (sizes(state.sequence, state.real) * self.route_share).round().clamp(min=int(self.route_share > 0))
-            scored = scores.detach().masked_fill(state.first, torch.inf)
-            for number, end in enumerate(ends):
-                so_far = most - (most * number / len(ends)).floor()
-                depth = torch.where(best(scored, state.sequence, state.real, so_far), end, depth)
+            scored = scored.masked_fill(state.first, torch.inf)
         else:
-            depth = torch.where(scores > self.route_threshold, CAP, depth)
+            most = sizes(state.sequence, state.real & (scored > self.route_threshold))
+        for number, end in enumerate(ends):
+            so_far = most - (most * number / len(ends)).floor()
+            depth = torch.where(best(scored, state.sequence, state.real, so_far), end, depth)
         goes_on = depth > look.n
         gate = goes_on.to(state.gate.dtype)
         if look.asked is not None:  # what halts can't tell what going on would have brought

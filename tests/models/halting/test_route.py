@@ -40,12 +40,13 @@ def reference(model, inputs):
                 most = round(rule.route_share * len(states))
                 most = max(most, 1) if rule.route_share > 0 else 0
                 ranked = sorted(tokens, key=lambda t: (t > 0, -scores[t].item(), t))[:most]
-                going = set(ranked)
-                for t in ranked:  # equal parts, what is left over going deeper
-                    reached = [end for k, end in enumerate(ends) if ranked.index(t) < most - most * k // len(ends)]
-                    depths[t] = min(cap, reached[-1])
             else:
-                going = {t for t in tokens if scores[t] > rule.route_threshold}
+                ranked = sorted(tokens, key=lambda t: (-scores[t].item(), t))
+                ranked = [t for t in ranked if scores[t] > rule.route_threshold]
+            going, most = set(ranked), len(ranked)
+            for t in ranked:  # equal parts, what is left over going deeper
+                reached = [end for k, end in enumerate(ends) if ranked.index(t) < most - most * k // len(ends)]
+                depths[t] = min(cap, reached[-1])
             decided = list(new)
             for t in tokens:
                 if t not in going:
@@ -69,7 +70,7 @@ rules = st.one_of(
     st.fixed_dictionaries({"route_at": st.just(0)}, optional={"route_share": share, "route_threshold": threshold}),
     st.fixed_dictionaries(
         {"route_at": st.integers(0, 1), "route_depths": st.sampled_from([[2], [2, 4], [3, 9], [2, 3, 4]])},
-        optional={"route_share": share},
+        optional={"route_share": share, "route_threshold": threshold},
     ),
 )
 
@@ -142,10 +143,6 @@ def test_the_router_learns_what_going_on_is_worth():
         ({"halting_settings": {"route_at": -1}}, "halting_settings.route_at must not be negative, got -1"),
         ({"halting_settings": {"route_depths": [3, 1]}}, "route_depths must ascend from over route_at, got [3, 1]"),
         ({"halting_settings": {"route_depths": [1]}}, "route_depths must ascend from over route_at, got [1]"),
-        (
-            {"halting_settings": {"route_depths": [3], "route_threshold": 0}},
-            "route_depths share out route_share: leave route_threshold out",
-        ),
         ({"halting_settings": {"route_score": "luck"}}, "route_score"),
     ],
 )
