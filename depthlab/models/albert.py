@@ -17,7 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from depthlab.errors import UserError
 from depthlab.models.configuration import AdaptiveAlbertConfig
 from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
-from depthlab.models.halting import rule_named
+from depthlab.models.halting import Unit, rule_named
 from depthlab.models.hidden_states import chosen_states
 from depthlab.models.masks import attention_bias, real_tokens
 from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, exits_of
@@ -61,7 +61,8 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         initialise_difference(module)
-        self.config.rule.initialise(module)
+        if isinstance(module, Unit):
+            module.initialise(self.config)
 
     def total_loss(self, encoded: DepthFields, *losses: Tensor | None) -> Tensor | None:
         """What is minimised: the losses that there are, and tau * mean ponder cost where depth has a price.

@@ -164,10 +164,10 @@ class Task(LightningModule):
             UserError: an epoch ends inside an optimiser step.
         """
         if stage == "fit" and self.new_unit and self.cap is not None:
-            rule, encoder = self.model.config.rule, self.model.base_model.encoder
-            encoder.halting = rule.unit(self.model.config.hidden_size)
+            encoder = self.model.base_model.encoder
+            encoder.halting = encoder.rule.unit(self.model.config.hidden_size)
             if encoder.halting is not None:
-                rule.initialise(encoder.halting)
+                encoder.halting.apply(self.model._init_weights)
         limit, accumulate = self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches
         # A share of an epoch, but for all of it, may be any number.
         is_whole = limit % accumulate == 0 if isinstance(limit, int) else accumulate == 1 or limit == 1.0

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.halting.router import Router, RouteScore, best, change, initialise_router, sizes
+from depthlab.models.halting.router import Router, RouteScore, best, gate, how_many, score, sizes, straight_through
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.sequences import leaders
 
@@ -94,10 +94,6 @@ class Route(HaltingRule):
         """`encoder.halting.score_weight` [1, 2 H] and `encoder.halting.score_bias` [1]."""
         return Router(hidden_size) if self.route_score == "router" else None
 
-    def initialise(self, module: nn.Module) -> None:
-        """Weights as everywhere else are the model's business; here all scores are 0."""
-        initialise_router(module)
-
     def decides(self, n: int) -> bool:
         """There, and where some end."""
         return n == self.route_at or n in (self.route_depths or ())
@@ -108,9 +104,9 @@ class Route(HaltingRule):
 
     def begin(self, tokens: Tokens) -> RouteState:
         """Nobody is decided about."""
-        gate = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        sequence, depth = tokens.position // tokens.length, torch.full_like(tokens.position, CAP)
-        return RouteState(sequence, tokens.real, leaders(tokens), depth, gate)
+        gates = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
+        depth = torch.full_like(tokens.position, CAP)
+        return RouteState(tokens.sequence, tokens.real, leaders(tokens), depth, gates)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -121,20 +117,16 @@ class Route(HaltingRule):
         if look.n != self.route_at:
             halted = (state.depth <= look.n) | look.at_cap
             return HaltingStep(torch.where(halted, state.gate, 0.0), halted, state)
-        scores = change(look) if look.asked is None else look.asked
         depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]
-        scored = scores.detach()
         if self.route_threshold is None:
-            most = (sizes(state.sequence, state.real) * self.route_share).round().clamp(min=int(self.route_share > 0))
-            scored = scored.masked_fill(state.first, torch.inf)
+            most = how_many(sizes(state.sequence, state.real), self.route_share)
+            scores = score(look).masked_fill(state.first, torch.inf)
         else:
-            most = sizes(state.sequence, state.real & (scored > self.route_threshold))
+            scores = score(look)
+            most = sizes(state.sequence, state.real & (scores > self.route_threshold))
         for number, end in enumerate(ends):
             so_far = most - (most * number / len(ends)).floor()
-            depth = torch.where(best(scored, state.sequence, state.real, so_far), end, depth)
-        goes_on = depth > look.n
-        gate = goes_on.to(state.gate.dtype)
-        if look.asked is not None:  # what halts can't tell what going on would have brought
-            probability = torch.sigmoid(scores)
-            gate = torch.where(goes_on, 1 + probability - probability.detach(), gate)
-        return HaltingStep(1 - gate, ~goes_on, state._replace(depth=depth, gate=gate))
+            depth = torch.where(best(scores, state.sequence, state.real, so_far), end, depth)
+        goes_on = depth > look.n  # what halts can't tell what going on would have brought
+        gates = torch.where(goes_on, straight_through(gate(look)), 0.0)
+        return HaltingStep(1 - gates, ~goes_on, state._replace(depth=depth, gate=gates))

@@ -5,14 +5,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 
-from depthlab.models.halting.rule import Look
+from depthlab.models.halting.rule import Look, Unit
 
 RouteScore = Literal["router", "change"]
 
 
-class Router(nn.Module):
+class Router(Unit):
     """A token's score, w . [h, s] + b, of its states before and after an iteration.
 
     Computed in fp32 at least, under any autocast: scores are compared with each other. Its names are none of a halting
@@ -23,6 +24,11 @@ class Router(nn.Module):
         super().__init__()
         self.score_weight = nn.Parameter(torch.empty(1, 2 * hidden_size))
         self.score_bias = nn.Parameter(torch.empty(1))
+
+    def initialise(self, config: PreTrainedConfig) -> None:
+        """All scores are 0."""
+        init.zeros_(self.score_weight)
+        init.zeros_(self.score_bias)
 
     def forward(self, before: Tensor, new: Tensor) -> Tensor:
         """[..., H] twice -> [...], any number: the larger, the sooner a token goes on."""
@@ -51,16 +57,28 @@ class Router(nn.Module):
         self.score_bias.copy_(solution[-1] - even)
 
 
-def initialise_router(module: nn.Module) -> None:
-    """Called for every module of a new model, after the usual initialisation: all scores are 0."""
-    if isinstance(module, Router):
-        init.zeros_(module.score_weight)
-        init.zeros_(module.score_bias)
-
-
-def change(look: Look) -> Tensor:
-    """A score that needs no training, [...]: |s - h| / |h|, how far an iteration has moved a token."""
+def score(look: Look) -> Tensor:
+    """The router's, [...]; or without one, which needs no training, how far a token has moved: |s - h| / |h|."""
+    if look.asked is not None:
+        return look.asked
     return (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
+
+
+def gate(look: Look) -> Tensor:
+    """The router's probability, sigmoid(score), [...]; 1 without one."""
+    if look.asked is None:
+        return torch.ones_like(look.new[..., 0], dtype=torch.promote_types(look.new.dtype, torch.float32))
+    return torch.sigmoid(look.asked)
+
+
+def straight_through(gate: Tensor) -> Tensor:
+    """1, and backward the gate."""
+    return 1 + gate - gate.detach()
+
+
+def how_many(tokens: Tensor, share: float) -> Tensor:
+    """A share of tokens, in whole ones: at least one, unless it is 0."""
+    return (tokens * share).round().clamp(min=int(share > 0))
 
 
 def sizes(sequence: Tensor, among: Tensor) -> Tensor:
@@ -79,7 +97,8 @@ def best(scores: Tensor, sequence: Tensor, among: Tensor, most: Tensor) -> Tenso
         among: [...] bool, the tokens meant.
         most: [...], for each token how many of its sequence.
     """
-    shape, (scores, sequence, among) = scores.shape, (one.flatten() for one in (scores, sequence, among))
+    shape = scores.shape
+    scores, sequence, among = (one.detach().flatten() for one in (scores, sequence, among))
     order = torch.where(among, scores, -torch.inf).argsort(descending=True, stable=True)
     order = order[sequence[order].argsort(stable=True)]  # sequence by sequence, the best first
     ordered = sequence[order]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from depthlab.errors import UserError
 from tests.models.conftest import ragged_inputs
-from tests.models.halting.loops import assert_fixed, assert_is_the_loop, assert_padding_takes_no_share, by_rule
+from tests.models.halting.loops import assert_is_the_loop, assert_padding_takes_no_share, by_rule
 from tests.models.variants import CLASSES
 
 
@@ -96,13 +96,6 @@ def test_the_mean_depth_is_what_was_asked_for(capacity):
     model, inputs = build(cap=5, capacity=capacity), ragged_inputs([20, 20])
     for depths in model(**inputs).depths:
         assert depths.double().mean().item() == pytest.approx(1 + 4 * capacity, abs=4 * 0.5 / 20)
-
-
-def test_the_dials_ends_are_the_fixed_depth_and_one_iteration():
-    model, inputs = build(cap=4), ragged_inputs([7, 4])
-    for capacity, depth in ((1.0, 4), (0.0, 1)):
-        model.config.halting_settings = {"capacity": capacity}
-        assert_fixed(model, inputs, depth)
 
 
 def test_a_users_mistake():

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.halting.loops import assert_fixed, assert_is_the_loop, assert_padding_takes_no_share, by_rule
+from tests.models.halting.loops import assert_is_the_loop, assert_padding_takes_no_share, by_rule
 
 
 def build(layers="tied", cap=4, **rule):
@@ -94,13 +94,6 @@ def test_equals_the_loop_over_tokens(length, rule, layers, seed):
 def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, layers, left, seed):
     torch.manual_seed(seed)
     assert_padding_takes_no_share(build(layers, **rule), lengths, extra_padding, left)
-
-
-def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
-    model, inputs = build(cap=4), ragged_inputs([7, 4])
-    for settings_, depth in (({"route_share": 1.0}, 4), ({"route_share": 0.0}, 1), ({"route_threshold": 1e9}, 1)):
-        model.config.halting_settings = settings_
-        assert_fixed(model, inputs, depth)
 
 
 def test_what_halts_before_the_first_iteration_is_real_all_the_same():
