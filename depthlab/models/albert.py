@@ -170,6 +170,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
             by_query=attention_mask is not None and attention_mask.ndim > 2,
             hidden_states=range(cap + 1) if everywhere else chosen,
             output_attentions=output_attentions,
+            pieces=input_ids,
             **kwargs,
         )
         attentions, states, exits, costs = encoded.attentions, encoded.hidden_states, None, encoded.costs

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.halting.router import Router, RouteScore, best, gate, how_many, score, sizes, straight_through
+from depthlab.models.halting.router import (
+    Router,
+    RouteScore,
+    best,
+    gate,
+    how_many,
+    rarity,
+    score,
+    sizes,
+    straight_through,
+)
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.sequences import leaders
 
@@ -27,6 +37,8 @@ class CapacityState(NamedTuple):
     """[...], real tokens of its sequence."""
     running: Tensor
     """[...] bool"""
+    rarity: Tensor
+    """Of its piece, [...] fp32, for the score."""
     gate: Tensor
     """g_n of the next iteration, [...] fp32; 1 for the first, which nobody chooses."""
 
@@ -47,7 +59,7 @@ class Capacity(HaltingRule):
 
     Attributes:
         capacity: c, in [0, 1]: 0 is one iteration, 1 the cap for all.
-        capacity_score: "router", which is learnt; or "change", |s - h| / |h| of the last iteration, whose gate is 1.
+        capacity_score: "router", which is learnt; or of `RouteScore` one that needs no training, whose gate is 1.
     """
 
     dial: ClassVar[str] = "capacity"
@@ -81,7 +93,8 @@ class Capacity(HaltingRule):
         """All run."""
         sequence = tokens.sequence
         gates = torch.ones_like(sequence, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        return CapacityState(sequence, leaders(tokens), sizes(sequence, tokens.real), tokens.real, gates)
+        count, rare = sizes(sequence, tokens.real), rarity(self.capacity_score, tokens)
+        return CapacityState(sequence, leaders(tokens), count, tokens.real, rare, gates)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -92,7 +105,8 @@ class Capacity(HaltingRule):
         if look.at_cap:
             return HaltingStep(state.gate, torch.ones_like(state.running), state)
         most = how_many(state.tokens, self.share(look.n + 1))
-        goes_on = best(score(look).masked_fill(state.first, torch.inf), state.sequence, state.running, most)
+        scores = score(self.capacity_score, look, state.rarity).masked_fill(state.first, torch.inf)
+        goes_on = best(scores, state.sequence, state.running, most)
         weight, later = state.gate, gate(look)
         if self.act_update == "accumulate":
             later = torch.where(goes_on, straight_through(later), 0.0)

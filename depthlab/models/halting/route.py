@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.halting.router import Router, RouteScore, best, gate, how_many, score, sizes, straight_through
+from depthlab.models.halting.router import (
+    Router,
+    RouteScore,
+    best,
+    gate,
+    how_many,
+    rarity,
+    score,
+    sizes,
+    straight_through,
+)
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.sequences import leaders
 
@@ -30,6 +40,8 @@ class RouteState(NamedTuple):
     """[...] bool, True where a sequence begins."""
     depth: Tensor
     """[...] int64, how far it goes; once it is decided."""
+    rarity: Tensor
+    """Of its piece, [...] fp32, for the score."""
     gate: Tensor
     """g, [...] fp32: 1 where a token goes on, with the router's gradient."""
 
@@ -52,7 +64,7 @@ class Route(HaltingRule):
         route_share: c, share of a sequence's tokens that go on.
         route_threshold: in its place, the score over which a token goes on: for a router a logit, 0 for even odds.
         route_depths: where those that go on end, ascending; None: at the cap.
-        route_score: "router", which is learnt; or "change", |s - h| / |h| of that iteration, which needs no training.
+        route_score: "router", which is learnt; or of `RouteScore` one that needs no training.
     """
 
     act_update: str
@@ -67,8 +79,10 @@ class Route(HaltingRule):
             raise UserError(f'halting "route" needs act_update "accumulate", not {self.act_update!r}')
         if self.route_at < 0:
             raise UserError(f"halting_settings.route_at must not be negative, got {self.route_at}")
-        if self.route_at == 0 and self.route_score == "change":
-            raise UserError("halting_settings.route_score change needs route_at 1 or more: before it nothing has moved")
+        if self.route_at == 0 and self.route_score in ("change", "both"):
+            raise UserError(
+                f"halting_settings.route_score {self.route_score} needs route_at 1 or more: before it nothing has moved"
+            )
         if not 0 <= self.route_share <= 1:
             raise UserError(f"halting_settings.route_share must lie in [0, 1], got {self.route_share}")
         depths = [self.route_at, *(self.route_depths or ())]
@@ -106,7 +120,8 @@ class Route(HaltingRule):
         """Nobody is decided about."""
         gates = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
         depth = torch.full_like(tokens.position, CAP)
-        return RouteState(tokens.sequence, tokens.real, leaders(tokens), depth, gates)
+        rare = rarity(self.route_score, tokens)
+        return RouteState(tokens.sequence, tokens.real, leaders(tokens), depth, rare, gates)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -118,11 +133,11 @@ class Route(HaltingRule):
             halted = (state.depth <= look.n) | look.at_cap
             return HaltingStep(torch.where(halted, state.gate, 0.0), halted, state)
         depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]
+        scores = score(self.route_score, look, state.rarity)
         if self.route_threshold is None:
             most = how_many(sizes(state.sequence, state.real), self.route_share)
-            scores = score(look).masked_fill(state.first, torch.inf)
+            scores = scores.masked_fill(state.first, torch.inf)
         else:
-            scores = score(look)
             most = sizes(state.sequence, state.real & (scores > self.route_threshold))
         for number, end in enumerate(ends):
             so_far = most - (most * number / len(ends)).floor()

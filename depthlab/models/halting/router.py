@@ -1,4 +1,4 @@
-"""A router: a score of each token, learnt or not, and the choice of a sequence's best by it."""
+"""A score of each token, by a router or untrained, and the choice of a sequence's best by it."""
 
 from typing import Literal
 
@@ -8,9 +8,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers import initialization as init
 
-from depthlab.models.halting.rule import Look, Unit
+from depthlab.errors import UserError
+from depthlab.models.halting.rule import Look, Tokens, Unit
 
-RouteScore = Literal["router", "change"]
+RouteScore = Literal["router", "change", "rarity", "both"]
+"""Learnt; or without training: |s - h| / |h|, how far an iteration has moved a token; log(1 + its piece's number), as
+vocabularies list frequent pieces first; or the product of the two."""
 
 
 class Router(Unit):
@@ -57,11 +60,24 @@ class Router(Unit):
         self.score_bias.copy_(solution[-1] - even)
 
 
-def score(look: Look) -> Tensor:
-    """The router's, [...]; or without one, which needs no training, how far a token has moved: |s - h| / |h|."""
-    if look.asked is not None:
-        return look.asked
-    return (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
+def rarity(kind: RouteScore, tokens: Tokens) -> Tensor:
+    """Of each token's piece, [...] fp32, where the score asks for it; else 1.
+
+    Raises:
+        UserError: the model was given embeddings.
+    """
+    if kind in ("router", "change"):
+        return torch.ones_like(tokens.position, dtype=torch.float32)
+    if tokens.pieces is None:
+        raise UserError(f"a score of {kind} reads input_ids, and the model was given embeddings")
+    return tokens.pieces.float().log1p()
+
+
+def score(kind: RouteScore, look: Look, rarity: Tensor) -> Tensor:
+    """[...]: the larger, the sooner a token goes on."""
+    if kind in ("router", "rarity"):
+        return rarity if look.asked is None else look.asked
+    return rarity * (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
 
 
 def gate(look: Look) -> Tensor:

@@ -35,6 +35,8 @@ class Tokens(NamedTuple):
     """T"""
     real: Tensor
     """[...] bool, False on padding, which is among [B, T]."""
+    pieces: Tensor | None = None
+    """[...], number of each in the vocabulary; None where the model was given embeddings."""
 
     @property
     def sequence(self) -> Tensor:

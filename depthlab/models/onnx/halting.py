@@ -89,8 +89,8 @@ def _route(
 ) -> Found:
     """One decision, after iteration k: no loop depends on data."""
     rule, cap, k = encoder.rule, encoder.config.num_hidden_layers, encoder.rule.route_at
-    if k == 0 or rule.route_depths is not None:
-        raise UserError("halting 'route' has a form in ONNX for one decision, after iteration 1 or later")
+    if k == 0 or rule.route_depths is not None or rule.route_score in ("rarity", "both"):
+        raise UserError("halting 'route' has a form in ONNX for one decision, after iteration 1 or later, by state")
     if k >= cap:
         return _fixed(graph, batch, encoder, iteration, memory)
     memory = _plainly(graph, batch, iteration, memory, batch.real, 0, k - 1)

@@ -1,5 +1,7 @@
 """Expert choice: against a loop over iterations and tokens, in states, depths and gradients."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,6 +38,8 @@ def reference(model, inputs):
             if rule.capacity_score == "router":
                 weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
                 scores[t] = torch.cat([before[t], new[t]]) @ weight + bias
+            elif rule.capacity_score == "rarity":
+                scores[t] = torch.tensor(math.log(1 + inputs["input_ids"][0, t].item()))
             else:
                 scores[t] = (new[t] - before[t]).square().sum().sqrt() / before[t].square().sum().sqrt()
             depths[t] = n
@@ -57,7 +61,7 @@ def reference(model, inputs):
 
 
 rules = st.fixed_dictionaries(
-    {"capacity": st.floats(0, 1), "capacity_score": st.sampled_from(["router", "router", "change"])}
+    {"capacity": st.floats(0, 1), "capacity_score": st.sampled_from(["router", "router", "change", "rarity"])}
 )
 updates = st.sampled_from(["blend", "accumulate"])
 

@@ -1,5 +1,7 @@
 """One early decision a token: against loops over tokens that read the equations, in states, depths and gradients."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,11 +33,16 @@ def reference(model, inputs):
             layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
             new = layer(torch.stack(states)[None], None)[0]
         if n == rule.route_at and n < cap:
+            rare = [math.log(1 + piece) for piece in inputs["input_ids"][0].tolist()]
             if rule.route_score == "router":
                 weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
                 scores = [torch.cat([states[t], new[t]]) @ weight + bias for t in tokens]
+            elif rule.route_score == "rarity":
+                scores = torch.tensor(rare)
             else:
                 scores = [(new[t] - states[t]).square().sum().sqrt() / states[t].square().sum().sqrt() for t in tokens]
+                if rule.route_score == "both":
+                    scores = [moved * one for moved, one in zip(scores, rare, strict=True)]
             if rule.route_threshold is None:
                 most = round(rule.route_share * len(states))
                 most = max(most, 1) if rule.route_share > 0 else 0
@@ -64,10 +71,13 @@ def reference(model, inputs):
 layers, share, threshold = st.sampled_from(["tied", "untied"]), st.floats(0, 1), st.floats(-1, 2)
 rules = st.one_of(
     st.fixed_dictionaries(
-        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change"])},
+        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},
         optional={"route_share": share, "route_threshold": threshold},
     ),
-    st.fixed_dictionaries({"route_at": st.just(0)}, optional={"route_share": share, "route_threshold": threshold}),
+    st.fixed_dictionaries(
+        {"route_at": st.just(0), "route_score": st.sampled_from(["router", "rarity"])},
+        optional={"route_share": share, "route_threshold": threshold},
+    ),
     st.fixed_dictionaries(
         {"route_at": st.integers(0, 1), "route_depths": st.sampled_from([[2], [2, 4], [3, 9], [2, 3, 4]])},
         optional={"route_share": share, "route_threshold": threshold},
@@ -122,6 +132,13 @@ def test_the_router_learns_what_going_on_is_worth():
     probability = torch.sigmoid(scores[0].detach())
     wanted = ((last - first) * towards).sum(-1) * probability * (1 - probability) * (output.depths[0] == 3)
     torch.testing.assert_close(gradient.flatten(), wanted)
+
+
+def test_rarity_is_of_pieces():
+    model, inputs = build(route_score="rarity"), ragged_inputs([5])
+    embedded = model.embeddings.word_embeddings(inputs.pop("input_ids"))
+    with pytest.raises(UserError, match="a score of rarity reads input_ids, and the model was given embeddings"):
+        model(inputs_embeds=embedded, **inputs)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_what_has_no_form(monkeypatch):
     untied = AdaptiveBertModel(AdaptiveBertConfig(**SIZES, num_hidden_layers=2))
     with pytest.raises(UserError, match="share one layer"):
         export.to_onnx(untied)
-    for setting in ({"route_at": 0}, {"route_depths": [3, 5]}):
+    for setting in ({"route_at": 0}, {"route_depths": [3, 5]}, {"route_score": "rarity"}):
         with pytest.raises(UserError, match="for one decision, after iteration 1 or later"):
             export.to_onnx(build(BASE, **ROUTE, halting_settings=setting))
     with pytest.raises(UserError, match="hidden_act 'silu' has no form"):
