@@ -31,7 +31,7 @@ class DialCLI(ExperimentCLI):
     """What becomes of the settings and measurements of `depthlab dial`."""
 
     def dial(self, **arguments: Any) -> None:
-        """Measure, print, and keep scores of GLUE in the directory of the checkpoint's run, or else of this one.
+        """Measure, print, and keep scores of a task in the directory of the checkpoint's run, or else of this one.
 
         Raises:
             UserError: the model's tokens have no depth; there is nothing to validate; the checkpoint does not know the
@@ -50,6 +50,7 @@ class DialCLI(ExperimentCLI):
             )
         found = find_checkpoint(checkpoint)
         place = self.run if found is None else run_of(found)
+        record = self._record(place, checkpoint)
         make_writable("to", place.dials)
         points = self.trainer.dial(**arguments)
         if not self.trainer.is_global_zero:
@@ -61,8 +62,7 @@ class DialCLI(ExperimentCLI):
         say("\n" + dial_table(points, rule.dial) + part)
         if part:
             say("They are not kept: reports are of whole splits.")
-        elif getattr(self.model, "task", None) in GLUE_TASKS:
-            record = self._record(place, checkpoint)
+        elif record is not None:
             records = [
                 {
                     **asdict(record),
@@ -77,17 +77,23 @@ class DialCLI(ExperimentCLI):
                 unfinished.write_text(json.dumps(records, indent=1) + "\n")
             say(f"\npoints  {place.dials / name}.json\nnext    depthlab report pareto {place.path}")
 
-    def _record(self, place: RunDirectory, checkpoint: str) -> RunRecord:
-        """The run that has trained the checkpoint for this task; or the checkpoint, by its name."""
-        if place.results.exists() and self.options.task == "glue":
-            return as_record(read_run(place.path))
-        config = self.model.model.config
-        measured = {} if self.options.task == "glue" else {"measured": self.options.task}
+    def _record(self, place: RunDirectory, checkpoint: str) -> RunRecord | None:
+        """The run that has trained the checkpoint for the task; or the checkpoint, by its name; None of other tasks."""
+        kind, task, config = self.options.task, getattr(self.model, "task", None), self.model.model.config
+        if kind in ("glue", "own") and place.results.exists():
+            record = as_record(read_run(place.path))
+            if record.task != task:
+                raise UserError(f"{checkpoint} was trained for {record.task}, and the data is of {task}")
+            return record
+        if task not in GLUE_TASKS:
+            return None
+        measured = {} if kind == "glue" else {"measured": kind}
         model = {"checkpoint": checkpoint, "model_type": config.model_type, **measured}
         return RunRecord(
             directory=Path(place.path),
             suite="glue",
-            task=self.model.task,
+            task=task,
+            metric=GLUE_TASKS[task].metrics[0],
             model=model | {"num_hidden_layers": config.num_hidden_layers},
             training={},
             learning_rate=0.0,
