@@ -11,15 +11,17 @@ from depthlab.metrics.pretraining import SUM_DTYPE
 
 HORIZON = 10
 """Optimiser steps over which the error is smoothed: a batch's mean depth is a sample of it."""
-LOWEST, HIGHEST = -0.3, 0.2
+LOWEST, HIGHEST = -0.3, 0.1
 """What an error counts for at most: from afar depth is approached at an even pace, lest it falls through."""
 PROPORTIONAL, INTEGRAL, LEAD = 5.0, 0.1, 10
 """By how much the logarithm of the price is moved by an error of 1: at once, and with each step; and how many steps
 ahead the error is looked for. Depth follows its price late: where it falls, the price must give way before it is
 there."""
-BONUS = 0.01
-"""Where the price has fallen to a tenth of the given one, its root, it passes through 0: depth is paid for from there
-on. For nothing, a model need not go as deep as was asked for, nor come back where it has gone too far."""
+BONUS = 0.3
+"""Where the price has fallen to half of the given one, the root of this, it passes through 0: depth is paid for from
+there on. For nothing, a model need not go as deep as was asked for, nor come back where it has gone too far: its
+halting unit is saturated then, and an optimiser as Adam, which measures by the largest gradients of late, hardly moves
+it until depth is paid for nearly as highly as it was charged."""
 
 
 class DepthTarget:

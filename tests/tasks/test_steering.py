@@ -25,6 +25,8 @@ DEEPEST, WORTH, CAP, TOKENS = 5.0, 1e-3, 6, 1000
 class Model(nn.Module):
     """Depth z is its only parameter. Tokens take the whole numbers around it, so that z is their mean."""
 
+    tokens = TOKENS
+
     def __init__(self, tau, **settings):
         super().__init__()
         self.config = AdaptiveAlbertConfig(**SIZES, num_hidden_layers=CAP, time_penalty=tau, **settings)
@@ -72,9 +74,19 @@ class Watch(Callback):
             trainer.save_checkpoint(self.path)
 
 
+class WatchTokens(Callback):
+    """Notes the mean depth of each step's tokens."""
+
+    def __init__(self):
+        self.depths = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.depths.append(outputs["depths"].double().mean().item())
+
+
 def fit(task, steps, watch=None, ckpt_path=None, **settings):
     watch = watch or Watch()
-    batches = DataLoader([{"attention_mask": torch.ones(1, TOKENS)}] * 10, batch_size=None)
+    batches = DataLoader([{"attention_mask": torch.ones(1, task.model.tokens)}] * 10, batch_size=None)
     quiet_trainer(max_steps=steps, callbacks=[watch], **settings).fit(task, batches, ckpt_path=ckpt_path)
     return watch
 
@@ -86,6 +98,48 @@ def test_depth_comes_to_the_target_and_tau_to_its_price(target, tau):
     assert sum(last) / len(last) == pytest.approx(target, rel=0.05)
     assert watch.prices[-1] == pytest.approx(WORTH * math.log(DEEPEST / target), rel=0.2, abs=2e-5)
     assert watch.prices[0] == pytest.approx(tau, rel=1e-6), "it begins with what was given"
+
+
+class HaltingUnit(Model):
+    """Of tokens of random states, adaptive computation time: each runs until its probabilities sum to 0.99."""
+
+    tokens = 100
+
+    def __init__(self, tau, width=384):
+        super().__init__(tau)
+        self.mean = torch.randn(width) / 2
+        self.weight, self.bias = nn.Parameter(torch.randn(width) / 50), nn.Parameter(torch.tensor(-3.9))
+
+    def forward(self):
+        states = self.mean + torch.randn(self.tokens, CAP, len(self.mean)) / 2
+        chance = torch.sigmoid(states @ self.weight + self.bias)
+        before = chance.cumsum(1) - chance
+        runs = before <= 0.99
+        expected = ((1 - before) * runs).sum(1)
+        return {"depths": runs.sum(1)[None], "remainders": torch.zeros(1, self.tokens), "expected": expected}
+
+
+class Saturated(Answer):
+    """Depth is worth little, at most what the cap gives. Under Adam all tokens stay at the cap until the bias has risen
+    far, then fall through to 2, where a unit that is sure of itself hardly has a gradient."""
+
+    def __init__(self, target):
+        torch.manual_seed(0)
+        optimizer = partial(torch.optim.AdamW, lr=5e-4)
+        Task.__init__(self, HaltingUnit(tau=5e-4), optimizer, warmup_steps=50)
+        self.learn_depth(DepthSettings(target=target))
+
+    def losses(self, batch, outputs):
+        expected = outputs["expected"]
+        return {"task": Loss(1e-4 * expected * ((expected / CAP).log() - 1)), "ponder": Loss(expected)}
+
+
+@pytest.mark.parametrize("target", [3.0, 5.0])
+def test_a_halting_unit_that_has_fallen_through_comes_back(target):
+    watch = WatchTokens()
+    fit(Saturated(target), 345, watch)
+    last = watch.depths[-86:]
+    assert sum(last) / len(last) == pytest.approx(target, rel=0.05)
 
 
 def test_without_a_target_tau_stays():
@@ -102,9 +156,9 @@ def test_the_price_is_that_of_the_formula():
     for depth, price in zip(depths, prices, strict=True):
         if error is not None:
             u = integral + 5 * (error + 10 * (error - earlier))
-            assert price == pytest.approx(1e-3 * (math.exp(u) - 0.01 * math.exp(-u)) / 0.99, rel=1e-5)
+            assert price == pytest.approx(1e-3 * (math.exp(u) - 0.3 * math.exp(-u)) / 0.7, rel=1e-5)
         shown = math.floor(depth) + round((depth % 1) * TOKENS) / TOKENS
-        now = min(max(math.log(shown / 3.0), -0.3), 0.2)
+        now = min(max(math.log(shown / 3.0), -0.3), 0.1)
         error, earlier, integral = (now, now, 0.0) if error is None else (error, error, integral)
         error, earlier = error + (now - error) / 10, error
         integral += 0.1 * error
