@@ -9,7 +9,7 @@ from typing import Any
 from depthlab.analysis.records import RunRecord, as_record
 from depthlab.commands.experiment import run_experiment
 from depthlab.commands.experiment_cli import ExperimentCLI
-from depthlab.commands.outcome import say
+from depthlab.commands.outcome import of_a_part, say
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
 from depthlab.files import make_writable, writing
@@ -31,53 +31,69 @@ class DialCLI(ExperimentCLI):
     """What becomes of the settings and measurements of `depthlab dial`."""
 
     def dial(self, **arguments: Any) -> None:
-        """Measure, print, and keep scores of GLUE in the directory of the checkpoint's run, or else of this one.
+        """Measure, print, and keep scores of a task in the directory of the checkpoint's run, or else of this one.
 
         Raises:
-            UserError: the model's tokens have no depth; there is nothing to validate; the directory can't be written.
+            UserError: the model's tokens have no depth; there is nothing to validate; the checkpoint does not know the
+                task, or what the rule learns; the directory can't be written.
         """
         config = self.model.model.config
         if "validate" not in self.experiment.commands() or not isinstance(config, AdaptiveAlbertConfig):
             raise UserError(
                 "depthlab dial validates models whose tokens have a depth: name an ALBERT, and a task of it"
             )
-        checkpoint = self.options.model.checkpoint
+        checkpoint, rule = self.options.model.checkpoint, config.rule
+        if new := [name for name in self.model.model.new_weights if "pooler." not in name]:
+            raise UserError(
+                f"{checkpoint} has no {new[0]}: dial what was trained for the task, by its own rule or one that learns "
+                "nothing (change, entropy, margin, patience, fixed)"
+            )
         found = find_checkpoint(checkpoint)
         place = self.run if found is None else run_of(found)
+        record = self._record(place, checkpoint)
         make_writable("to", place.dials)
         points = self.trainer.dial(**arguments)
         if not self.trainer.is_global_zero:
             return
-        own = {name: value for name, value in config.halting_settings.items() if name != config.rule.dial}
+        by = config.halting if rule.adaptive else "fixed"  # which is what it is where nothing is trained
+        own = {name: value for name, value in config.halting_settings.items() if rule.adaptive and name != rule.dial}
         own |= {"max_depth": arguments["max_depth"]} if arguments["max_depth"] else {}
-        say("\n" + dial_table(points, config.rule.dial))
-        if getattr(self.model, "task", None) in GLUE_TASKS:
-            record = self._record(place, checkpoint)
+        part = of_a_part(self.trainer, "val")
+        say("\n" + dial_table(points, rule.dial) + part)
+        if part:
+            say("They are not kept: reports are of whole splits.")
+        elif record is not None:
             records = [
                 {
                     **asdict(record),
                     "directory": str(place.path),
-                    "model": record.model | {"rule": config.halting, **own, "dial": point["dial"]},
+                    "model": record.model | {"rule": by, **own, "dial": point["dial"]},
                     "epochs": [{"epoch": 0, "step": 0} | {t: v for t, v in point.items() if t != "dial"}],
                 }
                 for point in points
             ]
-            name = ",".join([config.halting, *(f"{setting}={value}" for setting, value in sorted(own.items()))])
+            name = ",".join([by, *(f"{setting}={value}" for setting, value in sorted(own.items()))])
             with writing("the points to", place.dials / f"{name}.json") as unfinished:
                 unfinished.write_text(json.dumps(records, indent=1) + "\n")
             say(f"\npoints  {place.dials / name}.json\nnext    depthlab report pareto {place.path}")
 
-    def _record(self, place: RunDirectory, checkpoint: str) -> RunRecord:
-        """The run that has trained the checkpoint for this task; or the checkpoint, by its name."""
-        if place.results.exists() and self.options.task == "glue":
-            return as_record(read_run(place.path))
-        config = self.model.model.config
-        measured = {} if self.options.task == "glue" else {"measured": self.options.task}
+    def _record(self, place: RunDirectory, checkpoint: str) -> RunRecord | None:
+        """The run that has trained the checkpoint for the task; or the checkpoint, by its name; None of other tasks."""
+        kind, task, config = self.options.task, getattr(self.model, "task", None), self.model.model.config
+        if kind in ("glue", "own") and place.results.exists():
+            record = as_record(read_run(place.path))
+            if record.task != task:
+                raise UserError(f"{checkpoint} was trained for {record.task}, and the data is of {task}")
+            return record
+        if task not in GLUE_TASKS:
+            return None
+        measured = {} if kind == "glue" else {"measured": kind}
         model = {"checkpoint": checkpoint, "model_type": config.model_type, **measured}
         return RunRecord(
             directory=Path(place.path),
             suite="glue",
-            task=self.model.task,
+            task=task,
+            metric=GLUE_TASKS[task].metrics[0],
             model=model | {"num_hidden_layers": config.num_hidden_layers},
             training={},
             learning_rate=0.0,

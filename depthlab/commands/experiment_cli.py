@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
@@ -154,6 +155,10 @@ class ExperimentCLI(LightningCLI):
             help="What a loss, gradient or weight that is NaN or infinite does to a fit: it stops at that step; or the "
             "step is skipped and counted.",
         )
+        asked = signature(getattr(ExperimentTrainer, self.command)).parameters
+        for name in (name for name in ("ckpt_path", "weights_only") if name not in asked):
+            # A run's config.yaml says that it began from none: who does not ask takes its settings all the same.
+            parser.add_argument(f"--{name}", type=type(None), help=SUPPRESS)
         parser.add_lightning_class_args(Resumable, "checkpoint")
         parser.link_arguments("run_dir", "checkpoint.directory", compute_fn=_checkpoints_of)
         table = self.experiment.table

@@ -61,10 +61,14 @@ def finish(fit: "ExperimentCLI") -> None:
 
 def show_table(experiment: "ExperimentCLI", stage: str, measured: Mapping[str, Any]) -> None:
     """Print what was measured in a stage, in the task's own form, and of how much where that is not all."""
-    limited = batches_taken(experiment.trainer).get(stage)
-    of = "" if limited is None else f"\n\nOf {limited} batches alone (trainer.limit_{stage}_batches)."
-    beside = measure_beside(experiment, stage)
-    say("\n" + measured_table(measured, getattr(experiment.model, "task", ""), stage, beside) + of)
+    table = measured_table(measured, getattr(experiment.model, "task", ""), stage, measure_beside(experiment, stage))
+    say("\n" + table + of_a_part(experiment.trainer, stage))
+
+
+def of_a_part(trainer: Trainer, stage: str) -> str:
+    """What stands below a table of what was measured on some batches of a stage alone; "" where it was all of them."""
+    limited = batches_taken(trainer).get(stage)
+    return "" if limited is None else f"\n\nOf {limited} batches alone (trainer.limit_{stage}_batches)."
 
 
 def _validate(fit: "ExperimentCLI") -> dict[str, Any]:

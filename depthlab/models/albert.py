@@ -17,7 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from depthlab.errors import UserError
 from depthlab.models.configuration import AdaptiveAlbertConfig
 from depthlab.models.encoder import AdaptiveAlbertTransformer, EncoderOutput
-from depthlab.models.halting import rule_named
+from depthlab.models.halting import Unit, rule_named
 from depthlab.models.hidden_states import chosen_states
 from depthlab.models.masks import attention_bias, real_tokens
 from depthlab.models.outputs import AdaptiveAlbertOutput, DepthFields, exits_of
@@ -39,6 +39,8 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     supports_gradient_checkpointing = True
     losses_elsewhere = False
     """Whether who trains it charges for depth, too, as depthlab's tasks do: then no labels are no mistake."""
+    new_weights: tuple[str, ...] = ()
+    """Names of those that its checkpoint did not have: nobody has trained them."""
     accepts_loss_kwargs = False  # losses are means: HF's Trainer divides by the accumulated pieces itself
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -59,7 +61,8 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         initialise_difference(module)
-        self.config.rule.initialise(module)
+        if isinstance(module, Unit):
+            module.initialise(self.config)
 
     def total_loss(self, encoded: DepthFields, *losses: Tensor | None) -> Tensor | None:
         """What is minimised: the losses that there are, and tau * mean ponder cost where depth has a price.
@@ -167,6 +170,7 @@ class AdaptiveAlbertModel(AdaptiveAlbertPreTrainedModel):
             by_query=attention_mask is not None and attention_mask.ndim > 2,
             hidden_states=range(cap + 1) if everywhere else chosen,
             output_attentions=output_attentions,
+            pieces=input_ids,
             **kwargs,
         )
         attentions, states, exits, costs = encoded.attentions, encoded.hidden_states, None, encoded.costs

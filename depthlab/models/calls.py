@@ -69,6 +69,8 @@ class Call(NamedTuple):
     observer: Observer | None
     head: Head | None
     """For rules that ask it."""
+    pieces: Tensor | None
+    """[B, T], what was read, for the same; None where embeddings were."""
 
 
 def each(function: Callable[..., Tensor], *states: State) -> State:

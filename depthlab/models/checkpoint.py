@@ -185,13 +185,16 @@ def place_of(checkpoint: str) -> str:
 
 
 def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedModel, what: str) -> dict[str, Tensor]:
-    """The weights that a model takes which goes to other depths than those it is of: fixed ones need no halting unit.
+    """The weights that a model takes which goes to other depths than those it is of.
+
+    A fixed depth needs no halting unit, and a lower one no untied layers beyond it.
 
     Raises:
         UserError: it has a halting unit, or layers, that they know nothing of.
     """
     wanted = model.state_dict()
-    spare = [name for name in weights if ".halting." in name and name not in wanted]
+    beyond = re.compile(r"(halting|albert_layer_groups\.(?!0\.)\d+)\.")
+    spare = [name for name in weights if beyond.search(name) and name not in wanted]
     if missing := sorted(name for name in wanted if ".halting." in name and name not in weights):
         raise UserError(f"{what} has no {missing[0]}: its depth is fixed, so leave model.depth.halting out")
     weights = {name: weight for name, weight in weights.items() if name not in spare}
@@ -279,9 +282,10 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
-    missing = sorted(name for name in info["missing_keys"] if not name.removeprefix("albert.").startswith(MAY_BE_NEW))
-    if missing:
+    new = sorted(info["missing_keys"])
+    if missing := [name for name in new if not name.removeprefix("albert.").startswith(MAY_BE_NEW)]:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
+    model.new_weights = tuple(new)
     unit = model.base_model.encoder.halting
     if "halting_bias_init" in settings and unit is not None:
         if not hasattr(unit, "bias"):

@@ -41,9 +41,12 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
         max_depth: the cap, beyond that of training, too, where iterations share a layer; None leaves it.
 
     Raises:
-        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap.
+        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap; the dial is
+            the cap, and both are given.
     """
     config, layers = model.config, len(model.base_model.encoder.albert_layer_groups)
+    if None not in (dial, max_depth) and config.rule.dial == "num_hidden_layers":
+        raise UserError(f"the dial of halting {config.halting!r} is the depth itself: leave max_depth out")
     if max_depth is not None:
         _set_cap(config, max_depth)
     if dial is not None:

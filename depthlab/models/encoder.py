@@ -47,6 +47,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         halting_rule: HaltingRule | None = None,
         observer: Observer | None = None,
         head: Head | None = None,
+        pieces: Tensor | None = None,
         **attention_kwargs,
     ) -> EncoderOutput:
         """Iterate. A call changes nothing that another one sees: threads may share a model.
@@ -60,6 +61,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
             halting_rule: decides in place of the configuration's.
             observer: called after every iteration, in every execution; what it is given may be overwritten later.
             head: the model's, for rules that ask it.
+            pieces: [B, T], number of each token's piece in the vocabulary, for the same.
             attention_kwargs: passed on to HF's attention, by the dense execution.
 
         Raises:
@@ -67,7 +69,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         """
         rule = rule_named(self.config.halting) if halting_rule is None else halting_rule
         kept, compiled = HiddenStates(hidden_states, real), torch.compiler.is_compiling()
-        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer, head)
+        call = Call(halting_rule, real, attention_mask, by_query, compiled, kept, observer, head, pieces)
         if not rule.chooses(self.training) or self.hold_depth is not None:
             return self._fixed(embeddings, call, **attention_kwargs)
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
@@ -130,7 +132,7 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         state = call.kept.keep(self.project(embeddings))  # h^{n-1}, [B, T, H]
         running = real
         position = torch.arange(real.numel(), device=real.device).view_as(real)
-        remembered = rule.begin(Tokens(state, position, real.shape[1], real))
+        remembered = rule.begin(Tokens(state, position, real.shape[1], real, call.pieces))
         remainders = torch.zeros_like(real, dtype=torch.promote_types(state.dtype, torch.float32))
         depths, mixture, costs = torch.zeros_like(real, dtype=torch.long), torch.zeros_like(state), None
 
@@ -187,7 +189,9 @@ class AdaptiveAlbertTransformer(IteratedLayer):
         memory = Memory(position, real.numel(), shared=self.config.num_hidden_groups == 1)
         loop = CompactLoop(call, memory, self.albert_layer_groups, self.config.num_hidden_layers)
         state = loop.start(position, state)
-        remembered = rule.begin(Tokens(state, position, real.shape[1], torch.ones_like(position, dtype=torch.bool)))
+        pieces = None if call.pieces is None else call.pieces.flatten()[position]
+        everyone = torch.ones_like(position, dtype=torch.bool)
+        remembered = rule.begin(Tokens(state, position, real.shape[1], everyone, pieces))
         mixture = None if self.config.act_update == "blend" else torch.zeros_like(state)
         bodies = [self.body(n) if n else None for n in range(rule.first, loop.cap + 1)]
         return rule, bodies, loop, loop.packed(position, counts, state, remembered, mixture)

@@ -108,7 +108,7 @@ def draw(points: pd.DataFrame) -> Canvas:
     families = points.groupby("family", sort=False)
     styles = {
         name: {
-            "label": f"{no_formula(name)} ({_few(family.runs)} runs a point)",
+            "label": f"{no_formula(name)} ({_few(family.runs)} a point)",
             "color": COLOURS[index % len(COLOURS)],
             "marker": MARKERS[index % len(MARKERS)],
             "linestyle": "--" if family.setting.iloc[0] == "depth" else "-",
@@ -127,7 +127,8 @@ def draw(points: pd.DataFrame) -> Canvas:
 
 
 def _few(runs: pd.Series) -> str:
-    return str(runs.min()) if runs.nunique() == 1 else f"{runs.min()} to {runs.max()}"
+    few, most = runs.min(), runs.max()
+    return f"{few if few == most else f'{few} to {most}'} run{'' if most == 1 else 's'}"
 
 
 def _panel(axes: Axes, points: pd.DataFrame, measured: str, label: str, styles: dict[str, dict[str, str]]) -> None:

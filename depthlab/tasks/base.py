@@ -23,7 +23,10 @@ FREE_TO_CHANGE = {
     "_name_or_path",
 }
 """Fields of the configuration in which a run may differ from the checkpoint it goes on from."""
-DEPTH = {"act_epsilon", "act_cap", "act_update", "halting", "halting_settings", "num_hidden_layers"}
+DEPTH = {
+    *("act_epsilon", "act_cap", "act_update", "halting", "halting_settings", "num_hidden_layers"),
+    "num_hidden_groups",  # as many, where they are not tied
+}
 """Those in which an evaluation may differ, too: how deep the same weights go."""
 
 
@@ -75,6 +78,8 @@ class Task(LightningModule):
 
     halting_lr_factor: float = 1.0
     """Times the learning rate: that of what the halting rule learns."""
+    new_unit: bool = False
+    """Whether that begins anew where training begins."""
     depth_target: DepthTarget | None = None
     """Steers tau; None where it is what it is."""
     monitor: str | None = None
@@ -132,11 +137,7 @@ class Task(LightningModule):
         Raises:
             UserError: there is a target, and depth has no price that could be steered; or it is out of its range.
         """
-        self.halting_lr_factor = settings.halting_lr_factor
-        if settings.new_unit and self.cap is not None and self.model.base_model.encoder.halting is not None:
-            rule, encoder = self.model.config.rule, self.model.base_model.encoder
-            encoder.halting = rule.unit(self.model.config.hidden_size)
-            rule.initialise(encoder.halting)
+        self.halting_lr_factor, self.new_unit = settings.halting_lr_factor, settings.new_unit
         if settings.target is None:
             return
         rule = None if self.cap is None else self.model.config.rule
@@ -157,11 +158,16 @@ class Task(LightningModule):
         return {}
 
     def setup(self, stage: str) -> None:
-        """Hold the trainer's settings against each other.
+        """Hold the trainer's settings against each other; a new halting unit is new where training begins, only there.
 
         Raises:
             UserError: an epoch ends inside an optimiser step.
         """
+        if stage == "fit" and self.new_unit and self.cap is not None:
+            encoder = self.model.base_model.encoder
+            encoder.halting = encoder.rule.unit(self.model.config.hidden_size)
+            if encoder.halting is not None:
+                encoder.halting.apply(self.model._init_weights)
         limit, accumulate = self.trainer.limit_train_batches, self.trainer.accumulate_grad_batches
         # A share of an epoch, but for all of it, may be any number.
         is_whole = limit % accumulate == 0 if isinstance(limit, int) else accumulate == 1 or limit == 1.0

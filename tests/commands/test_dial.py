@@ -7,7 +7,7 @@ import pytest
 
 from depthlab.cli import main
 from depthlab.data.benchmarks.labelled import LabelledDataModule
-from tests.support import error_of, fine_tuning, printed_by, results, table, write_inputs
+from tests.support import arguments, error_of, fine_tuning, printed_by, results, table, write_inputs
 
 VALUES = "-80,-1,0,80"
 
@@ -67,7 +67,36 @@ def test_beyond_the_cap_and_by_another_rule(inputs):
     rows = dialled(inputs, 1, "0,1e9", model__depth__halting="change", max_depth=7)
     assert [row[2] for row in rows] == ["7.00", "1.00"]
     assert (inputs / "runs/1/dial/change,max_depth=7.json").exists()
-    assert [row[2] for row in dialled(inputs, 1, "2,6", model__depth__halting="fixed")] == ["2.00", "6.00"]
+    for halting in ("fixed", "every"):  # the same, where nothing is trained
+        assert [row[2] for row in dialled(inputs, 1, "2,6", model__depth__halting=halting)] == ["2.00", "6.00"]
+    assert not (inputs / "runs/1/dial/every.json").exists() and (inputs / "runs/1/dial/fixed.json").exists()
+
+
+def test_a_runs_own_settings_will_do(inputs, measured):
+    """Those of its `config.yaml`; a new unit, which it may have begun with, is not what is measured."""
+    run = inputs / "runs/0"
+    command = ["dial", "--config", str(run / "config.yaml"), "--model.checkpoint", str(run), f"--dial={VALUES}"]
+    rows = table(printed_by([*command, "--model.depth.new_unit", "true"]))[2:]
+    assert [[cell.strip() for cell in row.split("|")[1:6]] for row in rows] == [row[:5] for row in measured[0]]
+
+
+def test_a_checkpoint_without_a_run(inputs, tmp_path):
+    """It goes by its name, its points lie in the `run_dir`, and a report draws them; so does similarity, untrained."""
+    where = {"model__checkpoint": inputs / "runs/0/model", "model__depth__halting": "change", "dial": "0,1e9"}
+    main(fine_tuning(inputs, tmp_path / "run", "dial", **where))
+    settings = {"data.root": inputs / "glue", "data.cache_dir": inputs / "cache", "data.max_length": 48}
+    settings |= {"model.checkpoint": inputs / "checkpoint", "run_dir": tmp_path / "run/similar"}
+    main(arguments("dial", "similarity", settings, model__depth__halting="fixed", dial="1,4"))
+    main(["report", "pareto", str(tmp_path / "run"), "--to", str(tmp_path / "report")])
+    points = pd.read_csv(tmp_path / "report/pareto.csv")
+    assert list(points.depth_mean) == [1, 4, 4, 1] and list(points.task) == ["stsb", "stsb", "rte", "rte"]
+
+
+def test_of_a_part_of_the_split_nothing_is_kept(inputs):
+    where = {"model__checkpoint": inputs / "runs/1", "model__depth__halting": "margin", "dial": "0.5"}
+    printed = printed_by(fine_tuning(inputs, inputs / "elsewhere", "dial", **where, trainer__limit_val_batches=1))
+    assert "batches alone (trainer.limit_val_batches).\nThey are not kept" in printed
+    assert not (inputs / "runs/1/dial/margin.json").exists()
 
 
 def test_the_report_draws_the_curves(inputs, measured, tmp_path):
@@ -95,8 +124,12 @@ def test_the_report_draws_the_curves(inputs, measured, tmp_path):
     [
         ("0.1,much", {}, "--dial 0.1,much: numbers with commas between them"),
         ("0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, got 0.5"),
+        ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: dial what was trained"),
+        ("0.5", {"data__task": "mrpc"}, "runs/0 was trained for rte, and the data is of mrpc"),
+        ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: dial what was trained for the task"),
     ],
 )
 def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
     where = {"model__checkpoint": inputs / "runs/0", "dial": dial}
+    settings = {name: value.format(inputs) for name, value in settings.items()}
     assert message in error_of(capsys, fine_tuning(inputs, inputs / "elsewhere", "dial", **where | settings))

@@ -27,6 +27,12 @@ ENDS = {  # at which every token goes to the cap, and at which it stops after on
     "random": (CAP, 1),
     "route": (1.0, 0.0),
 }
+OWN = {  # settings of a rule that make its dial another
+    "change": [{"halts": "tokens"}, {"halts": "sequences"}, {"change_order": 2}],
+    **dict.fromkeys(("entropy", "margin", "patience", "ponder"), ({"halts": "tokens"}, {"halts": "sequences"})),
+    "route": [{}, {"route_threshold": 0.0}],
+}
+RULES_OF_OURS = sorted(name for name, rule in RULES.items() if rule.__module__.startswith("depthlab."))
 
 
 def build(layers, halting, **changes):
@@ -38,12 +44,12 @@ def build(layers, halting, **changes):
 
 
 @pytest.mark.parametrize("layers", CLASSES)
-@pytest.mark.parametrize("halting", sorted(name for name, r in RULES.items() if r.__module__.startswith("depthlab.")))
-def test_its_ends_are_fixed_depth_and_depth_1(halting, layers):
-    model, plain = build(layers, halting), build(layers, "fixed")
+@pytest.mark.parametrize(("halting", "own"), [(rule, own) for rule in RULES_OF_OURS for own in OWN.get(rule, [{}])])
+def test_its_ends_are_fixed_depth_and_depth_1(halting, own, layers):
+    model, plain = build(layers, halting, halting_settings=own), build(layers, "fixed")
     plain.load_state_dict(model.state_dict(), strict=False)
-    inputs = batch()
-    for dial, depth in zip(ENDS[halting], (CAP, 1), strict=True):
+    inputs, ends = batch(), (-1e9, 1e9) if "route_threshold" in own else ENDS[halting]
+    for dial, depth in zip(ends, (CAP, 1), strict=True):
         turn_model(model, dial)
         turn_model(plain, depth)
         with torch.no_grad():
@@ -90,6 +96,7 @@ def test_a_tied_model_goes_beyond_its_cap(saved):
         ("tied", "capacity", 2.0, None, r"capacity must lie in \[0, 1\]"),
         ("untied", "fixed", 5, None, "a depth of 5 is over the 4 layers"),
         ("untied", "act", None, 6, "a depth of 6 is over the 4 layers"),
+        ("untied", "every", 2, 4, "the dial of halting 'every' is the depth itself: leave max_depth out"),
         ("tied", "fixed", 0, None, "a depth of 0: it must be 1 or more"),
     ],
 )

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.halting.loops import by_rule
 from tests.models.imposed import ImposedHalting
 from tests.models.variants import CLASSES
 
@@ -28,6 +29,19 @@ def test_equals_what_torch_counts(layers, execution, pooler):
     model = model_class(config, add_pooling_layer=pooler)
     depths = torch.tensor([[5, 1, 5, 5, 1, 5, 5, 5, 5, 1, 1, 1, 5, 1, 1, 1]])
     assert model.flops(depths).sum() == counted(model, depths, halting_rule=ImposedHalting(depths))
+
+
+@pytest.mark.parametrize("layers", CLASSES)
+@pytest.mark.parametrize(
+    "rule", [{"route_share": 0.5, "route_score": "rarity"}, {"route_share": 1.0, "route_depths": [4, 5]}]
+)
+def test_a_rule_costs_what_its_depths_cost(layers, rule):
+    """Half of 16 tokens go on, or go further: 8 queries of a sequence, 16 or none."""
+    model = by_rule("route", layers, 5, rule=rule, attn_implementation="eager").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        depths = model(**ragged_inputs([16] * 6)).depths
+    assert len(depths.unique()) > 1
+    assert counter.get_total_flops() == model.flops(depths).sum()
 
 
 @pytest.mark.parametrize("halting", ["fixed", "held", "act"])

@@ -5,9 +5,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
-from depthlab.models import AdaptiveBertConfig, AdaptiveBertModel
-from depthlab.models.checkpoint import load_checkpoint
+from depthlab.errors import UserError
+from depthlab.models import AdaptiveBertConfig, AdaptiveBertForMaskedLM, AdaptiveBertModel
+from depthlab.models.checkpoint import load_as_saved, load_checkpoint
+from depthlab.models.dial import turn_model
 from tests.models.conftest import SIZES, ragged_inputs
+from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.imposed import EARLY, ImposedHalting
 
 
@@ -74,3 +77,15 @@ def test_layers_follow_the_cap(tmp_path):
     assert model.config.num_hidden_groups == loaded.config.num_hidden_groups == len(loaded.encoder.albert_layer_groups)
     inputs = ragged_inputs([5, 3])
     torch.testing.assert_close(loaded.eval()(**inputs), model.eval()(**inputs))
+
+
+def test_a_run_can_be_read_at_a_lower_cap_and_at_none_beyond_its_layers(tmp_path):
+    model = AdaptiveBertForMaskedLM(AdaptiveBertConfig(**SIZES, num_hidden_layers=3, initializer_range=0.3)).eval()
+    write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path))
+    shallow = load_as_saved(str(tmp_path / "run"), {"halting": "fixed", "dial": 2})
+    inputs, model.config.halting = ragged_inputs([6, 4]), "fixed"
+    turn_model(model, 2)
+    torch.testing.assert_close(shallow(**inputs).logits, model(**inputs).logits)
+    assert len(shallow.albert.encoder.albert_layer_groups) == 2
+    with pytest.raises(UserError, match="leave num_hidden_layers as it is"):
+        load_as_saved(str(tmp_path / "run"), {"num_hidden_layers": 7})

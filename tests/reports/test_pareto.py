@@ -151,7 +151,8 @@ def test_what_was_not_measured_is_said(tmp_path):
     pareto([str(tmp_path / "runs")], str(tmp_path / "report"))
     points = pd.read_csv(tmp_path / "report/pareto.csv").set_index("family")
     assert points.milliseconds_mean.isna().all() and list(points.depth_mean.isna()) == [True, False]
-    assert "not measured" in (tmp_path / "report/pareto.html").read_text()
+    page = (tmp_path / "report/pareto.html").read_text()
+    assert "not measured" in page and "(1 run a point)" in page
     table = [line for line in (tmp_path / "report/pareto.md").read_text().splitlines() if "70.0" in line]
     assert len(table) == 1 and table[0].count(" - ") == 5
 

@@ -5,7 +5,7 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertModel
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import ClassificationTask
-from tests.support import write_checkpoint
+from tests.support import quiet_trainer, write_checkpoint
 
 
 @pytest.mark.parametrize("halting", ["act", "every", "ponder", "random"])
@@ -38,7 +38,13 @@ def test_a_router_goes_on_or_begins_anew(tmp_path):
     for settings in ({}, other):
         task = router(**settings)
         assert torch.equal(task.model.albert.encoder.halting.score_weight, learnt)
-        anew = router(**settings, new_unit=True).model.albert.encoder.halting
+        task = router(**settings, new_unit=True)
+        task.trainer = quiet_trainer(max_steps=1)
+        for stage in ("validate", "test", "predict"):  # where nothing is trained, what is there is measured
+            task.setup(stage)
+            assert torch.equal(task.model.albert.encoder.halting.score_weight, learnt)
+        task.setup("fit")
+        anew = task.model.albert.encoder.halting
         assert not anew.score_weight.any() and not anew.score_bias.any() and anew.score_weight.requires_grad
     with pytest.raises(UserError, match="what decides in halting route has no bias"):
         router(halting_bias_init=1.0)

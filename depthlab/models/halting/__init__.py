@@ -19,7 +19,7 @@ from depthlab.models.halting.patience import Patience
 from depthlab.models.halting.ponder import Ponder
 from depthlab.models.halting.random import Random
 from depthlab.models.halting.route import Route
-from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, State, Tokens, did_you_mean
+from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, State, Tokens, Unit, did_you_mean
 
 Rule = TypeVar("Rule", bound=type[HaltingRule])
 
@@ -78,4 +78,15 @@ def describe(model: Mapping[str, Any]) -> str:
     return rule(**{field.name: model[field.name] for field in fields(rule) if field.name in model}).describe(cap)
 
 
-__all__ = ["RULES", "HaltingRule", "HaltingStep", "Look", "State", "Tokens", "describe", "register", "rule_named"]
+__all__ = [
+    "RULES",
+    "HaltingRule",
+    "HaltingStep",
+    "Look",
+    "State",
+    "Tokens",
+    "Unit",
+    "describe",
+    "register",
+    "rule_named",
+]

@@ -6,15 +6,16 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 
-from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
+from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens, Unit
 
 ActCap = Literal["truncate", "remainder"]
 ActCost = Literal["ponder", "expected"]
 
 
-class HaltingUnit(nn.Module):
+class HaltingUnit(Unit):
     """Halting probability of a token, sigmoid(w . s + b), from its new state s.
 
     Computed in fp32 at least, under any autocast: the sum of the probabilities is compared with a threshold. It is no
@@ -26,10 +27,10 @@ class HaltingUnit(nn.Module):
         linear = nn.Linear(hidden_size, 1)
         self.weight, self.bias = linear.weight, linear.bias
 
-    def initialise(self, spread: float, bias: float) -> None:
+    def initialise(self, config: PreTrainedConfig) -> None:
         """Weights as everywhere else; the bias says from what depth training starts."""
-        init.normal_(self.weight, std=spread)
-        init.constant_(self.bias, bias)
+        init.normal_(self.weight, std=config.initializer_range)
+        init.constant_(self.bias, config.halting_bias_init)
 
     def forward(self, states: Tensor, shift: float = 0.0) -> Tensor:
         """[..., H] -> [...], in (0, 1); the shift is added to w . s + b."""
@@ -66,20 +67,13 @@ class Act(HaltingRule):
 
     act_epsilon: float = 0.01
     act_cap: ActCap = "truncate"
-    halting_bias_init: float = 0.0
     time_penalty: float = 5e-4
     act_cost: ActCost = "ponder"
     act_shift: float = 0.0
-    initializer_range: float = 0.02
 
     def unit(self, hidden_size: int) -> HaltingUnit:
         """`encoder.halting.weight` [1, H] and `encoder.halting.bias` [1]."""
         return HaltingUnit(hidden_size)
-
-    def initialise(self, module: nn.Module) -> None:
-        """The unit."""
-        if isinstance(module, HaltingUnit):
-            module.initialise(self.initializer_range, self.halting_bias_init)
 
     def begin(self, tokens: Tokens) -> ActState:
         """Nothing accumulated yet."""

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.halting.router import Router, RouteScore, best, change, initialise_router, sizes
+from depthlab.models.halting.router import (
+    Router,
+    RouteScore,
+    best,
+    gate,
+    how_many,
+    rarity,
+    score,
+    sizes,
+    straight_through,
+)
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.sequences import leaders
 
@@ -27,6 +37,8 @@ class CapacityState(NamedTuple):
     """[...], real tokens of its sequence."""
     running: Tensor
     """[...] bool"""
+    rarity: Tensor
+    """Of its piece, [...] fp32, for the score."""
     gate: Tensor
     """g_n of the next iteration, [...] fp32; 1 for the first, which nobody chooses."""
 
@@ -47,7 +59,7 @@ class Capacity(HaltingRule):
 
     Attributes:
         capacity: c, in [0, 1]: 0 is one iteration, 1 the cap for all.
-        capacity_score: "router", which is learnt; or "change", |s - h| / |h| of the last iteration, whose gate is 1.
+        capacity_score: "router", which is learnt; or of `RouteScore` one that needs no training, whose gate is 1.
     """
 
     dial: ClassVar[str] = "capacity"
@@ -68,9 +80,6 @@ class Capacity(HaltingRule):
         """The same as that of `route`, which reads the states before and after the last iteration."""
         return Router(hidden_size) if self.capacity_score == "router" else None
 
-    def initialise(self, module: nn.Module) -> None:
-        initialise_router(module)
-
     def share(self, n: int) -> float:
         """c_n, for n > 1."""
         linear = (self.num_hidden_layers - n + 1) / self.num_hidden_layers
@@ -82,9 +91,10 @@ class Capacity(HaltingRule):
 
     def begin(self, tokens: Tokens) -> CapacityState:
         """All run."""
-        sequence = tokens.position // tokens.length
-        gate = torch.ones_like(sequence, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        return CapacityState(sequence, leaders(tokens), sizes(sequence, tokens.real), tokens.real, gate)
+        sequence = tokens.sequence
+        gates = torch.ones_like(sequence, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
+        count, rare = sizes(sequence, tokens.real), rarity(self.capacity_score, tokens)
+        return CapacityState(sequence, leaders(tokens), count, tokens.real, rare, gates)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -94,11 +104,11 @@ class Capacity(HaltingRule):
         """Keep the best."""
         if look.at_cap:
             return HaltingStep(state.gate, torch.ones_like(state.running), state)
-        scores, share = change(look) if look.asked is None else look.asked, self.share(look.n + 1)
-        most = (state.tokens * share).round().clamp(min=int(share > 0))
-        goes_on = best(scores.detach().masked_fill(state.first, torch.inf), state.sequence, state.running, most)
-        gate = torch.ones_like(state.gate) if look.asked is None else torch.sigmoid(scores)
+        most = how_many(state.tokens, self.share(look.n + 1))
+        scores = score(self.capacity_score, look, state.rarity).masked_fill(state.first, torch.inf)
+        goes_on = best(scores, state.sequence, state.running, most)
+        weight, later = state.gate, gate(look)
         if self.act_update == "accumulate":
-            gate = torch.where(goes_on, 1 + gate - gate.detach(), 0.0)
-        weight = state.gate if self.act_update == "blend" else state.gate - gate
-        return HaltingStep(weight, ~goes_on, state._replace(running=goes_on, gate=gate))
+            later = torch.where(goes_on, straight_through(later), 0.0)
+            weight = weight - later
+        return HaltingStep(weight, ~goes_on, state._replace(running=goes_on, gate=later))

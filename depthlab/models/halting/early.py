@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
+from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens, on_the_last
 from depthlab.models.halting.sequences import leaders, of_leader
 
 Halts = Literal["tokens", "sequences"]
@@ -67,9 +67,7 @@ class EarlyExit(HaltingRule):
             first = look._replace(**dict(zip(("before", "new", "asked"), of_first, strict=True)))
             halted, memory = self.judge(first, memory[state.leads])
             halted, memory = (of_leader(state.leads, one) for one in (halted, memory))
-        weight = torch.ones_like(halted) if self.act_update == "blend" else halted
-        dtype = torch.promote_types(look.new.dtype, torch.float32)
-        return HaltingStep(weight.to(dtype), halted, EarlyState(state.leads, memory))
+        return on_the_last(halted, look, self.act_update, EarlyState(state.leads, memory))
 
 
 def logits_of(look: Look, rule: str, classes: bool = True) -> Tensor:

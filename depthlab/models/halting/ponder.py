@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import HaltingUnit
@@ -34,8 +34,6 @@ class Ponder(EarlyExit):
     charges_for_depth: ClassVar[bool] = True
     dial: ClassVar[str] = "ponder_threshold"
 
-    halting_bias_init: float = 0.0
-    initializer_range: float = 0.02
     ponder_threshold: float = 0.5
     ponder_prior: float = 0.2
 
@@ -46,11 +44,6 @@ class Ponder(EarlyExit):
     def unit(self, hidden_size: int) -> HaltingUnit:
         """The same as that of `act`."""
         return HaltingUnit(hidden_size)
-
-    def initialise(self, module: nn.Module) -> None:
-        """The unit."""
-        if isinstance(module, HaltingUnit):
-            module.initialise(self.initializer_range, self.halting_bias_init)
 
     def weigh(self, unit: HaltingUnit, tokens: Tokens, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """p_1..p_L, and the divergence from the prior."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depthlab.errors import UserError
 from depthlab.models.halting.fixed import Fixed
-from depthlab.models.halting.rule import HaltingStep, Look, Tokens
+from depthlab.models.halting.rule import HaltingStep, Look, Tokens, on_the_last
 
 
 class RandomState(NamedTuple):
@@ -53,10 +53,7 @@ class Random(Fixed):
 
     def step(self, state: RandomState, look: Look) -> HaltingStep:
         """All weight is on the last state."""
-        halted = (state.depth <= look.n) | look.at_cap
-        dtype = torch.promote_types(look.new.dtype, torch.float32)
-        weight = torch.ones_like(halted) if self.act_update == "blend" else halted
-        return HaltingStep(weight.to(dtype), halted, state)
+        return on_the_last((state.depth <= look.n) | look.at_cap, look, self.act_update, state)
 
     def describe(self, cap: int) -> str:
         return f"fixed, {cap}; in training random, {self.random_mean:g} and 1 on average"

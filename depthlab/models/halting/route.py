@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthlab.errors import UserError
-from depthlab.models.halting.router import Router, RouteScore, best, change, initialise_router, sizes
+from depthlab.models.halting.router import (
+    Router,
+    RouteScore,
+    best,
+    gate,
+    how_many,
+    rarity,
+    score,
+    sizes,
+    straight_through,
+)
 from depthlab.models.halting.rule import HaltingRule, HaltingStep, Look, Tokens
 from depthlab.models.halting.sequences import leaders
 
@@ -30,6 +40,8 @@ class RouteState(NamedTuple):
     """[...] bool, True where a sequence begins."""
     depth: Tensor
     """[...] int64, how far it goes; once it is decided."""
+    rarity: Tensor
+    """Of its piece, [...] fp32, for the score."""
     gate: Tensor
     """g, [...] fp32: 1 where a token goes on, with the router's gradient."""
 
@@ -52,7 +64,7 @@ class Route(HaltingRule):
         route_share: c, share of a sequence's tokens that go on.
         route_threshold: in its place, the score over which a token goes on: for a router a logit, 0 for even odds.
         route_depths: where those that go on end, ascending; None: at the cap.
-        route_score: "router", which is learnt; or "change", |s - h| / |h| of that iteration, which needs no training.
+        route_score: "router", which is learnt; or of `RouteScore` one that needs no training.
     """
 
     act_update: str
@@ -67,15 +79,15 @@ class Route(HaltingRule):
             raise UserError(f'halting "route" needs act_update "accumulate", not {self.act_update!r}')
         if self.route_at < 0:
             raise UserError(f"halting_settings.route_at must not be negative, got {self.route_at}")
-        if self.route_at == 0 and self.route_score == "change":
-            raise UserError("halting_settings.route_score change needs route_at 1 or more: before it nothing has moved")
+        if self.route_at == 0 and self.route_score in ("change", "both"):
+            raise UserError(
+                f"halting_settings.route_score {self.route_score} needs route_at 1 or more: before it nothing has moved"
+            )
         if not 0 <= self.route_share <= 1:
             raise UserError(f"halting_settings.route_share must lie in [0, 1], got {self.route_share}")
         depths = [self.route_at, *(self.route_depths or ())]
         if depths != sorted(set(depths)) or self.route_depths == []:
             raise UserError(f"halting_settings.route_depths must ascend from over route_at, got {self.route_depths}")
-        if self.route_depths is not None and self.route_threshold is not None:
-            raise UserError("halting_settings.route_depths share out route_share: leave route_threshold out")
 
     @property
     def first(self) -> int:
@@ -96,10 +108,6 @@ class Route(HaltingRule):
         """`encoder.halting.score_weight` [1, 2 H] and `encoder.halting.score_bias` [1]."""
         return Router(hidden_size) if self.route_score == "router" else None
 
-    def initialise(self, module: nn.Module) -> None:
-        """Weights as everywhere else are the model's business; here all scores are 0."""
-        initialise_router(module)
-
     def decides(self, n: int) -> bool:
         """There, and where some end."""
         return n == self.route_at or n in (self.route_depths or ())
@@ -110,9 +118,10 @@ class Route(HaltingRule):
 
     def begin(self, tokens: Tokens) -> RouteState:
         """Nobody is decided about."""
-        gate = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
-        sequence, depth = tokens.position // tokens.length, torch.full_like(tokens.position, CAP)
-        return RouteState(sequence, tokens.real, leaders(tokens), depth, gate)
+        gates = torch.ones_like(tokens.position, dtype=torch.promote_types(tokens.states.dtype, torch.float32))
+        depth = torch.full_like(tokens.position, CAP)
+        rare = rarity(self.route_score, tokens)
+        return RouteState(tokens.sequence, tokens.real, leaders(tokens), depth, rare, gates)
 
     def ask(self, unit: Router, look: Look) -> Tensor:
         """The score."""
@@ -123,19 +132,16 @@ class Route(HaltingRule):
         if look.n != self.route_at:
             halted = (state.depth <= look.n) | look.at_cap
             return HaltingStep(torch.where(halted, state.gate, 0.0), halted, state)
-        scores = change(look) if look.asked is None else look.asked
         depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]
+        scores = score(self.route_score, look, state.rarity)
         if self.route_threshold is None:
-            most = (sizes(state.sequence, state.real) * self.route_share).round().clamp(min=int(self.route_share > 0))
-            scored = scores.detach().masked_fill(state.first, torch.inf)
-            for number, end in enumerate(ends):
-                so_far = most - (most * number / len(ends)).floor()
-                depth = torch.where(best(scored, state.sequence, state.real, so_far), end, depth)
+            most = how_many(sizes(state.sequence, state.real), self.route_share)
+            scores = scores.masked_fill(state.first, torch.inf)
         else:
-            depth = torch.where(scores > self.route_threshold, CAP, depth)
-        goes_on = depth > look.n
-        gate = goes_on.to(state.gate.dtype)
-        if look.asked is not None:  # what halts can't tell what going on would have brought
-            probability = torch.sigmoid(scores)
-            gate = torch.where(goes_on, 1 + probability - probability.detach(), gate)
-        return HaltingStep(1 - gate, ~goes_on, state._replace(depth=depth, gate=gate))
+            most = sizes(state.sequence, state.real & (scores > self.route_threshold))
+        for number, end in enumerate(ends):
+            so_far = most - (most * number / len(ends)).floor()
+            depth = torch.where(best(scores, state.sequence, state.real, so_far), end, depth)
+        goes_on = depth > look.n  # what halts can't tell what going on would have brought
+        gates = torch.where(goes_on, straight_through(gate(look)), 0.0)
+        return HaltingStep(1 - gates, ~goes_on, state._replace(depth=depth, gate=gates))

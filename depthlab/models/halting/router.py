@@ -1,18 +1,22 @@
-"""A router: a score of each token, learnt or not, and the choice of a sequence's best by it."""
+"""A score of each token, by a router or untrained, and the choice of a sequence's best by it."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 
-from depthlab.models.halting.rule import Look
+from depthlab.errors import UserError
+from depthlab.models.halting.rule import Look, Tokens, Unit
 
-RouteScore = Literal["router", "change"]
+RouteScore = Literal["router", "change", "rarity", "both"]
+"""Learnt; or without training: |s - h| / |h|, how far an iteration has moved a token; log(1 + its piece's number), as
+vocabularies list frequent pieces first; or the product of the two."""
 
 
-class Router(nn.Module):
+class Router(Unit):
     """A token's score, w . [h, s] + b, of its states before and after an iteration.
 
     Computed in fp32 at least, under any autocast: scores are compared with each other. Its names are none of a halting
@@ -23,6 +27,11 @@ class Router(nn.Module):
         super().__init__()
         self.score_weight = nn.Parameter(torch.empty(1, 2 * hidden_size))
         self.score_bias = nn.Parameter(torch.empty(1))
+
+    def initialise(self, config: PreTrainedConfig) -> None:
+        """All scores are 0."""
+        init.zeros_(self.score_weight)
+        init.zeros_(self.score_bias)
 
     def forward(self, before: Tensor, new: Tensor) -> Tensor:
         """[..., H] twice -> [...], any number: the larger, the sooner a token goes on."""
@@ -51,16 +60,41 @@ class Router(nn.Module):
         self.score_bias.copy_(solution[-1] - even)
 
 
-def initialise_router(module: nn.Module) -> None:
-    """Called for every module of a new model, after the usual initialisation: all scores are 0."""
-    if isinstance(module, Router):
-        init.zeros_(module.score_weight)
-        init.zeros_(module.score_bias)
+def rarity(kind: RouteScore, tokens: Tokens) -> Tensor:
+    """Of each token's piece, [...] fp32, where the score asks for it; else 1.
+
+    Raises:
+        UserError: the model was given embeddings.
+    """
+    if kind in ("router", "change"):
+        return torch.ones_like(tokens.position, dtype=torch.float32)
+    if tokens.pieces is None:
+        raise UserError(f"a score of {kind} reads input_ids, and the model was given embeddings")
+    return tokens.pieces.float().log1p()
 
 
-def change(look: Look) -> Tensor:
-    """A score that needs no training, [...]: |s - h| / |h|, how far an iteration has moved a token."""
-    return (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
+def score(kind: RouteScore, look: Look, rarity: Tensor) -> Tensor:
+    """[...]: the larger, the sooner a token goes on."""
+    if kind in ("router", "rarity"):
+        return rarity if look.asked is None else look.asked
+    return rarity * (look.new - look.before).float().norm(dim=-1) / look.before.float().norm(dim=-1)
+
+
+def gate(look: Look) -> Tensor:
+    """The router's probability, sigmoid(score), [...]; 1 without one."""
+    if look.asked is None:
+        return torch.ones_like(look.new[..., 0], dtype=torch.promote_types(look.new.dtype, torch.float32))
+    return torch.sigmoid(look.asked)
+
+
+def straight_through(gate: Tensor) -> Tensor:
+    """1, and backward the gate."""
+    return 1 + gate - gate.detach()
+
+
+def how_many(tokens: Tensor, share: float) -> Tensor:
+    """A share of tokens, in whole ones: at least one, unless it is 0."""
+    return (tokens * share).round().clamp(min=int(share > 0))
 
 
 def sizes(sequence: Tensor, among: Tensor) -> Tensor:
@@ -79,7 +113,8 @@ def best(scores: Tensor, sequence: Tensor, among: Tensor, most: Tensor) -> Tenso
         among: [...] bool, the tokens meant.
         most: [...], for each token how many of its sequence.
     """
-    shape, (scores, sequence, among) = scores.shape, (one.flatten() for one in (scores, sequence, among))
+    shape = scores.shape
+    scores, sequence, among = (one.detach().flatten() for one in (scores, sequence, among))
     order = torch.where(among, scores, -torch.inf).argsort(descending=True, stable=True)
     order = order[sequence[order].argsort(stable=True)]  # sequence by sequence, the best first
     ordered = sequence[order]

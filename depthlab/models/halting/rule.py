@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
 
+import torch
 from huggingface_hub.dataclasses import type_validator
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from depthlab.errors import UserError
 
@@ -30,9 +32,16 @@ class Tokens(NamedTuple):
     position: Tensor
     """[...], the row of each in [B * T]."""
     length: int
-    """T: a token's sequence is `position // length`."""
+    """T"""
     real: Tensor
     """[...] bool, False on padding, which is among [B, T]."""
+    pieces: Tensor | None = None
+    """[...], number of each in the vocabulary; None where the model was given embeddings."""
+
+    @property
+    def sequence(self) -> Tensor:
+        """[...], each token's row in [B]; ascending."""
+        return self.position // self.length
 
 
 class Look(NamedTuple):
@@ -65,6 +74,20 @@ class HaltingStep(NamedTuple):
     """R where the token halted, fp32, as in Graves 2016; None: 0 everywhere."""
     cost: Tensor | None = None
     """What is charged for this iteration, fp32; None in every iteration: a token is charged N + R in all."""
+
+
+def on_the_last(halted: Tensor, look: Look, act_update: str, state: State) -> HaltingStep:
+    """Tokens move by the whole layer, and all weight is on their last state, whatever the configuration's update."""
+    weight = torch.ones_like(halted) if act_update == "blend" else halted
+    return HaltingStep(weight.to(torch.promote_types(look.new.dtype, torch.float32)), halted, state)
+
+
+class Unit(nn.Module):
+    """What a rule learns, if it says itself how it begins."""
+
+    def initialise(self, config: PreTrainedConfig) -> None:
+        """Called in a new model, after the usual initialisation."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -116,9 +139,6 @@ class HaltingRule:
     def unit(self, hidden_size: int) -> nn.Module | None:
         """What the rule learns, states [..., H] to what `Look.asked` is: the model's `encoder.halting`."""
         return None
-
-    def initialise(self, module: nn.Module) -> None:
-        """Called for every module of a new model, after the usual initialisation: the rule knows its own."""
 
     @classmethod
     def chooses(cls, training: bool) -> bool:

@@ -8,7 +8,7 @@ from depthlab.models.halting.rule import Tokens
 
 def leaders(tokens: Tokens) -> Tensor:
     """[...] bool: the first real token of each sequence."""
-    sequence, real = (tokens.position // tokens.length).flatten(), tokens.real.flatten()
+    sequence, real = tokens.sequence.flatten(), tokens.real.flatten()
     earlier = real.cumsum(0) - real.long()  # real tokens before each
     return (real & (earlier == earlier[torch.searchsorted(sequence, sequence)])).view_as(tokens.real)
 

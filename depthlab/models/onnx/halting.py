@@ -80,6 +80,8 @@ def _capacity(
 ) -> Found:
     """Of the tokens that run, each iteration keeps those that score best."""
     rule, cap, blend = encoder.rule, encoder.config.num_hidden_layers, encoder.config.act_update == "blend"
+    if rule.capacity_score in ("rarity", "both"):
+        raise UserError("halting 'capacity' has a form in ONNX by state: capacity_score router or change")
     shares = graph.literal([*(rule.share(n + 1) for n in range(1, cap)), 0], np.float32)
     everyone = graph("Shape", graph("Gather", memory.states, 0, axis=1))  # N
     depths = graph("Cast", graph("ConstantOfShape", everyone), to=INT)
@@ -121,8 +123,8 @@ def _route(
 ) -> Found:
     """One decision, after iteration k: no loop depends on data."""
     rule, cap, k = encoder.rule, encoder.config.num_hidden_layers, encoder.rule.route_at
-    if k == 0 or rule.route_depths is not None:
-        raise UserError("halting 'route' has a form in ONNX for one decision, after iteration 1 or later")
+    if k == 0 or rule.route_depths is not None or rule.route_score in ("rarity", "both"):
+        raise UserError("halting 'route' has a form in ONNX for one decision, after iteration 1 or later, by state")
     if k >= cap:
         return _fixed(graph, batch, encoder, iteration, memory)
     memory = _plainly(graph, batch, iteration, memory, batch.real, range(k - 1))

@@ -2,7 +2,6 @@
 
 import torch
 
-from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.test_encoder import assert_same, run
 from tests.models.variants import CLASSES, differing
@@ -52,13 +51,3 @@ def assert_padding_takes_no_share(model, lengths, extra_padding, left):
     for row, real in enumerate(inputs["attention_mask"].bool()):
         alone = {name: value[row : row + 1, real] for name, value in inputs.items()}
         assert torch.equal(model(**alone).depths[0], dense[0].depths[row, real])
-
-
-def assert_fixed(model, inputs, depth):
-    """A model without pooler does what the one of a fixed depth does."""
-    config = AdaptiveAlbertConfig(**SIZES, num_hidden_layers=depth, halting="fixed")
-    fixed = AdaptiveAlbertModel(config, add_pooling_layer=False).double()
-    fixed.load_state_dict(model.state_dict(), strict=False)
-    actual, wanted = model(**inputs), fixed(**inputs)
-    assert torch.equal(actual.depths, wanted.depths)
-    torch.testing.assert_close(actual.last_hidden_state, wanted.last_hidden_state)

@@ -1,5 +1,7 @@
 """Expert choice: against a loop over iterations and tokens, in states, depths and gradients."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from depthlab.errors import UserError
 from tests.models.conftest import ragged_inputs
-from tests.models.halting.loops import assert_fixed, assert_is_the_loop, assert_padding_takes_no_share, by_rule
+from tests.models.halting.loops import assert_is_the_loop, assert_padding_takes_no_share, by_rule
 from tests.models.variants import CLASSES
 
 
@@ -36,6 +38,8 @@ def reference(model, inputs):
             if rule.capacity_score == "router":
                 weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
                 scores[t] = torch.cat([before[t], new[t]]) @ weight + bias
+            elif rule.capacity_score == "rarity":
+                scores[t] = torch.tensor(math.log(1 + inputs["input_ids"][0, t].item()))
             else:
                 scores[t] = (new[t] - before[t]).square().sum().sqrt() / before[t].square().sum().sqrt()
             depths[t] = n
@@ -57,7 +61,7 @@ def reference(model, inputs):
 
 
 rules = st.fixed_dictionaries(
-    {"capacity": st.floats(0, 1), "capacity_score": st.sampled_from(["router", "router", "change"])}
+    {"capacity": st.floats(0, 1), "capacity_score": st.sampled_from(["router", "router", "change", "rarity"])}
 )
 updates = st.sampled_from(["blend", "accumulate"])
 
@@ -96,13 +100,6 @@ def test_the_mean_depth_is_what_was_asked_for(capacity):
     model, inputs = build(cap=5, capacity=capacity), ragged_inputs([20, 20])
     for depths in model(**inputs).depths:
         assert depths.double().mean().item() == pytest.approx(1 + 4 * capacity, abs=4 * 0.5 / 20)
-
-
-def test_the_dials_ends_are_the_fixed_depth_and_one_iteration():
-    model, inputs = build(cap=4), ragged_inputs([7, 4])
-    for capacity, depth in ((1.0, 4), (0.0, 1)):
-        model.config.halting_settings = {"capacity": capacity}
-        assert_fixed(model, inputs, depth)
 
 
 def test_a_users_mistake():

@@ -166,24 +166,6 @@ def test_patience_of_a_regression(within, patience, lengths, seed):
         assert output.depths[row, :length].tolist() == reference(model, "patience", one)[1]
 
 
-@pytest.mark.parametrize("halts", ["tokens", "sequences"])
-@pytest.mark.parametrize(
-    ("rule", "never", "at_once"),
-    [("change", 0.0, 1e9), ("entropy", 0.0, 9.0), ("margin", 1.0, -1.0), ("patience", CAP, 0)],
-)
-def test_the_dials_ends_are_the_fixed_depth_and_one_iteration(rule, halts, never, at_once):
-    model = build(AdaptiveAlbertForSequenceClassification, rule, halts=halts)
-    inputs, dial = ragged_inputs([7, 4, 1]), model.config.rule.dial
-    fixed = build(AdaptiveAlbertForSequenceClassification, "fixed")
-    fixed.load_state_dict(model.state_dict())
-    for value, cap in ((never, CAP), (at_once, 1)):
-        model.config.halting_settings = {"halts": halts, dial: value}
-        fixed.config.num_hidden_layers = cap
-        actual, wanted = model(**inputs), fixed(**inputs)
-        assert torch.equal(actual.depths, wanted.depths)
-        torch.testing.assert_close(actual.logits, wanted.logits)
-
-
 def test_any_checkpoint(tmp_path):
     """A run's model that halted otherwise, relaxed or not, and the untied baseline; plain ALBERT is the next test."""
     inputs = ragged_inputs([7, 4])

@@ -167,13 +167,6 @@ def test_ponder_halts_where_its_cumulated_probability_crosses(halts, threshold, 
         torch.testing.assert_close(dense[0].last_hidden_state[row, :length], state, rtol=1e-10, atol=1e-10)
 
 
-def test_ponders_dial_ends_at_one_iteration_and_at_the_cap():
-    model, inputs = build(AdaptiveAlbertModel, "ponder").eval(), ragged_inputs([7, 4])
-    for threshold, depth in ((0.0, 1), (1.0, 4)):
-        model.config.halting_settings = {"ponder_threshold": threshold}
-        assert torch.equal(model(**inputs).depths, depth * inputs["attention_mask"])
-
-
 @pytest.mark.parametrize("halting", ["every", "random"])
 def test_in_evaluation_it_is_the_fixed_model(halting):
     model = build(AdaptiveAlbertForMaskedLM, halting).eval()

@@ -1,5 +1,7 @@
 """One early decision a token: against loops over tokens that read the equations, in states, depths and gradients."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from tests.models.conftest import SIZES, ragged_inputs
-from tests.models.halting.loops import assert_fixed, assert_is_the_loop, assert_padding_takes_no_share, by_rule
+from tests.models.halting.loops import assert_is_the_loop, assert_padding_takes_no_share, by_rule
 
 
 def build(layers="tied", cap=4, **rule):
@@ -31,21 +33,27 @@ def reference(model, inputs):
             layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
             new = layer(torch.stack(states)[None], None)[0]
         if n == rule.route_at and n < cap:
+            rare = [math.log(1 + piece) for piece in inputs["input_ids"][0].tolist()]
             if rule.route_score == "router":
                 weight, bias = encoder.halting.score_weight[0], encoder.halting.score_bias[0]
                 scores = [torch.cat([states[t], new[t]]) @ weight + bias for t in tokens]
+            elif rule.route_score == "rarity":
+                scores = torch.tensor(rare)
             else:
                 scores = [(new[t] - states[t]).square().sum().sqrt() / states[t].square().sum().sqrt() for t in tokens]
+                if rule.route_score == "both":
+                    scores = [moved * one for moved, one in zip(scores, rare, strict=True)]
             if rule.route_threshold is None:
                 most = round(rule.route_share * len(states))
                 most = max(most, 1) if rule.route_share > 0 else 0
                 ranked = sorted(tokens, key=lambda t: (t > 0, -scores[t].item(), t))[:most]
-                going = set(ranked)
-                for t in ranked:  # equal parts, what is left over going deeper
-                    reached = [end for k, end in enumerate(ends) if ranked.index(t) < most - most * k // len(ends)]
-                    depths[t] = min(cap, reached[-1])
             else:
-                going = {t for t in tokens if scores[t] > rule.route_threshold}
+                ranked = sorted(tokens, key=lambda t: (-scores[t].item(), t))
+                ranked = [t for t in ranked if scores[t] > rule.route_threshold]
+            going, most = set(ranked), len(ranked)
+            for t in ranked:  # equal parts, what is left over going deeper
+                reached = [end for k, end in enumerate(ends) if ranked.index(t) < most - most * k // len(ends)]
+                depths[t] = min(cap, reached[-1])
             decided = list(new)
             for t in tokens:
                 if t not in going:
@@ -63,13 +71,16 @@ def reference(model, inputs):
 layers, share, threshold = st.sampled_from(["tied", "untied"]), st.floats(0, 1), st.floats(-1, 2)
 rules = st.one_of(
     st.fixed_dictionaries(
-        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change"])},
+        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},
         optional={"route_share": share, "route_threshold": threshold},
     ),
-    st.fixed_dictionaries({"route_at": st.just(0)}, optional={"route_share": share, "route_threshold": threshold}),
+    st.fixed_dictionaries(
+        {"route_at": st.just(0), "route_score": st.sampled_from(["router", "rarity"])},
+        optional={"route_share": share, "route_threshold": threshold},
+    ),
     st.fixed_dictionaries(
         {"route_at": st.integers(0, 1), "route_depths": st.sampled_from([[2], [2, 4], [3, 9], [2, 3, 4]])},
-        optional={"route_share": share},
+        optional={"route_share": share, "route_threshold": threshold},
     ),
 )
 
@@ -93,13 +104,6 @@ def test_equals_the_loop_over_tokens(length, rule, layers, seed):
 def test_both_executions_agree_and_padding_takes_no_share(lengths, extra_padding, rule, layers, left, seed):
     torch.manual_seed(seed)
     assert_padding_takes_no_share(build(layers, **rule), lengths, extra_padding, left)
-
-
-def test_the_dials_ends_are_the_fixed_depth_and_the_depth_of_the_decision():
-    model, inputs = build(cap=4), ragged_inputs([7, 4])
-    for settings_, depth in (({"route_share": 1.0}, 4), ({"route_share": 0.0}, 1), ({"route_threshold": 1e9}, 1)):
-        model.config.halting_settings = settings_
-        assert_fixed(model, inputs, depth)
 
 
 def test_what_halts_before_the_first_iteration_is_real_all_the_same():
@@ -130,6 +134,13 @@ def test_the_router_learns_what_going_on_is_worth():
     torch.testing.assert_close(gradient.flatten(), wanted)
 
 
+def test_rarity_is_of_pieces():
+    model, inputs = build(route_score="rarity"), ragged_inputs([5])
+    embedded = model.embeddings.word_embeddings(inputs.pop("input_ids"))
+    with pytest.raises(UserError, match="a score of rarity reads input_ids, and the model was given embeddings"):
+        model(inputs_embeds=embedded, **inputs)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -142,10 +153,6 @@ def test_the_router_learns_what_going_on_is_worth():
         ({"halting_settings": {"route_at": -1}}, "halting_settings.route_at must not be negative, got -1"),
         ({"halting_settings": {"route_depths": [3, 1]}}, "route_depths must ascend from over route_at, got [3, 1]"),
         ({"halting_settings": {"route_depths": [1]}}, "route_depths must ascend from over route_at, got [1]"),
-        (
-            {"halting_settings": {"route_depths": [3], "route_threshold": 0}},
-            "route_depths share out route_share: leave route_threshold out",
-        ),
         ({"halting_settings": {"route_score": "luck"}}, "route_score"),
     ],
 )

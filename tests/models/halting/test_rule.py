@@ -13,7 +13,6 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertModel
 from depthlab.models.checkpoint import load_checkpoint
 from depthlab.models.halting import RULES, HaltingRule, HaltingStep, Look, Tokens, describe, register
-from depthlab.models.halting.route import Route
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.test_encoder import assert_same, run
 from tests.models.variants import CLASSES, differing
@@ -135,11 +134,3 @@ def test_in_a_few_words():
     assert describe(model | {"halting": "fixed"}) == "fixed, 6"
     assert describe(model | {"halting": "settled", "patience": 2}) == "cap 6, threshold 0.1, patience 2"
     assert describe(model | {"halting": "somebody's"}) == "cap 6, somebody's"
-
-
-def test_every_rule_has_one_number_to_turn():
-    for name in (name for name, rule in RULES.items() if rule.__module__.startswith("depthlab.")):
-        given = config(halting=name, halting_settings={}, act_update="accumulate")
-        value = {**vars(given), **vars(given.rule)}[given.rule.dial]
-        assert isinstance(value, int | float), name
-    assert Route("accumulate", route_threshold=0.0).dial == "route_threshold"

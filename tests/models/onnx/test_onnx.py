@@ -181,9 +181,11 @@ def test_int8_is_as_good_as_its_weights(kind, way):
 def test_what_has_no_form(monkeypatch):
     with pytest.raises(UserError, match="one layer an iteration"):
         export.to_onnx(build(BASE, halting="fixed", inner_group_num=2))
-    for setting in ({"route_at": 0}, {"route_depths": [3, 5]}):
+    for setting in ({"route_at": 0}, {"route_depths": [3, 5]}, {"route_score": "rarity"}):
         with pytest.raises(UserError, match="for one decision, after iteration 1 or later"):
             export.to_onnx(build(BASE, **ROUTE, halting_settings=setting))
+    with pytest.raises(UserError, match="'capacity' has a form in ONNX by state"):
+        export.to_onnx(build(BASE, halting="capacity", halting_settings={"capacity_score": "both"}))
     with pytest.raises(UserError, match="hidden_act 'silu' has no form"):
         export.to_onnx(build(BASE, hidden_act="silu"))
     model = build(BASE)
