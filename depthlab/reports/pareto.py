@@ -1,5 +1,6 @@
 """Depth against quality: score by depth, work and measured time, of halting rules and of training, and fixed depths."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ PANELS = {
     "milliseconds": ("time", "ms per example, model forward"),
 }
 """What a score is held against, by column: how to call it, and its unit."""
+LEGEND_COLUMNS = 3
 
 
 def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
@@ -115,14 +117,16 @@ def draw(points: pd.DataFrame) -> Canvas:
         }
         for index, (name, family) in enumerate(families)
     }
-    canvas = Canvas(figsize=(5 * len(PANELS), 3.4 * len(tasks) + 0.3 * len(styles) + 0.4), layout="constrained")
+    lines = math.ceil(len(styles) / LEGEND_COLUMNS)
+    canvas = Canvas(figsize=(5 * len(PANELS), 3.4 * len(tasks) + 0.3 * lines + 0.4), layout="constrained")
     grid = canvas.subplots(len(tasks), len(PANELS), squeeze=False, sharey="row")
     for row, task in zip(grid, tasks, strict=True):
         of_task = points[points.task == task]
         row[0].set_ylabel(f"{no_formula(called(task))}: {SCORES[of_task.metric.iloc[0]]} (%)")
         for axes, (measured, (label, unit)) in zip(row, PANELS.items(), strict=True):
             _panel(axes, of_task, measured, f"{label} ({unit})", styles)
-    canvas.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
+    names = grid[0, 0].get_legend_handles_labels()
+    canvas.legend(*names, loc="outside lower left", ncols=LEGEND_COLUMNS, frameon=False)
     return canvas
 
 
