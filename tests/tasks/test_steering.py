@@ -134,12 +134,11 @@ class Saturated(Answer):
         return {"task": Loss(1e-4 * expected * ((expected / CAP).log() - 1)), "ponder": Loss(expected)}
 
 
-@pytest.mark.parametrize("target", [3.0, 5.0])
-def test_a_halting_unit_that_has_fallen_through_comes_back(target):
+def test_a_halting_unit_that_has_fallen_through_comes_back():
     watch = WatchTokens()
-    fit(Saturated(target), 345, watch)
+    fit(Saturated(3.0), 345, watch)
     last = watch.depths[-86:]
-    assert sum(last) / len(last) == pytest.approx(target, rel=0.05)
+    assert sum(last) / len(last) == pytest.approx(3.0, rel=0.05)
 
 
 def test_without_a_target_tau_stays():
