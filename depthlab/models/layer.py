@@ -34,7 +34,8 @@ class Memory:
     def __init__(self, real: Tensor, size: int, shared: bool) -> None:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
-        self.position, self.states = real, None
+        self.position = real
+        self.states: Tensor | None = None
         self._row: Tensor | None = None
         """Of untied layers: [B * T], where in `states` a token is."""
         if not shared:

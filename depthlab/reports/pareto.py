@@ -29,6 +29,7 @@ PANELS = {
 }
 """What a score is held against, by column: how to call it, and its unit."""
 LEGEND_COLUMNS = 3
+"""Names of families side by side, as wide as the four panels are."""
 
 
 def pareto_blocks(records: Sequence[RunRecord]) -> tuple[list[Block], pd.DataFrame]:
