@@ -50,7 +50,7 @@ def size(said: str) -> float:
     return float(value.replace(",", "")) * UNITS[unit]
 
 
-SIBLINGS = ("tiny", "small", "albert", "bert", "pareto")
+SIBLINGS = ("tiny", "small", "albert", "bert", "pareto", "halting")
 """Of others, which the default tests plan."""
 
 

@@ -245,12 +245,22 @@ SAVES = {
     "on_train_epoch_start": [2],
     "on_validation_end": [1],
 }
+ELSEWHERE = {
+    (kind, hook) for kind in TRAINED if kind != "pretraining" for hook in SAVES if hook != "on_train_batch_end"
+}
+"""Left to the full tests, as are the limits without validation: they hardly differ from pre-training's."""
 
 
 @pytest.mark.parametrize(
     ("kind", "limits", "hook"),
     [
-        pytest.param(kind, limits, hook, id=f"{kind}, {name}, {hook}")
+        pytest.param(
+            kind,
+            limits,
+            hook,
+            id=f"{kind}, {name}, {hook}",
+            marks=[pytest.mark.full] * (name in ("epochs", "steps") or (kind, hook) in ELSEWHERE),
+        )
         for kind in TRAINED
         for name, limits in LIMITS.items()
         for hook in SAVES

@@ -238,7 +238,7 @@ def test_half_precision(tmp_path, way, dtype):
 @pytest.mark.parametrize(
     "model_class", [AdaptiveAlbertForPreTraining, AdaptiveAlbertForTokenClassification], ids=name_of
 )
-@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.full), 3])
 def test_exports_at_fixed_depth(model_class, rank):
     """`torch.export` with free batch size and length gives the same outputs."""
     model = build(model_class, halting="fixed", relaxation_rank=rank)
