@@ -295,7 +295,7 @@ def test_a_hub_that_fails_once(hub, tmp_path, found):
 def test_convert_says_where_it_looks(hub, tmp_path):
     """Once, whatever it fetches; and it takes a repository whose tokenizer is a SentencePiece model."""
     told = environment(hub, tmp_path / "home") | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    for name, said, status in ((ALBERT, "written to", 0), ("org/gated", LOG_IN, 2)):
+    for name, said, status in ((ALBERT, "written to", 0), ("org/gated", LOG_IN, 2), ("org/missing", "none of that", 2)):
         command = [sys.executable, "-m", "depthlab", "convert", name, str(tmp_path / name)]
         done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
         assert done.returncode == status and said in done.stdout + done.stderr, done.stderr
