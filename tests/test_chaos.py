@@ -31,7 +31,7 @@ def hit(stage, place, times, number, group=False, workers=0, kind="glue"):
     return run, process, process.wait()
 
 
-@pytest.mark.parametrize(("place", "times"), [("validation", 2), ("saving", 5)])
+@pytest.mark.parametrize(("place", "times"), [pytest.param("validation", 2, marks=pytest.mark.full), ("saving", 5)])
 def test_what_was_killed_goes_on_as_if_it_had_not_been(stage, reference, place, times):
     """With dropout, validations after an epoch, and the best state kept."""
     run, _, status = hit(stage, place, times, signal.SIGKILL)

@@ -44,7 +44,7 @@ def distil(places, run_dir, **changes):
     return arguments("fit", "distil", values, **changes)
 
 
-@pytest.mark.parametrize("start", ["untied", "relaxed"])
+@pytest.mark.parametrize("start", ["untied", pytest.param("relaxed", marks=pytest.mark.full)])
 def test_learns_at_adaptive_depth(places, tmp_path, start):
     """Fixed depth and all layers first, then a router that has started from a score; the result loads anywhere."""
     checkpoint = {"model__checkpoint": places / start, "model__fixed_depth_steps": 3}

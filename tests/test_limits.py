@@ -123,7 +123,9 @@ def depth_of(printed):
 DEPTHS = {"act_epsilon=0.6": 2.0, "num_hidden_layers=2": 2.0, "halting=fixed": 4.0}
 
 
-@pytest.mark.parametrize("setting", DEPTHS)
+@pytest.mark.parametrize(
+    "setting", [*(pytest.param(s, marks=pytest.mark.full) for s in DEPTHS if s[0] != "h"), "halting=fixed"]
+)
 def test_trained_weights_go_to_other_depths(inputs, tuned, tmp_path, capsys, setting):
     """The same in validate, test, predict and inspect, of a run and of what it exported."""
     given = f"--model.depth.{setting}"

@@ -118,7 +118,9 @@ def test_pairs_and_numbers(inputs, tmp_path):
     assert json.loads((tmp_path / "run/model/config.json").read_text())["problem_type"] == "regression"
 
 
-@pytest.mark.parametrize(("suffix", "score"), [(".conllu", "accuracy"), (".bio", "span_f1")])
+@pytest.mark.parametrize(
+    ("suffix", "score"), [pytest.param(".conllu", "accuracy", marks=pytest.mark.full), (".bio", "span_f1")]
+)
 def test_words_are_tagged(inputs, tmp_path, suffix, score, capsys):
     run_dir, test = tmp_path / "run", {"data__test": inputs / f"test{suffix}"}
     printed = printed_by(own(inputs, run_dir, suffix=suffix, **test))

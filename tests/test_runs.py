@@ -86,10 +86,9 @@ def test_logs_what_the_dashboard_shows(reference):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"trainer__devices": 2, "trainer__strategy": "ddp"},
+        pytest.param({}, id="accumulated", marks=pytest.mark.full),
+        pytest.param({"trainer__devices": 2, "trainer__strategy": "ddp"}, id="two ranks"),
     ],
-    ids=["accumulated", "two ranks"],
 )
 def test_pieces_change_nothing(corpus, reference, tmp_path, changes):
     """Same batches, ragged and with a short last one; whatever is logged is of the global batch.

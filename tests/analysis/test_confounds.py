@@ -130,6 +130,7 @@ def test_holms_correction_by_hand():
     )
 
 
+@pytest.mark.full
 def test_intervals_hold_what_they_say():
     """Fifty copies of what tests/benchmarks/adjusted_effects.py does with real words: the rates, within their noise."""
     table = planted_table(7, sentences=200)

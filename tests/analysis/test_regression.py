@@ -29,6 +29,7 @@ def leave_out(cluster):
     return [cluster != number for number in range(cluster.max() + 1)]
 
 
+@pytest.mark.full
 def test_the_covariance_of_two_regressions_is_that_of_repetitions():
     """Of the same coefficient with and without another column, over 400 outcomes with effects of clusters."""
     rng = np.random.default_rng(0)

@@ -80,6 +80,7 @@ def test_a_runs_own_settings_will_do(inputs, measured):
     assert [[cell.strip() for cell in row.split("|")[1:6]] for row in rows] == [row[:5] for row in measured[0]]
 
 
+@pytest.mark.full
 def test_a_checkpoint_without_a_run(inputs, tmp_path):
     """It goes by its name, its points lie in the `run_dir`, and a report draws them; so does similarity, untrained."""
     where = {"model__checkpoint": inputs / "runs/0/model", "model__depth__halting": "change", "dial": "0,1e9"}

@@ -101,6 +101,7 @@ def test_waits_for_the_device_once_a_decision(sizes, monkeypatch):
     assert sorted(waits) == ["nonzero", "tolist", "tolist"]  # one decision, one look
 
 
+@pytest.mark.full
 def test_dropout_has_the_same_distribution(sizes):
     """Mean and variance of every state over 600 draws agree within five standard errors (Welch), dense and compact.
 

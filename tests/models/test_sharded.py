@@ -44,6 +44,7 @@ def shared_out(rank):
     return found
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:.*returned a view tensor:UserWarning")
 def test_fsdp_equals_one_process(tmp_path):
     """Also where one rank needs more iterations: the other goes along, with no token running."""
