@@ -245,6 +245,15 @@ def test_another_model_is_just_another_model(inputs, bert, tmp_path, capsys):
     assert "model.depth.num_hidden_layers is for ALBERTs" in error_of(capsys, depth)
 
 
+@pytest.mark.parametrize("command", ["validate", "predict"])
+@pytest.mark.parametrize("model", ["ours", "bert"])
+def test_an_untrained_classifier_says_nothing(inputs, bert, tmp_path, capsys, command, model):
+    checkpoint = {"ours": inputs / "checkpoint", "bert": bert}[model]
+    where = {"model__checkpoint": checkpoint, "ckpt_path": "model", "data__max_length": 32}
+    error = error_of(capsys, fine_tuning(inputs, tmp_path / "run", command, **where))
+    assert f"{checkpoint} has no classifier.bias: name what was trained for the task" in error
+
+
 def test_a_model_of_one_task_starts_another(inputs, reference, tmp_path):
     """The classifier of a run stays where the classes are as many."""
     settings = {"model__checkpoint": reference[0], "trainer__max_steps": 1, "model__depth__time_penalty": 0.5}

@@ -9,6 +9,7 @@ from typing import Any
 from depthlab.analysis.records import RunRecord, as_record
 from depthlab.commands.experiment import run_experiment
 from depthlab.commands.experiment_cli import ExperimentCLI
+from depthlab.commands.guards import refuse_untrained
 from depthlab.commands.outcome import of_a_part, say
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
@@ -43,11 +44,7 @@ class DialCLI(ExperimentCLI):
                 "depthlab dial validates models whose tokens have a depth: name an ALBERT, and a task of it"
             )
         checkpoint, rule = self.options.model.checkpoint, config.rule
-        if new := [name for name in self.model.model.new_weights if "pooler." not in name]:
-            raise UserError(
-                f"{checkpoint} has no {new[0]}: dial what was trained for the task, by its own rule or one that learns "
-                "nothing (change, entropy, margin, patience, fixed)"
-            )
+        refuse_untrained(checkpoint, self.model.model)
         found = find_checkpoint(checkpoint)
         place = self.run if found is None else run_of(found)
         record = self._record(place, checkpoint)

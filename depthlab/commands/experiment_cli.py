@@ -35,7 +35,7 @@ from depthlab.callbacks import (
 from depthlab.callbacks.finite import OnBadStep
 from depthlab.commands.beside import check_beside
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
-from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite
+from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite, refuse_untrained
 from depthlab.commands.outcome import finish, say, show_table
 from depthlab.commands.parser import OneLineErrors
 from depthlab.commands.trainer import ExperimentTrainer
@@ -291,6 +291,7 @@ class ExperimentCLI(LightningCLI):
         if self.options.ckpt_path == "model":
             if "checkpoint" not in signature(self._model_class).parameters:
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
+            refuse_untrained(self.options.model.checkpoint, self.model.model)
             self.options.ckpt_path = None  # its weights are loaded already
         elif self.experiment.is_trained:  # or the model is there already
             if self.options.ckpt_path is None:

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from transformers import PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.files import make_writable
 from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import RunDirectory
+
+SELDOM_THERE = ("pooler.", "sop_classifier.")
 
 
 def refuse_to_overwrite(run: RunDirectory, goes_on: bool) -> None:
@@ -43,6 +46,22 @@ def only_one(run: RunDirectory, is_global_zero: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def refuse_untrained(checkpoint: str, model: PreTrainedModel) -> None:
+    """What a model says of a task by weights that its checkpoint does not have is said by chance.
+
+    Sentence order is asked of a pooler and a head that few models have; what else is measured beside it stands.
+
+    Raises:
+        UserError: there are such weights.
+    """
+    new = [name for name in getattr(model, "new_weights", ()) if not any(part in name for part in SELDOM_THERE)]
+    if new:
+        raise UserError(
+            f"{checkpoint} has no {new[0]}: name what was trained for the task, by its own rule or one that learns "
+            "nothing (change, entropy, margin, patience, fixed)"
+        )
 
 
 def existing_checkpoint(path: Path) -> Path:

@@ -62,5 +62,7 @@ def load_classifier(
     for name, value in settings.items():
         setattr(config, name, value)
     theirs = {"text": AutoModelForSequenceClassification, "word": AutoModelForTokenClassification}
-    load = theirs[unit].from_pretrained
-    return loaded(checkpoint, lambda: load(checkpoint, config=config, dtype=torch.float32)).train()
+    given = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    model, info = loaded(checkpoint, lambda: theirs[unit].from_pretrained(checkpoint, **given))
+    model.new_weights = tuple(sorted(info["missing_keys"]))  # as ours say it
+    return model.train()

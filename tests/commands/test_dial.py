@@ -125,9 +125,9 @@ def test_the_report_draws_the_curves(inputs, measured, tmp_path):
     [
         ("0.1,much", {}, "--dial 0.1,much: numbers with commas between them"),
         ("0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, got 0.5"),
-        ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: dial what was trained"),
+        ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: name what was trained"),
         ("0.5", {"data__task": "mrpc"}, "runs/0 was trained for rte, and the data is of mrpc"),
-        ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: dial what was trained for the task"),
+        ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: name what was trained for the task"),
     ],
 )
 def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
