@@ -1,6 +1,6 @@
 """LAMB as ALBERT has it, Muon beside AdamW, the parameters they treat differently, and the learning rate's schedule."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -193,6 +193,7 @@ def warmup_polynomial_decay(
     total_steps: float,
     decay_share: float = 1.0,
     time_used: Callable[[], float] = lambda: 0.0,
+    lasting: Collection[int] = (),
 ) -> LambdaLR:
     """Linear warm-up, constant rate, linear decay over the last share of the budget; ALBERT's schedule by default.
 
@@ -216,6 +217,7 @@ def warmup_polynomial_decay(
         total_steps: S, in optimiser steps; infinite where time is the budget.
         decay_share: D, in (0, 1].
         time_used: The share of the time that has passed; asked after every update, and 0 where time is no budget.
+        lasting: Numbers of the groups whose rate does not fall.
 
     Returns:
         The schedule, to be stepped after every update (Lightning: ``"interval": "step"``).
@@ -230,10 +232,14 @@ def warmup_polynomial_decay(
     if not 0 < decay_share <= 1:
         raise UserError(f"decay_share must lie in (0, 1], got {decay_share}")
 
-    def factor(updates_made: int) -> float:
+    def rising(updates_made: int) -> float:
+        return updates_made / warmup_steps if updates_made < warmup_steps else 1.0
+
+    def falling(updates_made: int) -> float:
         if updates_made < warmup_steps:
-            return updates_made / warmup_steps
+            return rising(updates_made)
         used = max(updates_made / total_steps, time_used())
         return min(1.0, max(0.0, 1 - used) / decay_share)
 
-    return LambdaLR(optimizer, factor)
+    groups = range(len(optimizer.param_groups))
+    return LambdaLR(optimizer, [rising if group in lasting else falling for group in groups])

@@ -255,18 +255,20 @@ def test_muon_with_adamw_is_torchs_two():
 
 @given(warmup=st.integers(0, 30), total=st.integers(1, 30), peak=st.floats(1e-6, 1))
 def test_schedule(warmup, total, peak):
-    parameter = nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.SGD([parameter], lr=peak)
-    schedule = warmup_polynomial_decay(optimizer, warmup, total)
-    rates = []
+    groups = [{"params": [nn.Parameter(torch.ones(1))]} for _ in range(2)]
+    optimizer = torch.optim.SGD(groups, lr=peak)
+    schedule = warmup_polynomial_decay(optimizer, warmup, total, lasting={1})
+    rates, lasting = [], []
     for _ in range(max(total, warmup) + 3):
         rates.append(optimizer.param_groups[0]["lr"])
+        lasting.append(optimizer.param_groups[1]["lr"])
         optimizer.step()
         schedule.step()
     rising = peak * np.linspace(0, 1, warmup, endpoint=False)
     falling = peak * np.linspace(1, 0, total + 1)[warmup:]  # from 1 after no update to 0 after the last
     expected = np.concatenate([rising, falling, np.zeros(len(rates))])[: len(rates)]
     np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-12 * peak)
+    np.testing.assert_allclose(lasting, [*rising, *[peak] * len(rates)][: len(rates)], rtol=1e-9)
     assert min(rates) >= 0
     assert rates[0] == (0 if warmup else peak), "only a warm-up has a void update, its first"
     assert all(rate > 0 for rate in rates[1:total])

@@ -75,7 +75,8 @@ class DepthSettings:
         execution: "compact" or "dense".
         attn_implementation: "sdpa" (the default; where that is slow, in training in bfloat16 on a CPU, plain products
             take its place by themselves) or "eager".
-        halting_lr_factor: in training, times the learning rate: that of the halting unit or router.
+        halting_lr_factor: in training, times the learning rate: that of the halting unit or router. With a target it is
+            times the rate after the warm-up, to the end.
         new_unit: in training, the halting unit or router begins anew, whatever the checkpoint's has learnt.
         dial: the one number of the halting rule that is turned after training, whatever its name.
         target: in training, the mean depth of all tokens that tau is steered to, beginning with `time_penalty`.

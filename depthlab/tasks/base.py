@@ -237,12 +237,16 @@ class Task(LightningModule):
             raise UserError(
                 "set trainer.max_epochs, trainer.max_steps or trainer.max_time: the learning rate falls until the end"
             )
-        halting = None if self.halting_lr_factor == 1 else self.model.base_model.encoder.halting
+        is_steered = self.depth_target is not None
+        halting = self.model.base_model.encoder.halting if is_steered or self.halting_lr_factor != 1 else None
         optimizer = self.optimizer(parameter_groups(self.model, apart=halting))
+        lasting = set()
         if halting is not None:
             optimizer.param_groups[-1]["lr"] *= self.halting_lr_factor
+            if is_steered:  # the unit still has to come to the target while all else comes to rest
+                lasting = {len(optimizer.param_groups) - 1}
         budget = (self.warmup_steps, steps, self.decay_share, self._time_used)
-        schedule = warmup_polynomial_decay(optimizer, *budget)
+        schedule = warmup_polynomial_decay(optimizer, *budget, lasting)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property

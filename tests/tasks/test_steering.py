@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.support import quiet_trainer
 
 DEEPEST, WORTH, CAP, TOKENS = 5.0, 1e-3, 6, 1000
 """How deep the model goes for nothing, and what that is worth to it: see `Answer`."""
+RATE = 0.1 / WORTH
 
 
 class Model(nn.Module):
@@ -32,6 +34,11 @@ class Model(nn.Module):
         self.config = AdaptiveAlbertConfig(**SIZES, num_hidden_layers=CAP, time_penalty=tau, **settings)
         self.depth = nn.Parameter(torch.tensor([DEEPEST]))
 
+    @property
+    def base_model(self):
+        """All of it is the halting unit."""
+        return SimpleNamespace(encoder=SimpleNamespace(halting=self))
+
     def forward(self):
         z = self.depth.clamp(1, CAP)
         shallow = torch.arange(TOKENS) >= ((z - z.floor()) * TOKENS).round()
@@ -42,9 +49,7 @@ class Answer(Task):
     """The loss is WORTH z (log(z / DEEPEST) - 1) + tau z, which is least at z = DEEPEST exp(-tau / WORTH)."""
 
     def __init__(self, target=None, tau=1e-3, **settings):
-        super().__init__(
-            Model(tau, **settings), partial(torch.optim.SGD, lr=0.1 / WORTH), warmup_steps=0, decay_share=0.01
-        )
+        super().__init__(Model(tau, **settings), partial(torch.optim.SGD, lr=RATE), warmup_steps=0, decay_share=0.01)
         self.learn_depth(DepthSettings(target=target))
 
     def run_model(self, batch):
@@ -139,6 +144,17 @@ def test_a_halting_unit_that_has_fallen_through_comes_back():
     fit(Saturated(3.0), 345, watch)
     last = watch.depths[-86:]
     assert sum(last) / len(last) == pytest.approx(3.0, rel=0.05)
+
+
+def test_the_units_rate_does_not_fall_while_it_is_steered():
+    """So that it comes to the target after all else has come to rest."""
+    last = []
+    for target in (3.0, None):
+        task = Answer(target)
+        task.decay_share, task.halting_lr_factor = 1.0, 3.0
+        fit(task, 10)
+        last.append(task.trainer.optimizers[0].param_groups[-1]["lr"])
+    assert last == pytest.approx([3 * RATE, 0])
 
 
 def test_without_a_target_tau_stays():
