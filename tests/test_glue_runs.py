@@ -9,6 +9,8 @@ from transformers import AutoModelForSequenceClassification
 
 from depthlab.cli import main
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
+from depthlab.models.checkpoint import load_as_saved
+from depthlab.models.classifier import load_classifier
 from tests.data.benchmarks.glue_fixtures import ROWS, write_tsv
 from tests.support import (
     REPOSITORY,
@@ -252,6 +254,20 @@ def test_an_untrained_classifier_says_nothing(inputs, bert, tmp_path, capsys, co
     where = {"model__checkpoint": checkpoint, "ckpt_path": "model", "data__max_length": 32}
     error = error_of(capsys, fine_tuning(inputs, tmp_path / "run", command, **where))
     assert f"{checkpoint} has no classifier.bias: name what was trained for the task" in error
+
+
+def test_a_classifier_of_other_classes_begins_anew(inputs, reference, bert, tmp_path):
+    """As from MNLI to STS-B: of a run, of what it has exported, and of Hugging Face's; all else is kept."""
+    theirs = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3)
+    theirs.save_pretrained(tmp_path / "bert")
+    ours = load_as_saved(str(reference[0]))
+    for place, before in ((reference[0], ours), (reference[0] / "model", ours), (tmp_path / "bert", theirs)):
+        model = load_classifier(str(place), [], {}, None)
+        assert set(model.new_weights) == {"classifier.weight", "classifier.bias"} and model.classifier.out_features == 1
+        kept, expected = (one.base_model.state_dict() for one in (model, before))
+        torch.testing.assert_close(kept, expected, rtol=0, atol=0)
+    main(fine_tuning(inputs, tmp_path / "run", task="stsb", model__checkpoint=reference[0], trainer__max_steps=1))
+    assert "val/spearman" in results(tmp_path / "run")
 
 
 def test_a_model_of_one_task_starts_another(inputs, reference, tmp_path):

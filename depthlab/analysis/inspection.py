@@ -15,8 +15,8 @@ from depthlab.models import (
     AdaptiveAlbertForTokenClassification,
 )
 from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
-from depthlab.models.checkpoint import most_tokens
 from depthlab.models.encoder import Iteration
+from depthlab.models.inputs import most_tokens
 
 GUESSES = 5
 """Tokens that are named for a [MASK]."""

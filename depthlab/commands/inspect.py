@@ -15,14 +15,8 @@ from depthlab.data.lines import lines_of, read_lines
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
 from depthlab.files import check_own, writing
-from depthlab.models.checkpoint import (
-    SHIPPED,
-    DepthSettings,
-    check_vocabulary,
-    find_tokenizer,
-    load_as_saved,
-    place_of,
-)
+from depthlab.models.checkpoint import SHIPPED, DepthSettings, find_tokenizer, load_as_saved, place_of
+from depthlab.models.inputs import check_vocabulary
 from depthlab.render.document import Document
 from depthlab.render.html import to_html
 from depthlab.render.sentences import sentence

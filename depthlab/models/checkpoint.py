@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig
 
 from depthlab.errors import UserError
 from depthlab.files import shipped
@@ -41,12 +41,13 @@ MAY_BE_NEW = (
 """Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
 their own where they were all the same."""
 
-PADDED_VOCABULARY = 128
-"""Embeddings that a model may have beyond its tokenizer's pieces: their number is often rounded up."""
 
 ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
 """Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
 
+
+LOADING = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+"""How weights are loaded to be trained: `new_weights` says which are not the checkpoint's."""
 
 HEADS: dict[type[AdaptiveAlbertPreTrainedModel], tuple[str, ...]] = {
     AdaptiveAlbertForPreTraining: ("predictions.bias", "sop_classifier.classifier.weight"),
@@ -215,30 +216,6 @@ def find_tokenizer(checkpoint: str) -> str:
     return checkpoint if found is None else str(run_of(found).tokenizer)
 
 
-def check_vocabulary(checkpoint: str, config: PreTrainedConfig, pieces: int) -> None:
-    """Hold a tokenizer of so many pieces against the model of a checkpoint.
-
-    Raises:
-        UserError: the tokenizer is not the model's own.
-    """
-    if not pieces <= config.vocab_size < pieces + PADDED_VOCABULARY:
-        raise UserError(
-            f"{checkpoint} has embeddings for {config.vocab_size} pieces, but its tokenizer has {pieces}: it must be "
-            "the model's own"
-        )
-
-
-def most_tokens(model: PreTrainedModel) -> int | None:
-    """The longest input that a model has positions for; None where it has no such bound.
-
-    RoBERTa and its kin count positions from the one after their padding's.
-    """
-    positions = getattr(model.config, "max_position_embeddings", None)
-    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
-    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
-    return positions if None in (positions, padding) else positions - padding - 1
-
-
 def is_ours(checkpoint: str) -> bool:
     """Whether `load_checkpoint` takes it: a run of ours, or a directory or hub name of an ALBERT.
 
@@ -251,11 +228,25 @@ def is_ours(checkpoint: str) -> bool:
     return loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint)).model_type in OUR_TYPES
 
 
+def new_weights(checkpoint: str, info: dict[str, Any]) -> tuple[str, ...]:
+    """Names of those that a model has not from its checkpoint; its classifier may have been one of other classes.
+
+    Raises:
+        UserError: other weights than a classifier's differ in size.
+    """
+    for name, theirs, wanted in info["mismatched_keys"]:
+        if not name.startswith("classifier."):
+            raise UserError(
+                f"cannot load {checkpoint}: {name} is {list(theirs)}, its configuration says {list(wanted)}"
+            )
+    return tuple(sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}))
+
+
 def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[str, Any] | None = None) -> Model:
     """A model with the weights of a checkpoint, in fp32, whatever they were saved in: it is there to be trained.
 
     Args:
-        model_class: what to make of it; a head that the checkpoint has not is new.
+        model_class: what to make of it; a head that the checkpoint has not is new, as is one for other classes.
         checkpoint: a run's directory (its best checkpoint, or the last) or a checkpoint in it; a directory or hub name
             in Hugging Face's form, of type `adaptive_albert`, `adaptive_bert` or `albert`.
         settings: fields of the configuration that differ from the checkpoint's. An ALBERT stays at fixed depth unless
@@ -276,17 +267,13 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
         source, weights, config = checkpoint, None, _configure(theirs.to_dict(), defaults | settings)
     try:
-        model, info = retried(
-            lambda: model_class.from_pretrained(
-                source, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
-            )
-        )
+        model, info = retried(lambda: model_class.from_pretrained(source, config=config, state_dict=weights, **LOADING))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
-    new = sorted(info["missing_keys"])
+    new = new_weights(checkpoint, info)
     if missing := [name for name in new if not name.removeprefix("albert.").startswith(MAY_BE_NEW)]:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
-    model.new_weights = tuple(new)
+    model.new_weights = new
     unit = model.base_model.encoder.halting
     if "halting_bias_init" in settings and unit is not None:
         if not hasattr(unit, "bias"):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -13,7 +12,7 @@ from transformers import (
 
 from depthlab.errors import UserError
 from depthlab.hub_errors import loaded
-from depthlab.models.checkpoint import is_ours, load_checkpoint
+from depthlab.models.checkpoint import LOADING, is_ours, load_checkpoint, new_weights
 from depthlab.models.heads import AdaptiveAlbertForSequenceClassification, AdaptiveAlbertForTokenClassification
 
 Unit = Literal["text", "word"]
@@ -62,7 +61,6 @@ def load_classifier(
     for name, value in settings.items():
         setattr(config, name, value)
     theirs = {"text": AutoModelForSequenceClassification, "word": AutoModelForTokenClassification}
-    given = {"config": config, "dtype": torch.float32, "output_loading_info": True}
-    model, info = loaded(checkpoint, lambda: theirs[unit].from_pretrained(checkpoint, **given))
-    model.new_weights = tuple(sorted(info["missing_keys"]))  # as ours say it
+    model, info = loaded(checkpoint, lambda: theirs[unit].from_pretrained(checkpoint, config=config, **LOADING))
+    model.new_weights = new_weights(checkpoint, info)  # as ours say it
     return model.train()

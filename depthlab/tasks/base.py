@@ -13,7 +13,8 @@ from transformers.utils import ModelOutput
 
 from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
-from depthlab.models.checkpoint import DepthSettings, check_vocabulary, fit_to_depth, most_tokens
+from depthlab.models.checkpoint import DepthSettings, fit_to_depth
+from depthlab.models.inputs import check_vocabulary, most_tokens
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
 from depthlab.tasks.steering import DepthTarget

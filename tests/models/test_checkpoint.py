@@ -5,7 +5,8 @@ import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from depthlab.models import AdaptiveAlbertForPreTraining, AdaptiveAlbertForSequenceClassification
-from depthlab.models.checkpoint import load_checkpoint, most_tokens
+from depthlab.models.checkpoint import load_checkpoint
+from depthlab.models.inputs import most_tokens
 from tests.models.exported import tiny_tokenizer, write_run
 from tests.models.variants import build
 

@@ -12,8 +12,9 @@ from transformers import AutoTokenizer
 from depthlab.errors import UserError
 from depthlab.files import writing
 from depthlab.models.albert import AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
-from depthlab.models.checkpoint import check_vocabulary, find_tokenizer, load_as_saved
+from depthlab.models.checkpoint import find_tokenizer, load_as_saved
 from depthlab.models.heads import AdaptiveAlbertForSequenceClassification, AdaptiveAlbertForTokenClassification
+from depthlab.models.inputs import check_vocabulary
 from depthlab.models.onnx import halting
 from depthlab.models.onnx.graph import BOOL, FLOAT, INT, Graph
 from depthlab.models.onnx.iteration import Batch, Iteration
