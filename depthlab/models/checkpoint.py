@@ -71,7 +71,7 @@ class DepthSettings:
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
-        halting_bias_init: bias of the halting unit, in place of the checkpoint's.
+        halting_bias_init: in training, bias of the halting unit to begin with, in place of the checkpoint's.
         time_penalty: tau, weight of the mean ponder cost in the loss.
         execution: "compact" or "dense".
         attn_implementation: "sdpa" (the default; where that is slow, in training in bfloat16 on a CPU, plain products
@@ -288,7 +288,8 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     Args:
         checkpoint: as in `load_checkpoint`. Where Hugging Face's directory has a head that depthlab does not know, or
             none, it is the base model.
-        settings: fields of the configuration that differ from the checkpoint's, such as how deep it goes.
+        settings: fields of the configuration that differ from the checkpoint's, such as how deep it goes; the bias of a
+            halting unit is as it was trained.
 
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
@@ -297,6 +298,7 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found, settings)).eval()
+    settings = {name: value for name, value in (settings or {}).items() if name != "halting_bias_init"}
     config = _read_config(checkpoint)
     architectures = config.architectures or ["AlbertModel"]
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])

@@ -73,10 +73,11 @@ def test_beyond_the_cap_and_by_another_rule(inputs):
 
 
 def test_a_runs_own_settings_will_do(inputs, measured):
-    """Those of its `config.yaml`; a new unit, which it may have begun with, is not what is measured."""
+    """Those of its `config.yaml`; a new unit, or a bias, which it may have begun with, is not what is measured."""
     run = inputs / "runs/0"
     command = ["dial", "--config", str(run / "config.yaml"), "--model.checkpoint", str(run), f"--dial={VALUES}"]
-    rows = table(printed_by([*command, "--model.depth.new_unit", "true"]))[2:]
+    begun = ["--model.depth.new_unit", "true", "--model.depth.halting_bias_init", "-3"]
+    rows = table(printed_by([*command, *begun]))[2:]
     assert [[cell.strip() for cell in row.split("|")[1:6]] for row in rows] == [row[:5] for row in measured[0]]
 
 
