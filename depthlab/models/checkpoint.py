@@ -116,6 +116,8 @@ class RunCheckpoint:
     """What a run's checkpoint holds of the model; the weights carry the model's own names."""
 
     config: AdaptiveAlbertConfig
+    own: AdaptiveAlbertConfig
+    """Without the settings."""
     weights: dict[str, Tensor]
     steps: int
     """Optimiser steps that it was trained for."""
@@ -148,6 +150,7 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         fixed = {"halting": "fixed", **({} if held is True else {"num_hidden_layers": held})}
     try:
         config = _configure(content["model_config"], settings if "halting" in settings else fixed | settings)
+        own = _configure(content["model_config"], fixed)
     except UserError:
         raise
     except Exception as error:  # transformers raises anything over fields that are not what they were
@@ -157,7 +160,7 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         for name, weight in content["state_dict"].items()
         if name.startswith("model.") and not (held and ".halting." in name)
     }
-    return RunCheckpoint(config, weights, content["global_step"])
+    return RunCheckpoint(config, own, weights, content["global_step"])
 
 
 def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
@@ -261,11 +264,12 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
-        source, weights, config = None, run.weights, run.config
+        source, weights, config, own = None, run.weights, run.config, run.own
     else:
         theirs = _read_config(checkpoint)
         defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
         source, weights, config = checkpoint, None, _configure(theirs.to_dict(), defaults | settings)
+        own = _configure(theirs.to_dict(), defaults)
     try:
         model, info = retried(lambda: model_class.from_pretrained(source, config=config, state_dict=weights, **LOADING))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -273,7 +277,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     new = new_weights(checkpoint, info)
     if missing := [name for name in new if not name.removeprefix("albert.").startswith(MAY_BE_NEW)]:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
-    model.new_weights = new
+    model.new_weights, model.trained_as = new, own
     unit = model.base_model.encoder.halting
     if "halting_bias_init" in settings and unit is not None:
         if not hasattr(unit, "bias"):
@@ -294,11 +298,11 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     Raises:
         UserError: there is nothing of the kind, or weights that it needs are missing.
     """
+    settings = {name: value for name, value in (settings or {}).items() if name != "halting_bias_init"}
     checkpoint = place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         return model_of(read_run(found, settings)).eval()
-    settings = {name: value for name, value in (settings or {}).items() if name != "halting_bias_init"}
     config = _read_config(checkpoint)
     architectures = config.architectures or ["AlbertModel"]
     kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])

@@ -1,6 +1,7 @@
 """`depthlab dial`: each setting as if measured alone, from data that is read once; and what reports make of it."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -81,10 +82,41 @@ def test_a_runs_own_settings_will_do(inputs, measured):
     assert [[cell.strip() for cell in row.split("|")[1:6]] for row in rows] == [row[:5] for row in measured[0]]
 
 
+@pytest.fixture
+def copied(inputs, tmp_path):
+    """A run that has ended, where nothing has been measured yet."""
+    return shutil.copytree(inputs / "runs/0", tmp_path / "copied", ignore=shutil.ignore_patterns("dial"))
+
+
+def test_points_of_another_checkpoint_are_not_the_runs(inputs, copied, tmp_path):
+    shutil.move(copied / "model", tmp_path / "other")
+    main(fine_tuning(inputs, copied, "dial", model__checkpoint=tmp_path / "other", dial="0"))
+    (file,) = (copied / "dial").iterdir()
+    assert file.name.startswith("act,checkpoint=") and file.name.endswith("%2Fother,task=rte.json")
+    (point,) = json.loads(file.read_text())
+    assert point["model"]["checkpoint"] == str(tmp_path / "other") and point["training"] == {}
+
+
+def test_points_of_a_model_that_differs_say_in_what(inputs, copied):
+    """What a run has exported is the run's; with other settings its points have another name."""
+    settings = {"act_epsilon": 0.9, "act_cap": "truncate", "act_update": "blend", "execution": "dense"}
+    given = {f"model__depth__{name}": value for name, value in settings.items()}
+    given |= {"model__depth__num_hidden_layers": 2, "model__depth_control": "shuffled"}
+    dialled(inputs, 0, "0", model__checkpoint=copied / "model", **given)
+    wanted = settings | {"max_depth": 2, "control": "shuffled"}
+    (file,) = (copied / "dial").iterdir()
+    assert file.name == ",".join(["act", *(f"{name}={value}" for name, value in sorted(wanted.items()))]) + ".json"
+    (point,) = json.loads(file.read_text())
+    trained = {"num_hidden_layers": 4, "halting": "act", "checkpoint": str(inputs / "checkpoint")}
+    assert point["model"].items() >= (wanted | trained | {"rule": "act", "dial": 0}).items()
+    assert point["directory"] == str(copied) and point["seed"] == 0 and point["learning_rate"] == 3e-3
+
+
 @pytest.mark.full
 def test_a_checkpoint_without_a_run(inputs, tmp_path):
     """It goes by its name, its points lie in the `run_dir`, and a report draws them; so does similarity, untrained."""
-    where = {"model__checkpoint": inputs / "runs/0/model", "model__depth__halting": "change", "dial": "0,1e9"}
+    exported = shutil.copytree(inputs / "runs/0/model", tmp_path / "exported")
+    where = {"model__checkpoint": exported, "model__depth__halting": "change", "dial": "0,1e9"}
     main(fine_tuning(inputs, tmp_path / "run", "dial", **where))
     settings = {"data.root": inputs / "glue", "data.cache_dir": inputs / "cache", "data.max_length": 48}
     settings |= {"model.checkpoint": inputs / "checkpoint", "run_dir": tmp_path / "run/similar"}
