@@ -296,7 +296,9 @@ class ExperimentCLI(LightningCLI):
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
             refuse_untrained(self.options.model.checkpoint, self.model.model)
             self.options.ckpt_path = None  # its weights are loaded already
-        elif self.experiment.is_trained:  # or the model is there already
+        elif not self.experiment.is_trained:
+            refuse_untrained(self.options.model.checkpoint, self.model.model)
+        else:
             if self.options.ckpt_path is None:
                 self.options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
             self._find_checkpoint()

@@ -23,6 +23,7 @@ from depthlab.models.heads import (
     AdaptiveAlbertForSequenceClassification,
     AdaptiveAlbertForTokenClassification,
 )
+from depthlab.models.trained import READABLE, check_unit
 from depthlab.models.untied import AdaptiveBertConfig
 from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
@@ -40,7 +41,6 @@ MAY_BE_NEW = (
 )
 """Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
 their own where they were all the same."""
-
 
 ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
 """Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
@@ -177,6 +177,7 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
                 raise UserError(f"the checkpoint's configuration is of no model ({first_line(error)})") from error
             try:
                 model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
+                model.trained_as = run.own
             except RuntimeError as error:
                 raise UserError(f"the checkpoint's weights are not those of its model ({first_line(error)})") from error
             return model
@@ -201,7 +202,7 @@ def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedMode
     beyond = re.compile(r"(halting|albert_layer_groups\.(?!0\.)\d+)\.")
     spare = [name for name in weights if beyond.search(name) and name not in wanted]
     if missing := sorted(name for name in wanted if ".halting." in name and name not in weights):
-        raise UserError(f"{what} has no {missing[0]}: its depth is fixed, so leave model.depth.halting out")
+        raise UserError(f"{what} has no {missing[0]}: read it {READABLE}")
     weights = {name: weight for name, weight in weights.items() if name not in spare}
     both = wanted.keys() & weights.keys()
     differing = wanted.keys() ^ weights.keys() | {name for name in both if wanted[name].shape != weights[name].shape}
@@ -296,21 +297,20 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
             halting unit is as it was trained.
 
     Raises:
-        UserError: there is nothing of the kind, or weights that it needs are missing.
+        UserError: there is nothing of the kind, or weights that it needs are missing; or as `check_unit`.
     """
     settings = {name: value for name, value in (settings or {}).items() if name != "halting_bias_init"}
     checkpoint = place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
-        return model_of(read_run(found, settings)).eval()
-    config = _read_config(checkpoint)
-    architectures = config.architectures or ["AlbertModel"]
-    kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
-    classes = {model_class.__name__: model_class for model_class in HEADS}
-    model = load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings).eval()
-    if getattr(config, "halting", "fixed") == "fixed" and model.base_model.encoder.halting is not None:
-        raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
-    return model
+        model = model_of(read_run(found, settings))
+    else:
+        architectures = _read_config(checkpoint).architectures or ["AlbertModel"]
+        kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
+        classes = {model_class.__name__: model_class for model_class in HEADS}
+        model = load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings)
+    check_unit(checkpoint, model)
+    return model.eval()
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:

@@ -161,6 +161,7 @@ def test_the_report_draws_the_curves(inputs, measured, tmp_path):
         ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: name what was trained"),
         ("0.5", {"data__task": "mrpc"}, "runs/0 was trained for rte, and the data is of mrpc"),
         ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: name what was trained for the task"),
+        ("0.5", {"model__depth__halting": "ponder"}, "runs/0 was trained by act, whose halting probabilities are not"),
     ],
 )
 def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
