@@ -1,5 +1,6 @@
 """The dial: the one number of a halting rule that is turned after training, and how far the cap goes."""
 
+import math
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
@@ -10,19 +11,26 @@ if TYPE_CHECKING:
     from depthlab.models.configuration import AdaptiveAlbertConfig
 
 
+MOST = 100_000
+"""Of a dial that counts iterations, or the cap: what is beyond would never end."""
+
+
 def turn(config: "AdaptiveAlbertConfig", dial: float) -> None:
     """Set the number that `HaltingRule.dial` names, in place: a key of `halting_settings`, or a field.
 
     Raises:
-        UserError: the rule has none, or takes whole numbers only.
+        UserError: the rule has none, or takes whole numbers only; it is no number; as `turn_model` of a cap.
     """
     rule = config.rule
     name = rule.dial
     if name is None:
         raise UserError(f"halting {config.halting!r} has no dial: set its halting_settings")
+    what = f"the dial of halting {config.halting!r} is {name}"
+    if not isinstance(dial, int | float) or math.isnan(dial):
+        raise UserError(f"{what}, a number, got {dial!r}")
     if isinstance(getattr(rule, name, getattr(config, name, None)), int):
-        if dial != int(dial):
-            raise UserError(f"the dial of halting {config.halting!r} is {name}, a whole number, got {dial:g}")
+        if not abs(dial) <= MOST or dial != int(dial):
+            raise UserError(f"{what}, a whole number, {MOST:,} at most, got {dial:g}")
         dial = int(dial)
     if name == "num_hidden_layers":
         _set_cap(config, int(dial))
@@ -57,6 +65,6 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
 
 
 def _set_cap(config: "AdaptiveAlbertConfig", cap: int) -> None:
-    if cap < 1:
-        raise UserError(f"a depth of {cap}: it must be 1 or more")
+    if not 1 <= cap <= MOST:
+        raise UserError(f"a depth of {cap}: it must be 1 or more, and {MOST:,} at most")
     config.num_hidden_layers = cap

@@ -157,11 +157,13 @@ def test_the_report_draws_the_curves(inputs, measured, tmp_path):
     ("dial", "settings", "message"),
     [
         ("0.1,much", {}, "--dial 0.1,much: numbers with commas between them"),
-        ("0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, got 0.5"),
+        ("1,0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, 100,000 at most, got 0.5"),
+        ("0,nan", {}, "the dial of halting 'act' is act_shift, a number, got nan"),
+        ("0", {"trainer__limit_val_batches": "0"}, "trainer.limit_val_batches 0 leaves nothing to validate: leave it"),
         ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: name what was trained"),
+        ("0.5", {"model__depth__halting": "ponder"}, "runs/0 was trained by act, whose halting probabilities are not"),
         ("0.5", {"data__task": "mrpc"}, "runs/0 was trained for rte, and the data is of mrpc"),
         ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: name what was trained for the task"),
-        ("0.5", {"model__depth__halting": "ponder"}, "runs/0 was trained by act, whose halting probabilities are not"),
     ],
 )
 def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
