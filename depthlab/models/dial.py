@@ -49,8 +49,8 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
         max_depth: the cap, beyond that of training, too, where iterations share a layer; None leaves it.
 
     Raises:
-        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap; the dial is
-            the cap, and both are given.
+        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap; several
+            groups of layers share out another cap than theirs; the dial is the cap, and both are given.
     """
     config, layers = model.config, len(model.base_model.encoder.albert_layer_groups)
     if None not in (dial, max_depth) and config.rule.dial == "num_hidden_layers":
@@ -59,7 +59,7 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
         _set_cap(config, max_depth)
     if dial is not None:
         turn(config, dial)
-    if 1 < layers < config.num_hidden_layers:
+    if layers < config.num_hidden_groups:  # which follow the cap
         raise UserError(f"a depth of {config.num_hidden_layers} is over the {layers} layers of an untied model")
     _ = config.rule  # which knows its ranges
 
@@ -67,4 +67,11 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
 def _set_cap(config: "AdaptiveAlbertConfig", cap: int) -> None:
     if not 1 <= cap <= MOST:
         raise UserError(f"a depth of {cap}: it must be 1 or more, and {MOST:,} at most")
+    before, groups = config.num_hidden_layers, config.num_hidden_groups
     config.num_hidden_layers = cap
+    if cap != before and config.num_hidden_groups == groups > 1:
+        config.num_hidden_layers = before
+        raise UserError(
+            f"the depth of {before} is shared out among {groups} groups of layers, and a depth of {cap} would be "
+            "otherwise: leave it as it is"
+        )

@@ -66,6 +66,17 @@ def saved(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.parametrize("groups", [2, CAP])
+def test_groups_of_layers_keep_their_depth(groups):
+    """An ALBERT's: under another cap iterations would be of other groups."""
+    model = build("tied", "fixed", num_hidden_groups=groups)
+    turn_model(model, CAP)
+    for settings in ({"dial": groups // 2}, {"dial": CAP + 1}):
+        with pytest.raises(UserError, match=f"the depth of {CAP} is shared out among {groups} groups"):
+            turn_model(model, **settings)
+        assert model.config.num_hidden_layers == CAP
+
+
 def test_who_loads_a_model_can_turn_it(saved):
     config = AdaptiveAlbertForSequenceClassification.from_pretrained(saved, dial=2.5).config
     assert config.halting_settings == {"act_shift": 2.5} and "dial" not in config.to_dict()
