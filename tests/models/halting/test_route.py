@@ -71,7 +71,7 @@ def reference(model, inputs):
 layers, share, threshold = st.sampled_from(["tied", "untied"]), st.floats(0, 1), st.floats(-1, 2)
 rules = st.one_of(
     st.fixed_dictionaries(
-        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},
+        {"route_at": st.integers(1, 4), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},
         optional={"route_share": share, "route_threshold": threshold},
     ),
     st.fixed_dictionaries(
