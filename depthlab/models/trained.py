@@ -15,8 +15,16 @@ def check_unit(checkpoint: str, model: AdaptiveAlbertPreTrainedModel) -> None:
     """
     if new := [name for name in model.new_weights if "encoder.halting." in name]:
         raise UserError(f"{checkpoint} has no {new[0]}: read it {READABLE}")
-    by, rule = model.trained_as.halting, model.config.halting
-    if {by, rule} == {"act", "ponder"}:  # their weights have the same names
+    check_rule(checkpoint, model.trained_as.halting, model.config.halting)
+
+
+def check_rule(what: str, trained: str, rule: str) -> None:
+    """Hold the rule that weights were trained by against the one that they are read by.
+
+    Raises:
+        UserError: there are weights of the same names, and they mean something else.
+    """
+    if {trained, rule} == {"act", "ponder"}:
         raise UserError(
-            f"{checkpoint} was trained by {by}, whose halting probabilities are not those of {rule}: read it {READABLE}"
+            f"{what} was trained by {trained}, whose halting probabilities are not those of {rule}: read it {READABLE}"
         )

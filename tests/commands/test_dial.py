@@ -65,7 +65,8 @@ def test_the_data_is_read_once(inputs, monkeypatch):
 
 
 def test_beyond_the_cap_and_by_another_rule(inputs):
-    rows = dialled(inputs, 1, "0,1e9", model__depth__halting="change", max_depth=7)
+    trained = {"model__depth__target": 2.5}  # which is of training
+    rows = dialled(inputs, 1, "0,1e9", model__depth__halting="change", max_depth=7, **trained)
     assert [row[2] for row in rows] == ["7.00", "1.00"]
     assert (inputs / "runs/1/dial/change,max_depth=7.json").exists()
     for halting in ("fixed", "every"):  # the same, where nothing is trained
@@ -170,3 +171,9 @@ def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
     where = {"model__checkpoint": inputs / "runs/0", "dial": dial}
     settings = {name: value.format(inputs) for name, value in settings.items()}
     assert message in error_of(capsys, fine_tuning(inputs, inputs / "elsewhere", "dial", **where | settings))
+
+
+def test_a_runs_state_is_not_read_by_another_rules_unit(inputs, capsys):
+    """By `validate` either; `ponder` has the weights of `act` under the same names."""
+    command = fine_tuning(inputs, inputs / "runs/0", "validate", model__depth__halting="ponder")
+    assert "the checkpoint of --ckpt_path was trained by act, whose" in error_of(capsys, command)
