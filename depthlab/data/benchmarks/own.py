@@ -129,7 +129,8 @@ class OwnDataModule(LabelledDataModule):
         return self._content[1]
 
     def prediction_file(self, split: str) -> str:
-        return f"{split}.tsv"
+        """As what is predicted is called: another file's predictions are not to take the place of the run's own."""
+        return f"{Path(self.places[split].removesuffix('.gz')).stem}.tsv"
 
     def as_written(self, prediction: float) -> str:
         """The name of the label, or the number."""
