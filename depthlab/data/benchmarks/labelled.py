@@ -181,7 +181,10 @@ class LabelledDataModule(StepDataModule, ABC):
                 self._tokenize(examples, tokenizer, files[split])
         self._tokenized = Tokenized(files, summary)
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in summary.items())
-        rank_zero_info(f"{self.suite} {self.title}: {counts}")
+        lengths = np.concatenate([token_counts(Dataset.from_file(str(file))) for file in files.values()])
+        full = int(np.sum(lengths == self.max_length))
+        cut = f"; {full:,} of {len(lengths):,} reach {self.max_length} pieces, where texts are cut (data.max_length)"
+        rank_zero_info(f"{self.suite} {self.title}: {counts}{cut if full else ''}")
 
     def setup(self, stage: str | None = None) -> None:
         """Open the tokenized splits, memory-mapped.
