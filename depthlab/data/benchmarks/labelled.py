@@ -78,7 +78,6 @@ class LabelledDataModule(StepDataModule, ABC):
         labels: Names of the classes; none for a regression.
         metrics: Names in `depthlab.metrics.glue`, the score first.
         is_on_disk: Whether `read` needs no network.
-        way_out: What to do where a split is missing, for messages.
         unit: What has a label: a "text" (or pair), or each "word".
         evaluated: The splits that there may be to "validate", "test" and "predict" on.
 
@@ -95,7 +94,6 @@ class LabelledDataModule(StepDataModule, ABC):
     unit: Literal["text", "word"] = "text"
     evaluated: Mapping[str, tuple[str, ...]]
     is_on_disk: bool = True
-    way_out: str = "fetch it or correct data.root"
 
     def __init__(
         self,
@@ -128,6 +126,10 @@ class LabelledDataModule(StepDataModule, ABC):
         Raises:
             UserError: There is none, or one cannot be read.
         """
+
+    def way_out(self, split: str) -> str:
+        """What to do where a split is missing, for messages."""
+        return "fetch it or correct data.root"
 
     def prediction_file(self, split: str) -> str:
         """The name of the file for a split's predictions."""
@@ -207,11 +209,12 @@ class LabelledDataModule(StepDataModule, ABC):
             "fit": [("train",), self.evaluated["validate"][:1]],
             **{stage: [splits] for stage, splits in self.evaluated.items()},
         }
-        for splits in needed.get(stage, []):
+        name = getattr(stage, "value", stage)  # Lightning's own kind of names
+        for splits in needed.get(name, []):
             if not self._present(splits):
                 raise UserError(
-                    f"{self.place} has no {' or '.join(splits)} of {self.title}, which {stage} needs, only "
-                    f"{', '.join(self._splits)}; {self.way_out}"
+                    f"{self.place} has no {' or '.join(splits)} of {self.title}, which {name} needs, only "
+                    f"{', '.join(self._splits)}; {self.way_out(splits[0])}"
                 )
 
     @property
