@@ -167,6 +167,8 @@ def examine(arguments: Sequence[str]) -> Found:
         return found
     try:
         found.task = cli.task()
+        if getattr(found.task, "cannot_train", None):
+            raise found.task.cannot_train
         if found.data is not None and found.data.tokenizer_path and find_tokenizer_files(found.data.tokenizer_path):
             found.task.check_data(len(load_tokenizer(found.data.tokenizer_path)), found.data.max_length)
         found.note("model", None)

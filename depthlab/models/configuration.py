@@ -109,7 +109,7 @@ class AdaptiveAlbertConfig(AlbertConfig):
         if changes.get("halting") not in (None, config_dict.get("halting")):
             changes.setdefault("halting_settings", {})
         config_dict = config_dict | changes
-        kwargs.pop("dial", None)
+        kwargs = {key: value for key, value in kwargs.items() if key not in changes}  # HF would set them once more
         known = _known_keys(cls) | {"dial"}
         foreign = {key: config_dict.pop(key) for key in [*config_dict] if key not in known}
         found = super().from_dict(config_dict, **kwargs)

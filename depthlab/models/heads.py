@@ -66,6 +66,11 @@ class AdaptiveSequenceClassifierOutput(DepthFields, SequenceClassifierOutput):
 class AdaptiveTokenClassifierOutput(DepthFields, TokenClassifierOutput):
     """Of `AdaptiveAlbertForTokenClassification`; logits are [B, T, num_labels]."""
 
+    exit_logits: Tensor | None = None
+    """[L, B, T, num_labels], as for sequences."""
+    exit_weights: Tensor | None = None
+    """[L, B, T]"""
+
 
 class _Head(AdaptiveAlbertPreTrainedModel):
     """A model that predicts something of states."""
@@ -229,6 +234,10 @@ class _Classifier(_LabelledModel):
     def _logits(self, exit: Exit) -> Tensor:
         return self.classifier(self.dropout(exit.pooled if self.pooled else exit.states))
 
+    def _everywhere(self, logits: list[Tensor], exits: Sequence[Exit]) -> dict[str, Tensor]:
+        weights = [exit.sequence_weights if self.pooled else exit.token_weights for exit in exits]
+        return {"exit_logits": torch.stack(logits), "exit_weights": torch.stack(weights)}
+
 
 class AdaptiveAlbertForSequenceClassification(_Classifier):
     """A classifier (a regression when `num_labels` is 1) on the pooled [CLS] state; the ponder cost is in the loss.
@@ -259,10 +268,6 @@ class AdaptiveAlbertForSequenceClassification(_Classifier):
         function = F.mse_loss if is_regression else F.binary_cross_entropy_with_logits
         losses = function(logits, labels.to(logits.dtype).view_as(logits), reduction="none")
         return (losses if weights is None else losses * weights[:, None]).mean()
-
-    def _everywhere(self, logits: list[Tensor], exits: Sequence[Exit]) -> dict[str, Tensor]:
-        weights = [exit.sequence_weights for exit in exits]
-        return {"exit_logits": torch.stack(logits), "exit_weights": torch.stack(weights)}
 
 
 class AdaptiveAlbertForTokenClassification(_Classifier):

@@ -17,7 +17,7 @@ from depthlab.models.checkpoint import DepthSettings, fit_to_depth
 from depthlab.models.inputs import check_vocabulary, most_tokens
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
-from depthlab.tasks.steering import DepthTarget
+from depthlab.tasks.steering import DepthTarget, target_of
 
 FREE_TO_CHANGE = {
     *("execution", "time_penalty", "halting_bias_init", "transformers_version", "dtype", "architectures"),
@@ -83,6 +83,8 @@ class Task(LightningModule):
     """Whether that begins anew where training begins."""
     depth_target: DepthTarget | None = None
     """Steers tau; None where it is what it is."""
+    cannot_train: UserError | None = None
+    """Why settings of depth are none to train by; whoever evaluates by another rule need not mind."""
     monitor: str | None = None
     """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
 
@@ -133,21 +135,15 @@ class Task(LightningModule):
         return config.num_hidden_layers if isinstance(config, AdaptiveAlbertConfig) else None
 
     def learn_depth(self, settings: DepthSettings) -> None:
-        """Take over what settings of depth say of training.
-
-        Raises:
-            UserError: there is a target, and depth has no price that could be steered; or it is out of its range.
-        """
+        """Take over what settings of depth say of training; `cannot_train` is what is wrong with them."""
         self.halting_lr_factor, self.new_unit = settings.halting_lr_factor, settings.new_unit
-        if settings.target is None:
-            return
-        rule = None if self.cap is None else self.model.config.rule
-        if rule is None or not (rule.charges_for_depth and rule.chooses(training=True)):
-            instead = f": set its {rule.dial}" if rule is not None and rule.dial else ""
-            raise UserError(f"model.depth.target steers the price of depth, and here depth has none{instead}")
-        if not self.model.config.time_penalty:
-            raise UserError("model.depth.target multiplies tau: begin with a model.depth.time_penalty above 0")
-        self.depth_target = DepthTarget(settings.target, self.cap)
+        try:
+            if self.cap is None and (settings.halting_lr_factor != 1 or settings.new_unit):
+                raise UserError("model.depth is of ALBERTs: here no halting unit begins anew, or has a learning rate")
+            if settings.target is not None:
+                self.depth_target = target_of(self.model.config, self.cap, settings.target)
+        except UserError as error:
+            self.cannot_train = error
 
     @property
     def depth_has_its_price(self) -> bool:
@@ -162,9 +158,11 @@ class Task(LightningModule):
         """Hold the trainer's settings against each other; a new halting unit is new where training begins, only there.
 
         Raises:
-            UserError: an epoch ends inside an optimiser step.
+            UserError: an epoch ends inside an optimiser step; settings of depth are none that it can be trained by.
         """
-        if stage == "fit" and self.new_unit and self.cap is not None:
+        if stage == "fit" and self.cannot_train is not None:
+            raise self.cannot_train
+        if stage == "fit" and self.new_unit:
             encoder = self.model.base_model.encoder
             encoder.halting = encoder.rule.unit(self.model.config.hidden_size)
             if encoder.halting is not None:
@@ -240,6 +238,8 @@ class Task(LightningModule):
             )
         is_steered = self.depth_target is not None
         halting = self.model.base_model.encoder.halting if is_steered or self.halting_lr_factor != 1 else None
+        if halting is not None and not any(parameter.requires_grad for parameter in halting.parameters()):
+            halting = None  # a rule of yours may learn nothing; a unit may be frozen
         optimizer = self.optimizer(parameter_groups(self.model, apart=halting))
         lasting = set()
         if halting is not None:

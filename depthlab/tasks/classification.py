@@ -168,7 +168,8 @@ class ClassificationTask(Task):
         labels = batch["labels"]
         if "exit_logits" in outputs:  # a rule that learns after every iteration
             exits = zip(outputs.exit_weights, outputs.exit_logits, strict=True)
-            task = sum(weights * self._per_example(logits, labels) for weights, logits in exits)
+            counted = slice(None) if self.unit == "text" else labels != NOT_PREDICTED
+            task = sum(weights[counted] * self._per_example(logits, labels) for weights, logits in exits)
         else:
             task = self._per_example(outputs.logits, labels)
         ponder = {} if self.cap is None else {"ponder": Loss(outputs.ponder_cost)}

@@ -5,6 +5,7 @@ import math
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from depthlab.errors import UserError
 from depthlab.metrics.pretraining import SUM_DTYPE
@@ -17,6 +18,9 @@ PROPORTIONAL, INTEGRAL, LEAD = 5.0, 0.1, 10
 """By how much the logarithm of the price is moved by an error of 1: at once, and with each step; and how many steps
 ahead the error is looked for. Depth follows its price late: where it falls, the price must give way before it is
 there."""
+FURTHEST = math.log(1000)
+"""How far errors that add up may move it: a depth that does not answer, or is to be that of the cap, has them for ever.
+"""
 BONUS = 0.3
 """Where the price has fallen to half of the given one, the root of this, it passes through 0: depth is paid for from
 there on. For nothing, a model need not go as deep as was asked for, nor come back where it has gone too far: its
@@ -31,7 +35,7 @@ class DepthTarget:
     less than LOWEST and no more than HIGHEST,
 
         e_t = e_{t-1} + (x_t - e_{t-1}) / HORIZON
-        I_t = I_{t-1} + INTEGRAL e_t
+        I_t = I_{t-1} + INTEGRAL e_t, between -FURTHEST and FURTHEST
         u_t = I_t + PROPORTIONAL (e_t + LEAD (e_t - e_{t-1})),   e_0 = x_1, I_0 = 0
         tau_{t+1} = tau (exp(u_t) - BONUS exp(-u_t)) / (1 - BONUS)
 
@@ -76,4 +80,19 @@ class DepthTarget:
         now = (torch.log(iterations / tokens) - math.log(self.target)).clamp(LOWEST, HIGHEST)
         error, _, integral = torch.stack([now, now, 0 * now]) if self.state is None else self.state.to(now.device)
         smoothed = error + (now - error) / HORIZON
-        self.state = torch.stack([smoothed, error, integral + INTEGRAL * smoothed])
+        self.state = torch.stack([smoothed, error, (integral + INTEGRAL * smoothed).clamp(-FURTHEST, FURTHEST)])
+
+
+def target_of(config: PreTrainedConfig, cap: int | None, target: float) -> DepthTarget:
+    """The controller for a model of this cap; None: its tokens have no depth of their own.
+
+    Raises:
+        UserError: depth has no price that could be steered; or the target is out of its range.
+    """
+    rule = None if cap is None else config.rule
+    if rule is None or not (rule.charges_for_depth and rule.chooses(training=True)):
+        instead = f": set its {rule.dial}" if rule is not None and rule.dial else ""
+        raise UserError(f"model.depth.target steers the price of depth, and here depth has none{instead}")
+    if not config.time_penalty:
+        raise UserError("model.depth.target multiplies tau: begin with a model.depth.time_penalty above 0")
+    return DepthTarget(target, cap)

@@ -74,6 +74,8 @@ def test_who_loads_a_model_can_turn_it(saved):
     assert pipeline("text-classification", saved, model_kwargs={"dial": 80.0}).model.config.rule.act_shift == 80
     settings = DepthSettings(halting="patience", dial=2.0).given()
     assert load_checkpoint(AdaptiveAlbertForSequenceClassification, saved, settings).config.rule.patience == 2
+    both = AdaptiveAlbertConfig.from_pretrained(saved, halting="patience", halting_settings={"halts": "tokens"}, dial=1)
+    assert both.halting_settings == {"halts": "tokens", "patience": 1}
     assert AdaptiveAlbertConfig(**SIZES, halting="fixed", dial=3).num_hidden_layers == 3
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,6 +17,7 @@ from depthlab.models.checkpoint import DepthSettings
 from depthlab.tasks import Task
 from depthlab.tasks.losses import Loss
 from depthlab.tasks.scheduled import ScheduledDepth
+from depthlab.tasks.steering import DepthTarget
 from tests.models.conftest import SIZES
 from tests.support import quiet_trainer
 
@@ -157,6 +159,17 @@ def test_the_units_rate_does_not_fall_while_it_is_steered():
     assert last == pytest.approx([3 * RATE, 0])
 
 
+@pytest.mark.parametrize(("target", "depth", "bound"), [(2.0, 6.0, 1000), (3.0, 1.0, -300 / 0.7)])
+def test_a_depth_that_does_not_answer_has_a_price_with_an_end(target, depth, bound):
+    steered = DepthTarget(target, CAP)
+    for _ in range(3000):
+        steered.add(torch.tensor([depth]), torch.ones(1))
+        steered.steer(SingleDeviceStrategy())
+    pushed = 5 * max(min(math.log(depth / target), 0.1), -0.3)
+    expected = (math.exp(pushed) if bound > 0 else math.exp(-pushed)) * bound
+    assert float(steered.factor) == pytest.approx(expected * (1 if bound < 0 else 1 / 0.7), rel=1e-3)
+
+
 def test_without_a_target_tau_stays():
     watch = fit(Answer(tau=1e-3), 5)
     assert set(watch.prices) == {1e-3}
@@ -220,5 +233,6 @@ def test_it_waits_until_the_price_is_there():
     ],
 )
 def test_what_can_not_be_steered(settings, message):
+    task = Answer(**settings)  # to be evaluated, by another rule than it was trained by
     with pytest.raises(UserError, match=message):
-        Answer(**settings)
+        fit(task, 1)

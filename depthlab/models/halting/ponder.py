@@ -67,7 +67,8 @@ class Ponder(EarlyExit):
     def judge(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
         """By the cumulated probability."""
         left = memory * (1 - look.asked[..., None])
-        return 1 - left.squeeze(-1) > self.ponder_threshold, left
+        over = 1 - left.squeeze(-1) > self.ponder_threshold
+        return over | (self.ponder_threshold <= 0), left  # as any chance is, however small
 
     def describe(self, cap: int) -> str:
         return f"cap {cap}, {self.halts} over {self.ponder_threshold:g}, prior {self.ponder_prior:g}"

@@ -129,7 +129,7 @@ class Route(HaltingRule):
 
     def step(self, state: RouteState, look: Look) -> HaltingStep:
         """All weight is on a token's last state."""
-        if look.n != self.route_at:
+        if look.n != self.route_at or look.at_cap:
             halted = (state.depth <= look.n) | look.at_cap
             return HaltingStep(torch.where(halted, state.gate, 0.0), halted, state)
         depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]

@@ -131,6 +131,14 @@ def test_the_loss_is_that_of_a_loop_with_gradients(rule, model_class, layers, ex
     assert_gradients(model, gradients)
 
 
+def test_at_its_end_a_threshold_of_ponder_is_one_iteration():
+    """Whatever rounding says of a chance of 1e-9."""
+    model = build(AdaptiveAlbertModel, "ponder", halts="tokens", ponder_threshold=0.0).eval()
+    torch.nn.init.constant_(model.encoder.halting.bias, -20.0)
+    inputs = ragged_inputs([5, 3])
+    assert torch.equal(model(**inputs).depths, inputs["attention_mask"])
+
+
 @settings(max_examples=30)
 @given(
     halts=st.sampled_from(["tokens", "sequences"]),

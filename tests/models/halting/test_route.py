@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -71,7 +71,7 @@ def reference(model, inputs):
 layers, share, threshold = st.sampled_from(["tied", "untied"]), st.floats(0, 1), st.floats(-1, 2)
 rules = st.one_of(
     st.fixed_dictionaries(
-        {"route_at": st.integers(1, 3), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},
+        {"route_at": st.integers(1, 4), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},
         optional={"route_share": share, "route_threshold": threshold},
     ),
     st.fixed_dictionaries(
@@ -87,6 +87,7 @@ rules = st.one_of(
 
 @settings(max_examples=40)
 @given(length=st.integers(1, 9), rule=rules, layers=layers, seed=st.integers(0, 2**16))
+@example(length=5, rule={"route_at": 4, "route_score": "rarity"}, layers="tied", seed=0)  # at the cap
 def test_equals_the_loop_over_tokens(length, rule, layers, seed):
     torch.manual_seed(seed)
     assert_is_the_loop(build(layers, **rule), length, reference)
