@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 SHOWN = 10
-"""Sentences that are named when they are left out."""
+"""Most of what is named one by one: sentences that are left out, labels that there are."""
 
 
 class UserError(ValueError):

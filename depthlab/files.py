@@ -118,6 +118,11 @@ def check_own(option: str, file: Path, mark: bytes, what: str) -> None:
         raise UserError(f"{option} {file} exists and is no {what}: name another file")
 
 
+def replacing(file: Path) -> str:
+    """What to add to the name of a file that is about to be written, so that none goes unseen: that there is one."""
+    return ", in place of the one of before" if file.exists() else ""
+
+
 def make_writable(what: str, folder: Path) -> None:
     """Make a folder, if it is not there, and see now, rather than after hours of work, that it can be written.
 

@@ -46,12 +46,14 @@ def reason(error: Exception) -> str:
     if any(isinstance(cause, GatedRepoError) for cause in chain) or "is a gated dataset" in str(error):
         return "it is gated: ask for access on its page there, then log in with `hf auth login`"
     if is_offline_mode() and any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in chain):
-        return "HF_HUB_OFFLINE is set and the cache has it not: unset HF_HUB_OFFLINE, or fetch it once without"
+        offline = "HF_HUB_OFFLINE is set and the cache has it not: unset HF_HUB_OFFLINE, or fetch it once without"
+        return f"there is no such folder here, {offline}"
     # datasets' own error by its name: importing it takes seconds, and models need no corpora
     if any(
         isinstance(cause, RepositoryNotFoundError) or type(cause).__name__ == "DatasetNotFoundError" for cause in chain
     ):
-        return "the hub has none of that name, or not for you: correct it, or log in with `hf auth login`"
+        on_hub = "the hub has none of that name, or not for you: correct it, or log in with `hf auth login`"
+        return f"there is no such folder here, and {on_hub}"
     return first_line(error)
 
 

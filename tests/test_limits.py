@@ -89,13 +89,15 @@ def test_overfitting_is_of_one_batch_and_its_masks(corpus, tmp_path):
     assert all(torch.equal(one, Lengths.trained[0]) for one in Lengths.trained)
 
 
-def test_partial_predictions_are_marked_and_refused(inputs, tuned):
+def test_partial_predictions_are_marked_and_refused(inputs, tuned, capsys):
     file = tuned / "predictions/RTE.tsv"
     main([*fine_tuning(inputs, tuned, "predict", data__batch_size=4), "--trainer.limit_predict_batches=2"])
     assert file.read_text().startswith("# partial: 8 of 20 examples\nindex\tprediction\n")
     with pytest.raises(UserError, match=re.escape("line 1: it is not whole (partial: 8 of 20 examples)")):
         check_predictions(GLUE_TASKS["rte"], tuned)
+    assert f"predictions  {file}\n" in capsys.readouterr().out
     main(fine_tuning(inputs, tuned, "predict", data__batch_size=4))
+    assert f"predictions  {file}, in place of the one of before\n" in capsys.readouterr().out
     assert file.read_text().startswith("index\tprediction\n") and len(file.read_text().splitlines()) == 21
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from depthlab.analysis.tokens import COLUMNS
+from depthlab.callbacks import TokenTable
 from depthlab.cli import main
 from depthlab.data.tokenization import load_tokenizer
+from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertForMaskedLM, AdaptiveAlbertForSequenceClassification, AdaptiveAlbertModel
 from depthlab.models.scoring import masked_word_losses
 from tests.data.treebanks.treebank_fixtures import conllu
@@ -85,7 +87,7 @@ def test_the_table_and_its_means(inputs, tmp_path):
             pieces, mean, std, *_ = (cell.strip() for cell in line_of(printed, name).strip("|").split("|")[1:])
             assert (pieces, std) == (f"{len(depths):,}", f"{depths.std():.2f}")
             assert mean.strip("*").partition(" [")[0] == f"{depths.mean():.2f}"  # an interval from ten sentences on
-    assert "12 sentences" in printed and "1 sentences not aligned" in printed and str(dump) in printed
+    assert "12 sentences" in printed and "1 sentences not aligned" in printed and f"table  {dump}\n" in printed
 
 
 def line_of(printed, label):
@@ -100,9 +102,15 @@ def test_any_runs_checkpoint_whatever_its_head(inputs, tmp_path):
     main(command(inputs, f"--dump={tmp_path}/exported.parquet"))
     # without the link of the tokenizer to `model.checkpoint`, and with the treebank as a list of files
     files = f"[{inputs}/made.conllu]"
-    main(
+    (tmp_path / "run.parquet").write_bytes((tmp_path / "exported.parquet").read_bytes())
+    printed = printed_by(
         command(inputs, f"--dump={tmp_path}/run.parquet", model__checkpoint="no", ckpt_path=last, data__treebank=files)
     )
+    assert f"table  {tmp_path}/run.parquet, in place of the one of before\n" in printed
+    with pytest.raises(
+        UserError, match=r"--dump .*\.xlsx: the table is in Parquet: name a file that ends in \.parquet"
+    ):
+        TokenTable(tmp_path / "run.xlsx").on_predict_start(None, None)
     exported, of_run = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("exported", "run"))
     assert of_run["model"].unique().tolist() == [str(last)]
     pd.testing.assert_frame_equal(exported.drop(columns="model"), of_run.drop(columns="model"))

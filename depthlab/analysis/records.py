@@ -35,6 +35,7 @@ TRAINER = (
 """The trainer's settings on which a score depends; the others say where and how a run computes."""
 NOT_TRAINING = (
     *("data.task", "data.root", "data.cache_dir", "data.num_workers", "data.batch_size", "data.train_examples"),
+    *("data.val", "data.test"),
     *("model.checkpoint", "model.depth", "model.optimizer.lr", "model.optimizer.init_args.lr"),
     *(f"model.optimizer.init_args.{name}" for name in ("foreach", "fused", "capturable", "differentiable")),
 )
@@ -151,7 +152,9 @@ def as_record(run: FinishedRun) -> RunRecord:
     splits = GLUE_TASKS[task].splits if suite == "glue" else PROBING_SPLITS.values()
     data = {split: count for split, count in data.items() if split in splits}
     training = {**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn}
-    if suite != "glue":  # files are SentEval's, or those of any treebanks, or any at all; GLUE's are always the same
+    if (
+        suite == "probing"
+    ):  # files are SentEval's, or those of any treebanks; GLUE's are always the same, yours are named
         training["examples"] = "/".join(map(str, data.values()))
     return RunRecord(
         directory=run.directory.path,

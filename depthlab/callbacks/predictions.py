@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from depthlab.files import writing
+from depthlab.files import replacing, writing
 from depthlab.metrics.glue import Predictions
 
 PARTIAL = "# partial"
@@ -16,13 +16,13 @@ class PredictionWriter(Callback):
     """Writes a file of each test split, in the data's own form, every example in order; a partial one says so.
 
     Args:
-        folder: where they go; there they replace those of before.
+        folder: where they go; there they replace those of before, and `report` says so.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files: list[Path] = []
-        """What was written; on rank 0 only."""
+        self.written: list[str] = []
+        """The files, and which of them have replaced one; on rank 0 only."""
         self._splits: list[Predictions] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,13 +46,13 @@ class PredictionWriter(Callback):
 
     def report(self) -> str:
         """What was written, a line each."""
-        return "".join(f"predictions  {file}\n" for file in self.files)
+        return "".join(f"predictions  {file}\n" for file in self.written)
 
     def _write(self, data: Any, split: str, index: list[int], predictions: list[Any]) -> None:
         file = self.folder / data.prediction_file(split)
         lines, examples = data.predicted_lines(split, index, predictions), data.summary[split]
         if (predicted := data.count(index)) < examples:
             lines.insert(0, f"{PARTIAL}: {predicted} of {examples} examples")
+        self.written.append(f"{file}{replacing(file)}")
         with writing("predictions to", file) as unfinished:
             unfinished.write_text("\n".join(lines) + "\n")
-        self.files.append(file)

@@ -7,7 +7,8 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from depthlab.analysis.tokens import write_tokens
-from depthlab.files import check_own
+from depthlab.errors import UserError
+from depthlab.files import check_own, replacing
 from depthlab.metrics import TokenRecords
 
 PARQUET = b"PAR1"
@@ -22,21 +23,25 @@ class TokenTable(Callback):
 
     Args:
         dump: file in Parquet to write the table to, with a row for each piece of a word: sentence, word, piece, labels,
-            depth, remainder, ...; it replaces one of before.
+            depth, remainder, ...; it replaces one of before, and `report` says so.
     """
 
     def __init__(self, dump: Path | None = None) -> None:
         self.dump = dump
         self.table: pd.DataFrame
         """On rank 0 only."""
+        self.written = ""
+        """The dump, and whether it has replaced one; on rank 0 only."""
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, where the model is, if the table can be written.
 
         Raises:
-            UserError: the dump's folder is missing, or something else lies in its place.
+            UserError: the dump is not called .parquet, its folder is missing, or something else lies in its place.
         """
         if self.dump is not None:
+            if self.dump.suffix != ".parquet":
+                raise UserError(f"--dump {self.dump}: the table is in Parquet: name a file that ends in .parquet")
             check_own("--dump", self.dump, PARQUET, "table in Parquet")
         self._records = TokenRecords().to(pl_module.device)
 
@@ -57,4 +62,9 @@ class TokenTable(Callback):
         table.insert(0, "model", pl_module.checkpoint)
         self.table = table
         if self.dump is not None:
+            self.written = f"{self.dump}{replacing(self.dump)}"
             write_tokens(table, self.dump)
+
+    def report(self) -> str:
+        """What was written, a line each."""
+        return f"\ntable  {self.written}\n" if self.written else ""

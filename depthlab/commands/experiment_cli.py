@@ -327,9 +327,8 @@ class ExperimentCLI(LightningCLI):
         if self.experiment.table is None:
             say(self.writer.report())
         else:
-            written = "" if self.writer.dump is None else f"\ntable  {self.writer.dump}\n"
             counts = self.datamodule.counts(self.writer.table["sentence"].unique())
-            say(predicted_document(self.writer.table, counts).to_markdown() + written)
+            say(predicted_document(self.writer.table, counts).to_markdown() + self.writer.report())
 
 
 def _listed(given: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from depthlab.data.hub import may_be_on_hub
 from depthlab.data.lines import lines_of, read_lines
 from depthlab.data.tokenization import load_tokenizer
 from depthlab.errors import UserError
-from depthlab.files import check_own, writing
+from depthlab.files import check_own, replacing, writing
 from depthlab.models.checkpoint import SHIPPED, DepthSettings, find_tokenizer, load_as_saved, place_of
 from depthlab.models.inputs import check_vocabulary
 from depthlab.render.document import Document
@@ -84,9 +84,10 @@ def inspect(
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(introduction, "\n", sep="", soft_wrap=True)
     if to is not None:
+        replaced = replacing(Path(to))
         pieces, depth = write_depths(((number, inspector(text)) for number, text in numbered.items()), Path(to))
         counts = f"mean depth {depth:.2f} over {pieces:,} pieces of {len(numbered):,} texts"
-        console.print(f"{counts}\ntable  {to}", soft_wrap=True)
+        console.print(f"{counts}\ntable  {to}{replaced}", soft_wrap=True)
         return
     inspections = [inspector(text) for text in numbered.values()]
     for inspection in inspections:
@@ -96,9 +97,10 @@ def inspect(
         cap = inspector.model.config.num_hidden_layers
         legend = f"Depths stand below, {cap} in the strongest colour; point at a piece for its halting probabilities."
         blocks = [f"{introduction} {legend}", *(sentence(inspection) for inspection in inspections)]
+        replaced = replacing(target)
         with writing("--html", target) as unfinished:
             unfinished.write_text(to_html(Document("Depth by piece", blocks), MARK), encoding="utf-8")
-        console.print(f"page  {target}", soft_wrap=True)
+        console.print(f"page  {target}{replaced}", soft_wrap=True)
 
 
 def _read(texts: list[str] | None, file: str | None) -> list[str]:

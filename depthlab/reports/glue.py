@@ -38,6 +38,8 @@ ROWS = {  # name in the table: column of the summary, and the factor to the tabl
     "[CLS]": ("depth_cls", 1.0),
     "token-iterations (millions)": ("token_iterations", 1e-6),
 }
+WHAT_IS_LEARNT = tuple(f"data.{name}" for name in ("train", "hub", "name", "text", "label", "kind", "metrics"))
+"""Settings of a task of your own that differ between tasks as a matter of course."""
 METRICS = [name for name in SCORES if name not in ("score", "glue_score")]
 
 
@@ -227,7 +229,7 @@ def _notes(records: Sequence[RunRecord], epochs: pd.DataFrame, summary: pd.DataF
         counts = ", ".join(f"{count:,} {split}" for split, count in record.data.items())
         sizes.setdefault((model, folder), set()).add(counts)
     for (model, name), by_value in settings.items():
-        if len(by_value) > 1:
+        if len(by_value) > 1 and name not in WHAT_IS_LEARNT:
             said = "; ".join(f"{value} ({', '.join(tasks)})" for value, tasks in by_value.items())
             notes.append(f"{model}: {name} differs between tasks: {said}.")
     for (model, folder), counts in sizes.items():

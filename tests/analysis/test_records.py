@@ -13,8 +13,8 @@ from tests.reports.synthetic import MODEL, edit_results, write_run
 DRAWN = {"train": 2490, "dev": 277}
 
 
-def names_of(folder):
-    records, left_out = read_records(survey([str(folder)]), "glue")
+def names_of(folder, suite="glue"):
+    records, left_out = read_records(survey([str(folder)]), suite)
     assert not left_out
     return dict(zip([record.directory.name for record in records], name_models(tell_apart(records)), strict=True))
 
@@ -157,6 +157,17 @@ def test_what_is_not_pooled(tmp_path, settings, results, expected):
     write_run(tmp_path / "a", [0.5], seed=0)
     write_run(tmp_path / "b", [0.5], seed=1, settings=settings, **results)
     assert set(names_of(tmp_path).values()) == expected
+
+
+def test_your_own_task_is_told_apart_by_what_is_learnt(tmp_path):
+    """Not by where a model is measured."""
+    own = {"task": "own", "data.train": "a.tsv", "data.val": "dev.tsv", "data.test": None}
+    write_run(tmp_path / "a", [0.5], seed=0, settings=own)
+    other = {"data.val": "other.tsv", "data.test": "test.tsv"}
+    write_run(tmp_path / "b", [0.5], seed=1, settings=own | other, data={"train": 2490, "dev": 30, "test": 5})
+    assert set(names_of(tmp_path, "own").values()) == {"nano"}
+    write_run(tmp_path / "c", [0.5], seed=2, settings=own | {"data.train": "b.tsv"})
+    assert set(names_of(tmp_path, "own").values()) == {"nano, train a.tsv", "nano, train b.tsv"}
 
 
 def test_a_configuration_may_leave_depth_out(tmp_path):

@@ -100,7 +100,7 @@ def test_the_model_beside_it_does_as_much(tied):
         (["--device=abacus"], "--device abacus: "),
         (["--device=meta"], "--device meta: "),
         (["--engines=[steam]"], "steam"),
-        (["--engines=dense"], "\"engines\": it takes a list: '[dense]' (see"),
+        (["--engines=dense"], "engines is dense; it must be a list: '[dense]' (see"),
         (["--engines=[dense]", "--dtypes=[int8]"], "no engine of --engines runs this model in --dtypes"),
     ],
 )

@@ -288,3 +288,9 @@ def test_bad_input_gets_one_line(capsys, monkeypatch, tmp_path, name):
     monkeypatch.setattr("sys.stdin", piped(b""))
     assert expected in error_of(capsys, ["inspect", *(option.format(tmp=tmp_path) for option in options)])
     assert (tmp_path / "binary").read_bytes() == b"\xff\xfe precious"
+
+
+def test_what_is_neither_here_nor_in_the_cache_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment at the start
+    said = error_of(capsys, ["inspect", "a", "--checkpoint=checkpoints/nope"])
+    assert "cannot load checkpoints/nope: there is no such folder here, HF_HUB_OFFLINE is set" in said

@@ -65,7 +65,7 @@ def test_a_tilde_is_home_in_every_command(home, capsys):
 def test_a_seed_is_a_number(tmp_path, capsys, value):
     (tmp_path / "mine.yaml").write_text(f"base: {GLUE}\nseed_everything: {value}\n")
     for arguments in ([str(tmp_path / "mine.yaml")], [str(GLUE), f"--seed_everything={value}"]):
-        assert '"seed_everything"' in error_of(capsys, ["fit", "--config", *arguments])
+        assert "seed_everything is " in error_of(capsys, ["fit", "--config", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,30 @@ REFUSED = {
 def test_what_libraries_refuse_is_one_line(inputs, tmp_path, capsys, name):
     value, expected = REFUSED[name]
     assert expected in error_of(capsys, [*fine_tuning(inputs, tmp_path / "run"), f"--{name}={value}"])
+
+
+NOT_OF_THEIR_KIND = {
+    "fit --config own.yaml --model.depth.haltin=fixed": "model.depth.haltin is no setting: did you mean halting?",
+    "fit --config bad.yaml": "model.depth.haltin is no setting: did you mean halting?",
+    "inspect x --model.depth.dial high": "model.depth.dial is high; it must be a number or null",
+    "fit --config own.yaml --data.metrics f1": "data.metrics is f1; it must be a list: '[f1]' or null",
+    "fit --config own.yaml --data.kind number": "data.kind is number; it must be classes, numbers, tags or null",
+    "fit --config own.yaml --model.optimizer.lr fast": "model.optimizer.init_args.lr is fast; it must be a number",
+    "dial --config own.yaml": "the following arguments are required: --dial",
+    "report treebank": "the following arguments are required: TABLES",
+}
+
+
+@pytest.mark.parametrize("command", NOT_OF_THEIR_KIND)
+def test_a_setting_of_another_kind_is_said_in_words(tmp_path, capsys, monkeypatch, command):
+    """With the help of the very command, once."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(f"base: {REPOSITORY}/experiments/own.yaml\n")
+    (tmp_path / "bad.yaml").write_text("base: own.yaml\nmodel: {depth: {haltin: fixed}}\n")
+    name = " ".join(command.split()[: 2 if command.startswith("report") else 1])
+    assert error_of(capsys, command.split()) == (
+        f"depthlab: error: {NOT_OF_THEIR_KIND[command]} (see `depthlab {name} --help`)"
+    )
 
 
 NOT_SETTINGS = [

@@ -138,6 +138,15 @@ def test_what_a_reader_would_not_guess_is_said(tmp_path):
             assert phrase in text, phrase
 
 
+def test_that_tasks_of_your_own_are_of_other_files_is_not_said(tmp_path):
+    for task in ("rte", "mnli"):
+        settings = {"task": "own", "data.train": f"{task}.tsv", "data.max_length": 64 + len(task)}
+        write_run(tmp_path / "runs" / task, [0.5], task, settings=settings)
+    main(["report", "own", str(tmp_path / "runs"), "--to", str(tmp_path / "report")])
+    text = (tmp_path / "report/own.md").read_text()
+    assert "data.max_length differs between tasks" in text and "data.train" not in text
+
+
 def test_the_page_needs_no_network(tmp_path):
     write_tasks(tmp_path / "runs <b>", {"rte": 0.5, "cola": 0.25}, model={"checkpoint": "a<b>&c"})
     glue([str(tmp_path / "runs <b>")], str(tmp_path / "report"))

@@ -78,7 +78,6 @@ class LabelledDataModule(StepDataModule, ABC):
         labels: Names of the classes; none for a regression.
         metrics: Names in `depthlab.metrics.glue`, the score first.
         is_on_disk: Whether `read` needs no network.
-        way_out: What to do where a split is missing, for messages.
         unit: What has a label: a "text" (or pair), or each "word".
         evaluated: The splits that there may be to "validate", "test" and "predict" on.
 
@@ -95,7 +94,6 @@ class LabelledDataModule(StepDataModule, ABC):
     unit: Literal["text", "word"] = "text"
     evaluated: Mapping[str, tuple[str, ...]]
     is_on_disk: bool = True
-    way_out: str = "fetch it or correct data.root"
 
     def __init__(
         self,
@@ -128,6 +126,10 @@ class LabelledDataModule(StepDataModule, ABC):
         Raises:
             UserError: There is none, or one cannot be read.
         """
+
+    def way_out(self, split: str) -> str:
+        """What to do where a split is missing, for messages."""
+        return "fetch it or correct data.root"
 
     def prediction_file(self, split: str) -> str:
         """The name of the file for a split's predictions."""
@@ -181,7 +183,10 @@ class LabelledDataModule(StepDataModule, ABC):
                 self._tokenize(examples, tokenizer, files[split])
         self._tokenized = Tokenized(files, summary)
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in summary.items())
-        rank_zero_info(f"{self.suite} {self.title}: {counts}")
+        lengths = np.concatenate([token_counts(Dataset.from_file(str(file))) for file in files.values()])
+        full = int(np.sum(lengths == self.max_length))
+        cut = f"; {full:,} of {len(lengths):,} reach {self.max_length} pieces, where texts are cut (data.max_length)"
+        rank_zero_info(f"{self.suite} {self.title}: {counts}{cut if full else ''}")
 
     def setup(self, stage: str | None = None) -> None:
         """Open the tokenized splits, memory-mapped.
@@ -204,11 +209,12 @@ class LabelledDataModule(StepDataModule, ABC):
             "fit": [("train",), self.evaluated["validate"][:1]],
             **{stage: [splits] for stage, splits in self.evaluated.items()},
         }
-        for splits in needed.get(stage, []):
+        name = getattr(stage, "value", stage)  # Lightning's own kind of names
+        for splits in needed.get(name, []):
             if not self._present(splits):
                 raise UserError(
-                    f"{self.place} has no {' or '.join(splits)} of {self.title}, which {stage} needs, only "
-                    f"{', '.join(self._splits)}; {self.way_out}"
+                    f"{self.place} has no {' or '.join(splits)} of {self.title}, which {name} needs, only "
+                    f"{', '.join(self._splits)}; {self.way_out(splits[0])}"
                 )
 
     @property

@@ -1,5 +1,6 @@
 """The Lightning data module of your own task: texts, pairs or numbers in a table or on the hub, or tagged words."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +51,6 @@ class OwnDataModule(LabelledDataModule):
     """
 
     suite = "Own"
-    way_out = "name one with data.train, data.val or data.test"
     evaluated = {"validate": ("dev",), "test": ("test",), "predict": ("test",)}  # noqa: RUF012
 
     def __init__(
@@ -75,16 +75,17 @@ class OwnDataModule(LabelledDataModule):
         self.place = hub or "your data"
         if "train" not in self.places:
             raise UserError("there is nothing to learn from: give --data.train FILE and --data.val FILE")
-        suffixes = {kind_of(Path(place)) for place in self.places.values()}
-        tagged = hub is None and suffixes <= {*READERS}
-        self.kind: Kind = kind or ("tags" if tagged else "classes")
+        self.kind: Kind = kind or ("tags" if hub is None and kind_of(Path(train)) in READERS else "classes")
         if self.kind not in get_args(Kind):
             raise UserError(f"data.kind is {kind}; it must be one of {', '.join(get_args(Kind))}")
-        if hub is None and not suffixes <= {*(READERS if self.kind == "tags" else TABLES)}:
-            known = ", ".join(READERS if self.kind == "tags" else (*TABLES, *READERS))
-            raise UserError(
-                f"data.train, data.val and data.test end in {' and '.join(sorted(suffixes))}, not in {known}"
-            )
+        for split, place in self.places.items() if hub is None else ():
+            if Path(place).expanduser().is_dir():
+                raise UserError(f"{place} is a folder; name a file in it with {_setting(split)}")
+            if kind_of(Path(place)) not in (READERS if self.kind == "tags" else TABLES):
+                raise UserError(
+                    f"{_setting(split)} {place}: data.kind is {self.kind}; all files of tags end in "
+                    f"{', '.join(READERS)}, all of classes and numbers in {', '.join(TABLES)}"
+                )
         if hub is not None and self.kind == "tags":
             raise UserError("data.kind tags takes files (.conllu, .bio), not data.hub")
         self.unit = "word" if self.kind == "tags" else "text"
@@ -128,8 +129,12 @@ class OwnDataModule(LabelledDataModule):
     def read(self) -> dict[str, Examples | TaggedExamples]:
         return self._content[1]
 
+    def way_out(self, split: str) -> str:
+        return f"name it with {_setting(split)}"
+
     def prediction_file(self, split: str) -> str:
-        return f"{split}.tsv"
+        """As what is predicted is called: another file's predictions are not to take the place of the run's own."""
+        return f"{Path(self.places[split].removesuffix('.gz')).stem}.tsv"
 
     def as_written(self, prediction: float) -> str:
         """The name of the label, or the number."""
@@ -165,7 +170,8 @@ class OwnDataModule(LabelledDataModule):
         labels: tuple[str, ...] = ()
         if self.kind == "classes":
             labels = self._names(row[self.label] for _, row in rows["train"])
-        task = TextTask(self.task_name, texts, labels=labels, label=self.label)
+        advice = "; or say data.kind numbers" if all(re.fullmatch(r"-?[\d.]+", name) for name in labels) else ""
+        task = TextTask(self.task_name, texts, labels=labels, label=self.label, advice=advice)
         return labels, {split: task.examples(found) for split, found in rows.items()}
 
     def _rows(self, split: str) -> list[tuple[str, Mapping[str, str]]]:

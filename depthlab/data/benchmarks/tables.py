@@ -53,10 +53,19 @@ def _as_text(value: Any) -> str | None:
 
 def _comma_separated(file: Path, setting: str) -> Iterator[tuple[int, Fields]]:
     lines = csv.reader((line for _, line in read_lines(file, setting)), strict=True)
+    first = 1
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        """Each with the line where it begins: a quote that nothing closes takes in what follows."""
+        nonlocal first
+        for fields in lines:
+            yield first, fields
+            first = lines.line_num + 1
+
     try:
-        yield from _with_header(file, ((lines.line_num, fields) for fields in lines))
+        yield from _with_header(file, rows())
     except csv.Error as error:
-        raise UserError(f"{file}, line {lines.line_num}: not CSV ({error}); mend the line") from None
+        raise UserError(f"{file}, line {first}: not CSV ({error}); mend the row that begins there") from None
 
 
 def _tab_separated(file: Path, setting: str) -> Iterator[tuple[int, Fields]]:
@@ -70,6 +79,9 @@ def _with_header(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[
             continue
         if not columns:
             columns = [field.strip() for field in fields]
+            ours, other = ("commas", ";\t") if kind_of(file) == ".csv" else ("tabs", ";,")
+            if len(columns) == 1 and {*columns[0]} & {*other}:
+                raise UserError(f"{file}, line {number}: one column, {columns[0]!r}; {ours} part columns here")
             if len({*columns}) < len(columns):
                 raise UserError(f"{file}, line {number}: a column occurs twice in {', '.join(columns)}; rename one")
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from depthlab.data.benchmarks.labelled import Examples
-from depthlab.errors import UserError
+from depthlab.errors import SHOWN, UserError
 
 Row = tuple[str, Mapping[str, str] | None]
 """Where it stands, for messages, and its columns; None in their place for one that is to be left out."""
@@ -24,6 +24,7 @@ class TextTask:
         label: Column of the label.
         bounds: Lowest and highest score of a regression.
         may_be_empty: Whether a text may have nothing in it.
+        advice: What to add where a label is none of the classes.
     """
 
     name: str
@@ -33,6 +34,7 @@ class TextTask:
     label: str = "label"
     bounds: tuple[float, float] = (-math.inf, math.inf)
     may_be_empty: bool = False
+    advice: str = ""
 
     @property
     def is_regression(self) -> bool:
@@ -82,5 +84,7 @@ class TextTask:
             if lowest <= score <= highest and math.isfinite(score):
                 return score
         within = "" if math.isinf(lowest) else f" from {lowest:g} to {highest:g}"
-        allowed = f"a number{within}" if self.is_regression else f"one of {', '.join(self.labels)}"
+        more = f" and {len(self.labels) - SHOWN} more" if len(self.labels) > SHOWN else ""
+        classes = f"one of {', '.join(self.labels[:SHOWN])}{more}{self.advice}"
+        allowed = f"a number{within}" if self.is_regression else classes
         raise UserError(f"{place}: the {self.label} is {text!r}; it must be {allowed}")

@@ -120,7 +120,7 @@ def load_documents(source: CorpusSource, folder: Path) -> Dataset | IterableData
     if files is None:
         documents = _load_hub_dataset(source).select_columns([source.text_field])
         return documents if source.text_field == "text" else documents.rename_column(source.text_field, "text")
-    if next(read_documents(source, files), None) is None:
+    if not any(document["text"] for document in read_documents(source, files)):
         raise UserError(f"data.corpus: {source.path} holds no document; point data.corpus to some text")
     features, arguments = Features({"text": Value("large_string")}), {"source": source, "files": files}
     if source.streaming:
@@ -230,7 +230,7 @@ def _revision(source: CorpusSource) -> str:
 
 
 def read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str, str]]:
-    """The documents in some files of a source, each `{"text": ...}`.
+    """The documents in some files of a source, each `{"text": ...}`; that of a JSON object without text is "".
 
     Raises:
         UserError: A file cannot be read, or is malformed; the message names the line.
@@ -245,6 +245,8 @@ def read_documents(source: CorpusSource, files: list[Path]) -> Iterator[dict[str
         for document in documents:
             if document.strip():
                 yield {"text": document}
+            elif is_of(file, RECORDS):
+                yield {"text": ""}
 
 
 def _read_text(file: Path, whole: bool = False) -> Iterator[str]:
@@ -268,4 +270,4 @@ def _read_jsonl(file: Path, text_field: str) -> Iterator[str]:
                 f"{file}, line {number}: no text in field {text_field!r}; set text_field in data.corpus or mend "
                 "the line"
             )
-        yield text or ""  # as the hub's rows, one may have none
+        yield text or ""  # as the hub's rows, one may have none; it counts among the too short

@@ -159,11 +159,13 @@ def halting_bias(config: AdaptiveAlbertConfig, mean_depth: int | float) -> float
 def _configure(
     config_class: type[AdaptiveAlbertConfig], source: Source, sizes: dict[str, Any], settings: dict[str, Any]
 ) -> AdaptiveAlbertConfig:
-    """The configuration of what is written, fields given by the user last."""
+    """The configuration of what is written, fields given by the user last; another rule begins without settings."""
     if source.kind in ("bert", "albert"):
         sizes = sizes | {"act_update": "accumulate", "act_cap": "remainder", "halting": "act"}
     sizes = sizes | {"tie_word_embeddings": True}  # which `_check` has seen to
     given = {name: value for name, value in settings.items() if value is not None}
+    if given.get("halting", sizes["halting"]) != sizes["halting"]:
+        given["halting_settings"] = {}
     known = {key.name for key in fields(config_class)}
     try:
         config = config_class(**{name: value for name, value in (sizes | given).items() if name in known})

@@ -38,13 +38,14 @@ def test_text_files_and_jsonl(tmp_path):
     (folder / "notes.md").write_text("not this")
     (tmp_path / "other.jsonl").write_text('{"body": "Hello there."}\n')
     found = [text.strip() for text in texts(folder, tmp_path / "scratch")]
-    assert found == ["One. Two.\nThree.", "Four.", "Five.\n\nSix.", "Sieben, ähm."]
+    assert found == ["One. Two.\nThree.", "Four.", "Five.\n\nSix.", "", "Sieben, ähm."]
     assert texts(tmp_path / "other.jsonl", tmp_path / "other", text_field="body") == ["Hello there."]
 
 
-def test_a_row_without_text_is_nothing(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "One."}\n{"text": "\\ud83d\\ude00"}\n')
-    assert texts(tmp_path / "a.jsonl", tmp_path / "scratch") == ["One.", "\N{GRINNING FACE}"]
+def test_a_row_without_text_is_an_empty_document(tmp_path):
+    """It counts among those that are too short."""
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "One."}\n{"text": "\\ud83d\\ude00"}\n{"text": " "}\n')
+    assert texts(tmp_path / "a.jsonl", tmp_path / "scratch") == ["", "One.", "\N{GRINNING FACE}", ""]
 
 
 def test_one_document_a_file(tmp_path):

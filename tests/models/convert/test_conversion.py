@@ -123,6 +123,15 @@ def test_albert_there_and_back_is_the_same(source, out, tmp_path, bare, dtype):
         assert getattr(back.config, name) == getattr(config, name)
 
 
+def test_another_rule_leaves_the_settings_of_the_old(source, out, tmp_path):
+    config = AdaptiveAlbertConfig(**SIZES, num_hidden_layers=3, halting_settings={"act_cost": "expected"})
+    save(AdaptiveAlbertForPreTraining(config), source)
+    convert(str(source), str(out), halting="fixed", **{"as": "albert"})
+    for halting, kept in (("fixed", {}), (None, {"act_cost": "expected"})):
+        convert(str(source), str(tmp_path / str(halting)), halting=halting, embedding_size=4)
+        assert AdaptiveAlbertConfig.from_pretrained(tmp_path / str(halting)).halting_settings == kept
+
+
 def test_albert_of_groups_needs_a_fixed_depth(source, out, tmp_path):
     albert = save(AlbertForPreTraining(AlbertConfig(**SIZES, num_hidden_layers=4, num_hidden_groups=2)), source)
     with pytest.raises(UserError, match="num_hidden_groups"):
