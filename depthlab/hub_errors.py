@@ -1,12 +1,14 @@
 """What goes wrong on the Hugging Face hub: tried again where that may help, and said in a line."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from depthlab.errors import UserError, causes
 
@@ -14,6 +16,20 @@ Loaded = TypeVar("Loaded")
 
 WAITS = (1, 2, 4, 8)
 """Seconds before each new try, at a hub that answers with an error of its own (5xx)."""
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what transformers prints of weights: the caller does, in one line."""
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()
 
 
 def retried(load: Callable[[], Loaded]) -> Loaded:

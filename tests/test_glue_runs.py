@@ -256,6 +256,14 @@ def test_an_untrained_classifier_says_nothing(inputs, bert, tmp_path, capsys, co
     assert f"{checkpoint} has no classifier.bias: name what was trained for the task" in error
 
 
+@pytest.mark.parametrize("place", ["", "model"])
+def test_a_classifier_of_other_labels_says_nothing(inputs, reference, tmp_path, capsys, place):
+    """As many as they are; a run's or its model's."""
+    where = {"model__checkpoint": reference[0] / place, "ckpt_path": "model", "task": "mrpc"}
+    error = error_of(capsys, fine_tuning(inputs, tmp_path / "run", "validate", **where))
+    assert "knows the labels entailment, not_entailment, and the data has 0, 1: name what was trained" in error
+
+
 def test_a_classifier_of_other_classes_begins_anew(inputs, reference, bert, tmp_path):
     """As from MNLI to STS-B: of a run, of what it has exported, and of Hugging Face's; all else is kept."""
     theirs = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3)

@@ -73,9 +73,11 @@ class DialCLI(ExperimentCLI):
                 for point in points
             ]
             name = ",".join([by, *(f"{setting}={value}" for setting, value in sorted((own | named).items()))])
-            with writing("the points to", place.dials / f"{name}.json") as unfinished:
+            file = place.dials / f"{name}.json"
+            records = _with_those_of_before(file, records)
+            with writing("the points to", file) as unfinished:
                 unfinished.write_text(json.dumps(records, indent=1) + "\n")
-            say(f"\npoints  {place.dials / name}.json\nnext    depthlab report pareto {place.path}")
+            say(f"\npoints  {file}\nnext    depthlab report pareto {place.path}")
 
     def _record(self, run: RunDirectory | None, checkpoint: str) -> tuple[RunRecord | None, dict[str, str]]:
         """The run that has trained the checkpoint for the task; or the checkpoint, by its name; None of other tasks.
@@ -110,6 +112,19 @@ class DialCLI(ExperimentCLI):
             tested={},
         )
         return record, {"task": task, "checkpoint": quote(checkpoint, safe=""), **measured}
+
+
+def _with_those_of_before(file: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points, and those that the file has of the same model at other settings of the dial; by the dial."""
+
+    def model_of(record: dict[str, Any]) -> Any:
+        model = {name: value for name, value in record["model"].items() if name != "dial"}
+        return json.loads(json.dumps(record | {"model": model, "epochs": None}))
+
+    before = json.loads(file.read_text()) if file.exists() else []
+    anew = {record["model"]["dial"] for record in records}
+    others = [one for one in before if one["model"]["dial"] not in anew and model_of(one) == model_of(records[0])]
+    return sorted([*others, *records], key=lambda record: record["model"]["dial"])
 
 
 def _run_with(checkpoint: str) -> RunDirectory | None:

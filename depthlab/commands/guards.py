@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from transformers import PreTrainedModel
 
-from depthlab.errors import UserError
+from depthlab.errors import SHOWN, UserError
 from depthlab.files import make_writable
 from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
 from depthlab.models.trained import READABLE, check_unit
@@ -61,6 +61,13 @@ def refuse_untrained(checkpoint: str, model: PreTrainedModel) -> None:
     new = [name for name in getattr(model, "new_weights", ()) if not any(part in name for part in SELDOM_THERE)]
     if new:
         raise UserError(f"{checkpoint} has no {new[0]}: name what was trained for the task, {READABLE}")
+    if hasattr(model, "classifier"):
+        theirs, ours = ([*config.id2label.values()] for config in (model.trained_as, model.config))
+        if theirs != ours and theirs[0] != "LABEL_0":  # Hugging Face's, where nobody has named them
+            raise UserError(
+                f"{checkpoint} knows the labels {', '.join(theirs[:SHOWN])}, and the data has "
+                f"{', '.join(ours[:SHOWN])}: name what was trained for the task"
+            )
     if isinstance(model, AdaptiveAlbertPreTrainedModel):
         check_unit(checkpoint, model)
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from depthlab.errors import UserError
 from depthlab.files import shipped
-from depthlab.hub_errors import first_line, loaded, reason, retried
+from depthlab.hub_errors import first_line, loaded, quietly, reason, retried
 from depthlab.models.albert import AdaptiveAlbertConfig, AdaptiveAlbertModel, AdaptiveAlbertPreTrainedModel
 from depthlab.models.heads import (
     AdaptiveAlbertForMaskedLM,
@@ -272,7 +272,9 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
         source, weights, config = checkpoint, None, _configure(theirs.to_dict(), defaults | settings)
         own = _configure(theirs.to_dict(), defaults)
     try:
-        model, info = retried(lambda: model_class.from_pretrained(source, config=config, state_dict=weights, **LOADING))
+        with quietly():
+            given = {"config": config, "state_dict": weights, **LOADING}
+            model, info = retried(lambda: model_class.from_pretrained(source, **given))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {checkpoint}: {reason(error)}") from error
     new = new_weights(checkpoint, info)

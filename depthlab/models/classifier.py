@@ -1,5 +1,6 @@
 """A classifier of texts or of words with the weights of a checkpoint: one of ours, or any that Hugging Face knows."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from transformers import (
 )
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import loaded
+from depthlab.hub_errors import loaded, quietly
 from depthlab.models.checkpoint import LOADING, is_ours, load_checkpoint, new_weights
 from depthlab.models.heads import AdaptiveAlbertForSequenceClassification, AdaptiveAlbertForTokenClassification
 
@@ -49,6 +50,7 @@ def load_classifier(
         ours = {"text": AdaptiveAlbertForSequenceClassification, "word": AdaptiveAlbertForTokenClassification}
         return load_checkpoint(ours[unit], checkpoint, settings | depth)
     config = loaded(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
+    own = copy.deepcopy(config)
     if depth:
         raise UserError(
             f"model.depth.{next(iter(depth))} is for ALBERTs, but {checkpoint} is of type {config.model_type!r}, whose "
@@ -61,6 +63,7 @@ def load_classifier(
     for name, value in settings.items():
         setattr(config, name, value)
     theirs = {"text": AutoModelForSequenceClassification, "word": AutoModelForTokenClassification}
-    model, info = loaded(checkpoint, lambda: theirs[unit].from_pretrained(checkpoint, config=config, **LOADING))
-    model.new_weights = new_weights(checkpoint, info)  # as ours say it
+    with quietly():
+        model, info = loaded(checkpoint, lambda: theirs[unit].from_pretrained(checkpoint, config=config, **LOADING))
+    model.new_weights, model.trained_as = new_weights(checkpoint, info), own  # as ours say it
     return model.train()

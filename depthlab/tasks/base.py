@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from depthlab.errors import UserError
+from depthlab.errors import UserError, notice
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import DepthSettings, fit_to_depth
 from depthlab.models.inputs import check_vocabulary, most_tokens
@@ -163,6 +163,8 @@ class Task(LightningModule):
         """
         if stage == "fit" and self.cannot_train is not None:
             raise self.cannot_train
+        if stage == "fit" and (new := getattr(self.model, "new_weights", ())):
+            notice(f"new, and to be trained: {', '.join(new)}")
         if stage == "fit" and self.new_unit:
             encoder = self.model.base_model.encoder
             encoder.halting = encoder.rule.unit(self.model.config.hidden_size)

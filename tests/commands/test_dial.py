@@ -46,6 +46,15 @@ def test_every_setting_as_if_alone(inputs, measured):
     assert depths[0] == 4 and depths[-1] == 1 and depths == sorted(depths, reverse=True)
 
 
+def test_more_points_stand_beside_those_of_before(inputs):
+    """Sorted; one that is measured again is there once."""
+    where = {"model__checkpoint": inputs / "runs/1", "model__depth__halting": "change"}
+    for dial in ("0.5,0.1", "0.3,0.5"):
+        main(fine_tuning(inputs, inputs / "runs/1", "dial", **where, dial=dial))
+    points = json.loads((inputs / "runs/1/dial/change.json").read_text())
+    assert [point["model"]["dial"] for point in points] == [0.1, 0.3, 0.5]
+
+
 def test_turned_to_nothing_it_is_the_run(inputs, measured):
     found = results(inputs / "runs/0")
     zero = next(row for row in measured[0] if row[0] == "0")
@@ -163,7 +172,7 @@ def test_the_report_draws_the_curves(inputs, measured, tmp_path):
         ("0", {"trainer__limit_val_batches": "0"}, "trainer.limit_val_batches 0 leaves nothing to validate: leave it"),
         ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: name what was trained"),
         ("0.5", {"model__depth__halting": "ponder"}, "runs/0 was trained by act, whose halting probabilities are not"),
-        ("0.5", {"data__task": "mrpc"}, "runs/0 was trained for rte, and the data is of mrpc"),
+        ("0.5", {"data__task": "qnli"}, "runs/0 was trained for rte, and the data is of qnli"),
         ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: name what was trained for the task"),
     ],
 )

@@ -2,8 +2,6 @@
 
 import json
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +17,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
 from depthlab.errors import UserError
-from depthlab.hub_errors import reason, retried
+from depthlab.hub_errors import quietly, reason, retried
 from depthlab.models import AdaptiveAlbertConfig, AdaptiveAlbertForPreTraining
 
 Kind = Literal["bert", "albert", "albert-act", "adaptive_albert"]
@@ -91,7 +89,7 @@ def read_source(source: str) -> Source:
         raise UserError(f"{source}/config.json: {' '.join(str(error).split())}") from None
     model_class = BertForPreTraining if kind == "bert" else _Reader
     try:
-        with _quietly():
+        with quietly():
             settings = {"config": config, "dtype": "auto", "key_mapping": OF_ALBERT_ACT}
             settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
             model, info = retried(lambda: model_class.from_pretrained(source, **settings))
@@ -183,17 +181,3 @@ def _check(source: str, model: PreTrainedModel, info: dict[str, Any], optional: 
         if model.get_parameter(name) is not model.get_parameter(other):
             raise UserError(f"{source}: {name} must be {other}; here they differ, and ALBERT ties them")
     return absent
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what transformers prints of weights: the caller does, in one line."""
-    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_progress:
-            logging.enable_progress_bar()
