@@ -155,7 +155,7 @@ def test_trained_weights_go_to_other_depths(inputs, tuned, tmp_path, capsys, set
 @pytest.mark.full
 def test_a_fixed_depth_has_no_halting_unit_to_go_by(inputs, tmp_path, capsys):
     main(fine_tuning(inputs, tmp_path / "run", trainer__max_epochs=1, model__depth__halting="fixed"))
-    message = "its depth is fixed, so leave model.depth.halting out"
+    message = "read it by its own rule or one that learns nothing"
     for place in (tmp_path / "run", tmp_path / "run/model"):
         command = ["inspect", "The crows.", f"--checkpoint={place}", "--model.depth.halting=act"]
         assert message in error_of(capsys, command)

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from depthlab.analysis.records import RunRecord, as_record
 from depthlab.commands.experiment import run_experiment
@@ -45,16 +46,18 @@ class DialCLI(ExperimentCLI):
             )
         checkpoint, rule = self.options.model.checkpoint, config.rule
         refuse_untrained(checkpoint, self.model.model)
-        found = find_checkpoint(checkpoint)
-        place = self.run if found is None else run_of(found)
-        record = self._record(place, checkpoint)
+        run = _run_with(checkpoint)
+        place = run or self.run
+        record, named = self._record(run, checkpoint)
         make_writable("to", place.dials)
+        by = config.halting if rule.adaptive else "fixed"  # which is what it is where nothing is trained
+        own = _differences(config, self.model.model.trained_as, arguments["max_depth"])
+        control = getattr(self.model, "depth_control", None)
+        if record is not None and control != record.model.get("control"):
+            own["control"] = control or "none"
         points = self.trainer.dial(**arguments)
         if not self.trainer.is_global_zero:
             return
-        by = config.halting if rule.adaptive else "fixed"  # which is what it is where nothing is trained
-        own = {name: value for name, value in config.halting_settings.items() if rule.adaptive and name != rule.dial}
-        own |= {"max_depth": arguments["max_depth"]} if arguments["max_depth"] else {}
         part = of_a_part(self.trainer, "val")
         say("\n" + dial_table(points, rule.dial) + part)
         if part:
@@ -69,25 +72,29 @@ class DialCLI(ExperimentCLI):
                 }
                 for point in points
             ]
-            name = ",".join([by, *(f"{setting}={value}" for setting, value in sorted(own.items()))])
+            name = ",".join([by, *(f"{setting}={value}" for setting, value in sorted((own | named).items()))])
             with writing("the points to", place.dials / f"{name}.json") as unfinished:
                 unfinished.write_text(json.dumps(records, indent=1) + "\n")
             say(f"\npoints  {place.dials / name}.json\nnext    depthlab report pareto {place.path}")
 
-    def _record(self, place: RunDirectory, checkpoint: str) -> RunRecord | None:
-        """The run that has trained the checkpoint for the task; or the checkpoint, by its name; None of other tasks."""
-        kind, task, config = self.options.task, getattr(self.model, "task", None), self.model.model.config
-        if kind in ("glue", "own") and place.results.exists():
-            record = as_record(read_run(place.path))
+    def _record(self, run: RunDirectory | None, checkpoint: str) -> tuple[RunRecord | None, dict[str, str]]:
+        """The run that has trained the checkpoint for the task; or the checkpoint, by its name; None of other tasks.
+
+        And what of it the name of a file must say beside the rule, as not everything there is of the run's best state.
+        """
+        kind, task, config = self.options.task, getattr(self.model, "task", None), self.model.model.trained_as
+        if kind in ("glue", "own") and run is not None and run.results.exists():
+            record = as_record(read_run(run.path))
             if record.task != task:
                 raise UserError(f"{checkpoint} was trained for {record.task}, and the data is of {task}")
-            return record
+            found, usual = find_checkpoint(checkpoint), find_checkpoint(str(run.path))
+            return record, {} if found in (None, usual) else {"state": found.stem}
         if task not in GLUE_TASKS:
-            return None
+            return None, {}
         measured = {} if kind == "glue" else {"measured": kind}
         model = {"checkpoint": checkpoint, "model_type": config.model_type, **measured}
-        return RunRecord(
-            directory=Path(place.path),
+        record = RunRecord(
+            directory=Path(self.run.path),
             suite="glue",
             task=task,
             metric=GLUE_TASKS[task].metrics[0],
@@ -102,3 +109,38 @@ class DialCLI(ExperimentCLI):
             token_iterations=0,
             tested={},
         )
+        return record, {"task": task, "checkpoint": quote(checkpoint, safe=""), **measured}
+
+
+def _run_with(checkpoint: str) -> RunDirectory | None:
+    """The run whose model a checkpoint is: one of the states that it keeps, or what it has exported."""
+    found = find_checkpoint(checkpoint)
+    if found is not None:
+        run = run_of(found)
+        return run if found.parent == run.checkpoints else None
+    run = RunDirectory(Path(checkpoint).parent)
+    return run if run.model == Path(checkpoint) and run.was_begun() else None
+
+
+def _differences(config: AdaptiveAlbertConfig, own: AdaptiveAlbertConfig, max_depth: int | None) -> dict[str, Any]:
+    """What makes a model that is measured another than the checkpoint's own, but for rule and dial; all its settings.
+
+    Args:
+        config: what is measured.
+        own: the checkpoint's.
+        max_depth: the cap, in place of the configuration's.
+    """
+    rule, settings = config.rule, {"execution": config.execution}
+    if rule.adaptive:
+        settings |= {name: getattr(config, name) for name in ("act_update", "act_cap", "act_epsilon")}
+        settings |= {one.name: getattr(rule, one.name) for one in fields(rule)}
+    apart = (rule.dial, "num_hidden_layers", "time_penalty")
+    trained = own.to_dict() | own.halting_settings
+    differing = {
+        name: value
+        for name, value in settings.items()
+        if name not in apart and (name in config.halting_settings or trained.get(name, value) != value)
+    }
+    cap = max_depth or config.num_hidden_layers
+    deeper = rule.dial != "num_hidden_layers" and cap != own.num_hidden_layers
+    return differing | ({"max_depth": cap} if deeper else {})

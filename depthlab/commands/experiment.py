@@ -1,6 +1,7 @@
 """`depthlab fit`, `validate`, `test`, `predict`, `prepare`: what is done with an experiment, which a YAML is."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from depthlab.commands.catalogue import EXPERIMENTS, STEPS
 from depthlab.commands.experiment_cli import ExperimentCLI
 from depthlab.commands.refusals import refusals_in_a_line
 from depthlab.errors import UserError
+from depthlab.models.halting import RULES
 from depthlab.run.config import read_yaml, with_bases, without_empty_sections
+
+NOT_NAMED = {"depth": None, "config": "act"}
+"""The halting rule where a section of `model` names none: the checkpoint's, whatever it is, or the default."""
+OF_A_RULE = {"depth": {"halting_settings": "null", "dial": "null"}, "config": {"halting_settings": "{}"}}
+"""What there is of a rule's own, and its value where nothing is said."""
 
 
 class SettingsOnly(ExperimentCLI):
@@ -35,7 +42,7 @@ def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentC
     Raises:
         UserError: no experiment is named, or it has no such command; settings are wrong.
     """
-    arguments = with_bases(arguments)
+    arguments = without_others_settings(with_bases(arguments))
     if not {"--config", "-h", "--help"} & {*arguments}:
         raise UserError(f"name an experiment: depthlab {command} --config experiments/pretrain.yaml")
     name = _task(arguments)
@@ -45,6 +52,45 @@ def run_experiment(command: str, arguments: Sequence[str], cli: type[ExperimentC
         raise UserError(f"there is nothing to {command} in {name}, only to {' or '.join(possible)}")
     with refusals_in_a_line():
         return cli(command, experiment, without_empty_sections(arguments))
+
+
+def without_others_settings(arguments: Sequence[str]) -> list[str]:
+    """The arguments; where a `--config FILE`, or the command line, names another halting rule than what is below, what
+    is below of that one's own is as if nobody had said it.
+
+    Where no rule was named below, those settings stay which the new one has, too: they may be meant for it.
+    """
+    found: dict[int, list[str]] = {}
+    for section, rule in NOT_NAMED.items():
+        settings: dict[str, Any] = {}
+        for place, layer in _layers(arguments, section):
+            named = layer.get("halting", rule)
+            if named != rule:
+                others = OF_A_RULE[section]
+                if rule is None:
+                    has = {one.name for one in fields(RULES[named])} if named in list(RULES) else set()
+                    others = {} if settings.keys() <= has else {"halting_settings": "null"}
+                found.setdefault(place, []).extend(f"--model.{section}.{one}={value}" for one, value in others.items())
+                rule = named
+            given = layer.get("halting_settings")
+            settings |= given if isinstance(given, dict) else {}
+    return [one for place, argument in enumerate(arguments) for one in (*found.get(place, ()), argument)]
+
+
+def _layers(arguments: Sequence[str], section: str) -> list[tuple[int, dict[str, Any]]]:
+    """What each file says of depth and, last, the command line; with the places of the arguments that say it."""
+    files: list[tuple[int, dict[str, Any]]] = []
+    ours: dict[int, dict[str, Any]] = {}
+    for place, (argument, following) in enumerate(pairwise([*arguments, ""])):
+        name, equals, value = argument.partition("=")
+        if name == "--config":
+            files.append((place, (read_yaml(Path(following)).get("model") or {}).get(section) or {}))
+        elif name == f"--model.{section}.halting":
+            text = value if equals else following
+            ours[place] = {"halting": None if text == "null" else text}
+        elif name.startswith(tuple(f"--model.{section}.{one}" for one in OF_A_RULE[section])):
+            ours[place] = {}
+    return files + ([(min(ours), {k: v for one in ours.values() for k, v in one.items()})] if ours else [])
 
 
 def read_settings(arguments: Sequence[str]) -> dict[str, Any]:

@@ -181,11 +181,14 @@ class ExperimentCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse; Lightning's own warns where arguments are handed over, as `main` does.
 
-        The run's `config.yaml` holds every setting, so it builds upon no other file.
+        The run's `config.yaml` holds every setting, so it builds upon no other file. What it says of a new halting unit
+        is of training alone: what is evaluated has its own.
         """
         self.config = parser.parse_args(args)
         options = self.config[self.command]
         options.base = None
+        if self.command != "fit" and options.model.get("depth") is not None:
+            options.model.depth.halting_bias_init = None
         if not self.experiment.is_trained and options.ckpt_path is not None:
             _take_as_model(options)
 
@@ -293,7 +296,9 @@ class ExperimentCLI(LightningCLI):
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
             refuse_untrained(self.options.model.checkpoint, self.model.model)
             self.options.ckpt_path = None  # its weights are loaded already
-        elif self.experiment.is_trained:  # or the model is there already
+        elif not self.experiment.is_trained:
+            refuse_untrained(self.options.model.checkpoint, self.model.model)
+        else:
             if self.options.ckpt_path is None:
                 self.options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
             self._find_checkpoint()

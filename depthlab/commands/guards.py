@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from depthlab.errors import UserError
 from depthlab.files import make_writable
+from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
+from depthlab.models.trained import READABLE, check_unit
 from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import RunDirectory
 
@@ -54,14 +56,13 @@ def refuse_untrained(checkpoint: str, model: PreTrainedModel) -> None:
     Sentence order is asked of a pooler and a head that few models have; what else is measured beside it stands.
 
     Raises:
-        UserError: there are such weights.
+        UserError: there are such weights; or what decides was trained by another rule.
     """
     new = [name for name in getattr(model, "new_weights", ()) if not any(part in name for part in SELDOM_THERE)]
     if new:
-        raise UserError(
-            f"{checkpoint} has no {new[0]}: name what was trained for the task, by its own rule or one that learns "
-            "nothing (change, entropy, margin, patience, fixed)"
-        )
+        raise UserError(f"{checkpoint} has no {new[0]}: name what was trained for the task, {READABLE}")
+    if isinstance(model, AdaptiveAlbertPreTrainedModel):
+        check_unit(checkpoint, model)
 
 
 def existing_checkpoint(path: Path) -> Path:

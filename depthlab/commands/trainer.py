@@ -56,14 +56,17 @@ class ExperimentTrainer(Trainer):
             Of each value, under "dial", what validation logs.
 
         Raises:
-            UserError: A value is no number, or out of its range.
+            UserError: A value is no number, or out of its range; there is nothing to validate.
         """
         try:
             values = [float(value) for value in dial.split(",")]
         except ValueError:
             raise UserError(f"--dial {dial}: numbers with commas between them, such as 0.1,0.2") from None
+        if not self.limit_val_batches:
+            raise UserError("trainer.limit_val_batches 0 leaves nothing to validate: leave it out")
         data, found = KeptValidation(datamodule), []
-        turn_model(model.model, values[0], max_depth)
+        for value in (*values, values[0]):  # a bad one is found before anything is measured
+            turn_model(model.model, value, max_depth)
         whole, self.limit_val_batches = self.limit_val_batches, 1
         self.validate(model, datamodule=data, verbose=False)  # the first forward pass of a process takes longer
         self.limit_val_batches = whole

@@ -41,6 +41,8 @@ class AdaptiveAlbertPreTrainedModel(AlbertPreTrainedModel):
     """Whether who trains it charges for depth, too, as depthlab's tasks do: then no labels are no mistake."""
     new_weights: tuple[str, ...] = ()
     """Names of those that its checkpoint did not have: nobody has trained them."""
+    trained_as: AdaptiveAlbertConfig | None = None
+    """The checkpoint's own configuration, from which settings may differ."""
     accepts_loss_kwargs = False  # losses are means: HF's Trainer divides by the accumulated pieces itself
     _supports_flash_attn = False
     _supports_flex_attn = False

@@ -23,6 +23,7 @@ from depthlab.models.heads import (
     AdaptiveAlbertForSequenceClassification,
     AdaptiveAlbertForTokenClassification,
 )
+from depthlab.models.trained import READABLE, check_unit
 from depthlab.models.untied import AdaptiveBertConfig
 from depthlab.run.checkpoints import whole_checkpoint
 from depthlab.run.directory import find_checkpoint, run_of
@@ -40,7 +41,6 @@ MAY_BE_NEW = (
 )
 """Weights that a checkpoint need not bring: heads, the halting unit where depth was fixed, and what iterations have of
 their own where they were all the same."""
-
 
 ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
 """Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
@@ -71,7 +71,7 @@ class DepthSettings:
         act_epsilon: slack of the halting threshold.
         act_cap: weight of a last iteration at the cap: "truncate" or "remainder".
         act_update: "blend" or "accumulate".
-        halting_bias_init: bias of the halting unit, in place of the checkpoint's.
+        halting_bias_init: in training, bias of the halting unit to begin with, in place of the checkpoint's.
         time_penalty: tau, weight of the mean ponder cost in the loss.
         execution: "compact" or "dense".
         attn_implementation: "sdpa" (the default; where that is slow, in training in bfloat16 on a CPU, plain products
@@ -116,6 +116,8 @@ class RunCheckpoint:
     """What a run's checkpoint holds of the model; the weights carry the model's own names."""
 
     config: AdaptiveAlbertConfig
+    own: AdaptiveAlbertConfig
+    """Without the settings."""
     weights: dict[str, Tensor]
     steps: int
     """Optimiser steps that it was trained for."""
@@ -148,6 +150,7 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         fixed = {"halting": "fixed", **({} if held is True else {"num_hidden_layers": held})}
     try:
         config = _configure(content["model_config"], settings if "halting" in settings else fixed | settings)
+        own = _configure(content["model_config"], fixed)
     except UserError:
         raise
     except Exception as error:  # transformers raises anything over fields that are not what they were
@@ -157,7 +160,7 @@ def read_run(path: Path, settings: dict[str, Any] | None = None) -> RunCheckpoin
         for name, weight in content["state_dict"].items()
         if name.startswith("model.") and not (held and ".halting." in name)
     }
-    return RunCheckpoint(config, weights, content["global_step"])
+    return RunCheckpoint(config, own, weights, content["global_step"])
 
 
 def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
@@ -174,6 +177,7 @@ def model_of(run: RunCheckpoint) -> AdaptiveAlbertPreTrainedModel:
                 raise UserError(f"the checkpoint's configuration is of no model ({first_line(error)})") from error
             try:
                 model.load_state_dict(fit_to_depth(run.weights, model, "the checkpoint"))
+                model.trained_as = run.own
             except RuntimeError as error:
                 raise UserError(f"the checkpoint's weights are not those of its model ({first_line(error)})") from error
             return model
@@ -198,7 +202,7 @@ def fit_to_depth(weights: dict[str, Tensor], model: AdaptiveAlbertPreTrainedMode
     beyond = re.compile(r"(halting|albert_layer_groups\.(?!0\.)\d+)\.")
     spare = [name for name in weights if beyond.search(name) and name not in wanted]
     if missing := sorted(name for name in wanted if ".halting." in name and name not in weights):
-        raise UserError(f"{what} has no {missing[0]}: its depth is fixed, so leave model.depth.halting out")
+        raise UserError(f"{what} has no {missing[0]}: read it {READABLE}")
     weights = {name: weight for name, weight in weights.items() if name not in spare}
     both = wanted.keys() & weights.keys()
     differing = wanted.keys() ^ weights.keys() | {name for name in both if wanted[name].shape != weights[name].shape}
@@ -261,11 +265,12 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
         run = read_run(found, settings)
-        source, weights, config = None, run.weights, run.config
+        source, weights, config, own = None, run.weights, run.config, run.own
     else:
         theirs = _read_config(checkpoint)
         defaults = ALBERT_DEPTH if theirs.model_type == "albert" else {}
         source, weights, config = checkpoint, None, _configure(theirs.to_dict(), defaults | settings)
+        own = _configure(theirs.to_dict(), defaults)
     try:
         model, info = retried(lambda: model_class.from_pretrained(source, config=config, state_dict=weights, **LOADING))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -273,7 +278,7 @@ def load_checkpoint(model_class: type[Model], checkpoint: str, settings: dict[st
     new = new_weights(checkpoint, info)
     if missing := [name for name in new if not name.removeprefix("albert.").startswith(MAY_BE_NEW)]:
         raise UserError(f"{checkpoint} lacks {len(missing)} weights of an ALBERT, {missing[0]} the first of them")
-    model.new_weights = new
+    model.new_weights, model.trained_as = new, own
     unit = model.base_model.encoder.halting
     if "halting_bias_init" in settings and unit is not None:
         if not hasattr(unit, "bias"):
@@ -288,23 +293,24 @@ def load_as_saved(checkpoint: str, settings: dict[str, Any] | None = None) -> Ad
     Args:
         checkpoint: as in `load_checkpoint`. Where Hugging Face's directory has a head that depthlab does not know, or
             none, it is the base model.
-        settings: fields of the configuration that differ from the checkpoint's, such as how deep it goes.
+        settings: fields of the configuration that differ from the checkpoint's, such as how deep it goes; the bias of a
+            halting unit is as it was trained.
 
     Raises:
-        UserError: there is nothing of the kind, or weights that it needs are missing.
+        UserError: there is nothing of the kind, or weights that it needs are missing; or as `check_unit`.
     """
+    settings = {name: value for name, value in (settings or {}).items() if name != "halting_bias_init"}
     checkpoint = place_of(checkpoint)
     found = whole_checkpoint(Path(checkpoint))
     if found is not None:
-        return model_of(read_run(found, settings)).eval()
-    config = _read_config(checkpoint)
-    architectures = config.architectures or ["AlbertModel"]
-    kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
-    classes = {model_class.__name__: model_class for model_class in HEADS}
-    model = load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings).eval()
-    if getattr(config, "halting", "fixed") == "fixed" and model.base_model.encoder.halting is not None:
-        raise UserError(f"{checkpoint} has no halting unit: its depth is fixed, so leave model.depth.halting out")
-    return model
+        model = model_of(read_run(found, settings))
+    else:
+        architectures = _read_config(checkpoint).architectures or ["AlbertModel"]
+        kind = re.sub("^(Adaptive)?(Albert|Bert)", "AdaptiveAlbert", architectures[0])
+        classes = {model_class.__name__: model_class for model_class in HEADS}
+        model = load_checkpoint(classes.get(kind, AdaptiveAlbertModel), checkpoint, settings)
+    check_unit(checkpoint, model)
+    return model.eval()
 
 
 def _configure(content: dict[str, Any], settings: dict[str, Any]) -> AdaptiveAlbertConfig:

@@ -1,5 +1,6 @@
 """The dial: the one number of a halting rule that is turned after training, and how far the cap goes."""
 
+import math
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
@@ -10,19 +11,26 @@ if TYPE_CHECKING:
     from depthlab.models.configuration import AdaptiveAlbertConfig
 
 
+MOST = 100_000
+"""Of a dial that counts iterations, or the cap: what is beyond would never end."""
+
+
 def turn(config: "AdaptiveAlbertConfig", dial: float) -> None:
     """Set the number that `HaltingRule.dial` names, in place: a key of `halting_settings`, or a field.
 
     Raises:
-        UserError: the rule has none, or takes whole numbers only.
+        UserError: the rule has none, or takes whole numbers only; it is no number; as `turn_model` of a cap.
     """
     rule = config.rule
     name = rule.dial
     if name is None:
         raise UserError(f"halting {config.halting!r} has no dial: set its halting_settings")
+    what = f"the dial of halting {config.halting!r} is {name}"
+    if not isinstance(dial, int | float) or math.isnan(dial):
+        raise UserError(f"{what}, a number, got {dial!r}")
     if isinstance(getattr(rule, name, getattr(config, name, None)), int):
-        if dial != int(dial):
-            raise UserError(f"the dial of halting {config.halting!r} is {name}, a whole number, got {dial:g}")
+        if not abs(dial) <= MOST or dial != int(dial):
+            raise UserError(f"{what}, a whole number, {MOST:,} at most, got {dial:g}")
         dial = int(dial)
     if name == "num_hidden_layers":
         _set_cap(config, int(dial))
@@ -41,8 +49,8 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
         max_depth: the cap, beyond that of training, too, where iterations share a layer; None leaves it.
 
     Raises:
-        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap; the dial is
-            the cap, and both are given.
+        UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap; several
+            groups of layers share out another cap than theirs; the dial is the cap, and both are given.
     """
     config, layers = model.config, len(model.base_model.encoder.albert_layer_groups)
     if None not in (dial, max_depth) and config.rule.dial == "num_hidden_layers":
@@ -51,12 +59,19 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
         _set_cap(config, max_depth)
     if dial is not None:
         turn(config, dial)
-    if 1 < layers < config.num_hidden_layers:
+    if layers < config.num_hidden_groups:  # which follow the cap
         raise UserError(f"a depth of {config.num_hidden_layers} is over the {layers} layers of an untied model")
     _ = config.rule  # which knows its ranges
 
 
 def _set_cap(config: "AdaptiveAlbertConfig", cap: int) -> None:
-    if cap < 1:
-        raise UserError(f"a depth of {cap}: it must be 1 or more")
+    if not 1 <= cap <= MOST:
+        raise UserError(f"a depth of {cap}: it must be 1 or more, and {MOST:,} at most")
+    before, groups = config.num_hidden_layers, config.num_hidden_groups
     config.num_hidden_layers = cap
+    if cap != before and config.num_hidden_groups == groups > 1:
+        config.num_hidden_layers = before
+        raise UserError(
+            f"the depth of {before} is shared out among {groups} groups of layers, and a depth of {cap} would be "
+            "otherwise: leave it as it is"
+        )

@@ -15,6 +15,7 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.models.checkpoint import DepthSettings, fit_to_depth
 from depthlab.models.inputs import check_vocabulary, most_tokens
+from depthlab.models.trained import check_rule
 from depthlab.optim import parameter_groups, warmup_polynomial_decay
 from depthlab.tasks.losses import Loss, LossSums, global_mean
 from depthlab.tasks.steering import DepthTarget, target_of
@@ -293,6 +294,7 @@ class Task(LightningModule):
         if self.depth_target is not None and "depth_target" in checkpoint:
             self.depth_target.state = checkpoint["depth_target"]
         if not fits and self.cap is not None:
+            check_rule("the checkpoint of --ckpt_path", theirs.get("halting", "act"), ours["halting"])
             weights, prefix = checkpoint["state_dict"], "model."
             of_model = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
             kept = fit_to_depth(of_model, self.model, "the checkpoint of --ckpt_path")

@@ -1,6 +1,7 @@
 """`depthlab dial`: each setting as if measured alone, from data that is read once; and what reports make of it."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -64,7 +65,8 @@ def test_the_data_is_read_once(inputs, monkeypatch):
 
 
 def test_beyond_the_cap_and_by_another_rule(inputs):
-    rows = dialled(inputs, 1, "0,1e9", model__depth__halting="change", max_depth=7)
+    trained = {"model__depth__target": 2.5}  # which is of training
+    rows = dialled(inputs, 1, "0,1e9", model__depth__halting="change", max_depth=7, **trained)
     assert [row[2] for row in rows] == ["7.00", "1.00"]
     assert (inputs / "runs/1/dial/change,max_depth=7.json").exists()
     for halting in ("fixed", "every"):  # the same, where nothing is trained
@@ -73,17 +75,49 @@ def test_beyond_the_cap_and_by_another_rule(inputs):
 
 
 def test_a_runs_own_settings_will_do(inputs, measured):
-    """Those of its `config.yaml`; a new unit, which it may have begun with, is not what is measured."""
+    """Those of its `config.yaml`; a new unit, or a bias, which it may have begun with, is not what is measured."""
     run = inputs / "runs/0"
     command = ["dial", "--config", str(run / "config.yaml"), "--model.checkpoint", str(run), f"--dial={VALUES}"]
-    rows = table(printed_by([*command, "--model.depth.new_unit", "true"]))[2:]
+    begun = ["--model.depth.new_unit", "true", "--model.depth.halting_bias_init", "-3"]
+    rows = table(printed_by([*command, *begun]))[2:]
     assert [[cell.strip() for cell in row.split("|")[1:6]] for row in rows] == [row[:5] for row in measured[0]]
+
+
+@pytest.fixture
+def copied(inputs, tmp_path):
+    """A run that has ended, where nothing has been measured yet."""
+    return shutil.copytree(inputs / "runs/0", tmp_path / "copied", ignore=shutil.ignore_patterns("dial"))
+
+
+def test_points_of_another_checkpoint_are_not_the_runs(inputs, copied, tmp_path):
+    shutil.move(copied / "model", tmp_path / "other")
+    main(fine_tuning(inputs, copied, "dial", model__checkpoint=tmp_path / "other", dial="0"))
+    (file,) = (copied / "dial").iterdir()
+    assert file.name.startswith("act,checkpoint=") and file.name.endswith("%2Fother,task=rte.json")
+    (point,) = json.loads(file.read_text())
+    assert point["model"]["checkpoint"] == str(tmp_path / "other") and point["training"] == {}
+
+
+def test_points_of_a_model_that_differs_say_in_what(inputs, copied):
+    """What a run has exported is the run's; with other settings its points have another name."""
+    settings = {"act_epsilon": 0.9, "act_cap": "truncate", "act_update": "blend", "execution": "dense"}
+    given = {f"model__depth__{name}": value for name, value in settings.items()}
+    given |= {"model__depth__num_hidden_layers": 2, "model__depth_control": "shuffled"}
+    dialled(inputs, 0, "0", model__checkpoint=copied / "model", **given)
+    wanted = settings | {"max_depth": 2, "control": "shuffled"}
+    (file,) = (copied / "dial").iterdir()
+    assert file.name == ",".join(["act", *(f"{name}={value}" for name, value in sorted(wanted.items()))]) + ".json"
+    (point,) = json.loads(file.read_text())
+    trained = {"num_hidden_layers": 4, "halting": "act", "checkpoint": str(inputs / "checkpoint")}
+    assert point["model"].items() >= (wanted | trained | {"rule": "act", "dial": 0}).items()
+    assert point["directory"] == str(copied) and point["seed"] == 0 and point["learning_rate"] == 3e-3
 
 
 @pytest.mark.full
 def test_a_checkpoint_without_a_run(inputs, tmp_path):
     """It goes by its name, its points lie in the `run_dir`, and a report draws them; so does similarity, untrained."""
-    where = {"model__checkpoint": inputs / "runs/0/model", "model__depth__halting": "change", "dial": "0,1e9"}
+    exported = shutil.copytree(inputs / "runs/0/model", tmp_path / "exported")
+    where = {"model__checkpoint": exported, "model__depth__halting": "change", "dial": "0,1e9"}
     main(fine_tuning(inputs, tmp_path / "run", "dial", **where))
     settings = {"data.root": inputs / "glue", "data.cache_dir": inputs / "cache", "data.max_length": 48}
     settings |= {"model.checkpoint": inputs / "checkpoint", "run_dir": tmp_path / "run/similar"}
@@ -124,8 +158,11 @@ def test_the_report_draws_the_curves(inputs, measured, tmp_path):
     ("dial", "settings", "message"),
     [
         ("0.1,much", {}, "--dial 0.1,much: numbers with commas between them"),
-        ("0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, got 0.5"),
+        ("1,0.5", {"model__depth__halting": "patience"}, "is patience, a whole number, 100,000 at most, got 0.5"),
+        ("0,nan", {}, "the dial of halting 'act' is act_shift, a number, got nan"),
+        ("0", {"trainer__limit_val_batches": "0"}, "trainer.limit_val_batches 0 leaves nothing to validate: leave it"),
         ("0.5", {"model__depth__halting": "route"}, "has no albert.encoder.halting.score_bias: name what was trained"),
+        ("0.5", {"model__depth__halting": "ponder"}, "runs/0 was trained by act, whose halting probabilities are not"),
         ("0.5", {"data__task": "mrpc"}, "runs/0 was trained for rte, and the data is of mrpc"),
         ("2", {"model__checkpoint": "{}/checkpoint"}, "has no classifier.bias: name what was trained for the task"),
     ],
@@ -134,3 +171,9 @@ def test_one_line_for_a_mistake(inputs, capsys, dial, settings, message):
     where = {"model__checkpoint": inputs / "runs/0", "dial": dial}
     settings = {name: value.format(inputs) for name, value in settings.items()}
     assert message in error_of(capsys, fine_tuning(inputs, inputs / "elsewhere", "dial", **where | settings))
+
+
+def test_a_runs_state_is_not_read_by_another_rules_unit(inputs, capsys):
+    """By `validate` either; `ponder` has the weights of `act` under the same names."""
+    command = fine_tuning(inputs, inputs / "runs/0", "validate", model__depth__halting="ponder")
+    assert "the checkpoint of --ckpt_path was trained by act, whose" in error_of(capsys, command)

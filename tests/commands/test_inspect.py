@@ -264,6 +264,11 @@ BAD = {
     "not our page": (["a", "--html={tmp}/binary"], "name another file"),
     "a folder": (["a", "--html={tmp}"], "name another file"),
     "unknown option": (["a", "--chekpoint=x"], "chekpoint"),
+    "new router": (
+        ["a", "--checkpoint={tmp}/model", "--model.depth.halting=capacity"],
+        "has no albert.encoder.halting.",
+    ),
+    "its unit, of ponder": (["a", "--checkpoint={tmp}/model", "--model.depth.halting=ponder"], "was trained by act"),
 }
 
 
@@ -278,6 +283,8 @@ def test_bad_input_gets_one_line(capsys, monkeypatch, tmp_path, name):
         write_run(tmp_path / "run", model, tiny_tokenizer(tmp_path))
         (tmp_path / "run/tokenizer").rename(tmp_path / "elsewhere")
         write_run(tmp_path / "other", build(AdaptiveAlbertForPreTraining, vocab_size=249), tiny_tokenizer(tmp_path))
+    if "model" in "".join(options):
+        build(AdaptiveAlbertForPreTraining).save_pretrained(tmp_path / "model")
     monkeypatch.setattr("sys.stdin", piped(b""))
     assert expected in error_of(capsys, ["inspect", *(option.format(tmp=tmp_path) for option in options)])
     assert (tmp_path / "binary").read_bytes() == b"\xff\xfe precious"

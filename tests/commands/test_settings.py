@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from depthlab.cli import main
-from depthlab.commands.experiment import read_settings
+from depthlab.commands.experiment import read_settings, without_others_settings
 from tests.support import REPOSITORY, error_of, fine_tuning, pretraining, write_checkpoint, write_corpus, write_inputs
 
 GLUE, PRETRAIN = (REPOSITORY / f"experiments/{name}.yaml" for name in ("glue", "pretrain"))
@@ -183,3 +183,43 @@ def test_other_data_than_the_checkpoints_is_refused(tmp_path, capsys):
 def test_settings_of_a_run_keep_the_cache_for_everybody(tmp_path):
     text = yaml.safe_dump(settings_of(f"base: {GLUE}\n", tmp_path))
     assert "cache_dir: ~/.cache/depthlab" in text
+
+
+OF_CAPACITY = {"halting": "capacity", "halting_settings": {"capacity": 0.39}, "dial": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "wanted"),
+    [
+        (OF_CAPACITY, ["--model.depth.halting=fixed"], ("fixed", None, None)),
+        (OF_CAPACITY, ["--model.depth.halting", "capacity"], ("capacity", {"capacity": 0.39}, 0.2)),
+        (OF_CAPACITY, {"halting": "patience"}, ("patience", None, None)),
+        (
+            OF_CAPACITY,
+            ["--model.depth.halting_settings.halts=tokens", "--model.depth.halting=margin", "--model.depth.dial=0.5"],
+            ("margin", {"halts": "tokens"}, 0.5),
+        ),
+        ({"halting_settings": {"capacity": 0.39}}, ["--model.depth.halting=fixed"], ("fixed", None, None)),
+        (
+            {"halting_settings": {"capacity": 0.39}},
+            ["--model.depth.halting=capacity"],
+            ("capacity", {"capacity": 0.39}, None),
+        ),
+    ],
+)
+def test_another_halting_rule_leaves_the_settings_of_the_one_below(tmp_path, below, above, wanted):
+    """Of a file below it, or of those below the command line; where they name none, what the new one has may be its."""
+    (tmp_path / "below.yaml").write_text(yaml.safe_dump({"base": str(GLUE), "model": {"depth": below}}))
+    depth, arguments = (above, []) if isinstance(above, dict) else ({}, above)
+    settings = settings_of(yaml.safe_dump({"base": "below.yaml", "model": {"depth": depth}}), tmp_path, *arguments)
+    found = settings["model"]["depth"]
+    assert tuple(found[name] for name in ("halting", "halting_settings", "dial")) == wanted
+
+
+def test_a_rule_of_pre_training_too():
+    """Where a file says nothing of the rule it is the default, `act`; what nobody changes stays as it was."""
+    given = ["--config", str(PRETRAIN), "--model.config.halting=fixed"]
+    config = read_settings(given)["model"]["config"]
+    assert (config["halting"], config["halting_settings"]) == ("fixed", {})
+    for rule in ("", "--model.config.halting=act"):
+        assert without_others_settings([*given[:2], rule]) == [*given[:2], rule]

@@ -66,6 +66,17 @@ def saved(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.parametrize("groups", [2, CAP])
+def test_groups_of_layers_keep_their_depth(groups):
+    """An ALBERT's: under another cap iterations would be of other groups."""
+    model = build("tied", "fixed", num_hidden_groups=groups)
+    turn_model(model, CAP)
+    for settings in ({"dial": groups // 2}, {"dial": CAP + 1}):
+        with pytest.raises(UserError, match=f"the depth of {CAP} is shared out among {groups} groups"):
+            turn_model(model, **settings)
+        assert model.config.num_hidden_layers == CAP
+
+
 def test_who_loads_a_model_can_turn_it(saved):
     config = AdaptiveAlbertForSequenceClassification.from_pretrained(saved, dial=2.5).config
     assert config.halting_settings == {"act_shift": 2.5} and "dial" not in config.to_dict()
@@ -77,6 +88,9 @@ def test_who_loads_a_model_can_turn_it(saved):
     both = AdaptiveAlbertConfig.from_pretrained(saved, halting="patience", halting_settings={"halts": "tokens"}, dial=1)
     assert both.halting_settings == {"halts": "tokens", "patience": 1}
     assert AdaptiveAlbertConfig(**SIZES, halting="fixed", dial=3).num_hidden_layers == 3
+    for dial in (1e30, "much"):
+        with pytest.raises(UserError, match="the dial of halting 'patience' is patience, a"):
+            AutoModelForSequenceClassification.from_pretrained(saved, halting="patience", dial=dial)
 
 
 def test_a_tied_model_goes_beyond_its_cap(saved):
@@ -94,12 +108,17 @@ def test_a_tied_model_goes_beyond_its_cap(saved):
 @pytest.mark.parametrize(
     ("layers", "halting", "dial", "max_depth", "message"),
     [
-        ("tied", "patience", 1.5, None, "is patience, a whole number, got 1.5"),
+        ("tied", "patience", 1.5, None, "is patience, a whole number, 100,000 at most, got 1.5"),
+        ("tied", "patience", 1e30, None, "a whole number, 100,000 at most, got 1e.30"),
+        ("tied", "fixed", float("inf"), None, "a whole number, 100,000 at most, got inf"),
+        ("tied", "every", float("nan"), None, "is num_hidden_layers, a number, got nan"),
+        ("tied", "act", float("nan"), None, "is act_shift, a number, got nan"),
+        ("tied", "act", None, 10**30, "a depth of 1000000000000000000000000000000: it must be 1 or more, and 100,000"),
         ("tied", "capacity", 2.0, None, r"capacity must lie in \[0, 1\]"),
         ("untied", "fixed", 5, None, "a depth of 5 is over the 4 layers"),
         ("untied", "act", None, 6, "a depth of 6 is over the 4 layers"),
         ("untied", "every", 2, 4, "the dial of halting 'every' is the depth itself: leave max_depth out"),
-        ("tied", "fixed", 0, None, "a depth of 0: it must be 1 or more"),
+        ("tied", "fixed", 0, None, "a depth of 0: it must be 1 or more, and"),
     ],
 )
 def test_what_can_not_be_turned(layers, halting, dial, max_depth, message):

@@ -52,11 +52,15 @@ def test_equals_sentences_read_alone(places, capsys):
 
 
 def test_depth_can_be_turned(places, capsys):
+    """By what is known without training; a new router would choose by chance."""
     main(["convert", str(places / "bert"), str(places / "turned"), "--tie", "none", "--halting", "fixed"])
     capsys.readouterr()
-    route = {"model__depth__halting": "route", "model__depth__act_update": "accumulate"}
-    main(validate(places, "turned", **route, model__depth__halting_settings='{"route_share": 0.0}'))
+    capacity = {"model__depth__halting": "capacity", "model__depth__act_update": "accumulate"}
+    settings = '{"capacity": 0.0, "capacity_score": "change"}'
+    main(validate(places, "turned", **capacity, model__depth__halting_settings=settings))
     assert printed_score(capsys.readouterr().out, "mean depth, all") == 1
+    refused = error_of(capsys, validate(places, "turned", **capacity))
+    assert "has no encoder.halting.score_bias" in refused and "by its own rule or one that learns nothing" in refused
 
 
 def test_classes_are_refused(places, capsys):
