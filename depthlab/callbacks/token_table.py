@@ -40,9 +40,9 @@ class TokenTable(Callback):
             UserError: the dump is not called .parquet, its folder is missing, or something else lies in its place.
         """
         if self.dump is not None:
+            check_own("--dump", self.dump, PARQUET, "table in Parquet")
             if self.dump.suffix != ".parquet":
                 raise UserError(f"--dump {self.dump}: the table is in Parquet: name a file that ends in .parquet")
-            check_own("--dump", self.dump, PARQUET, "table in Parquet")
         self._records = TokenRecords().to(pl_module.device)
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
