@@ -44,6 +44,7 @@ TOOLS = {
     "python",
     "for",
     "done",
+    "cut",
     "/usr/bin/time",
 }
 """Of others, in what the pages tell to type."""
@@ -119,10 +120,12 @@ def test_commands_are_there(page, monkeypatch, capsys, tmp_path):
 
 
 def check_settings(options: list[str], command: str, capsys) -> None:
-    """The real parser reads them; an axis of a sweep is a list, which a single run does not take."""
+    """The real parser reads them; an axis of a sweep is a list, which a single run does not take, $x a loop's."""
     is_sweep = command == "sweep"
     pairs = zip(options[::2], options[1::2], strict=True)
-    single = (pair for pair in pairs if not (is_sweep and pair[1].startswith("[")))
+    single = (
+        pair for pair in pairs if not (is_sweep and pair[1].startswith("[")) and not re.fullmatch(r"\$[a-z]+", pair[1])
+    )
     arguments = [word for pair in single for word in pair]
     says_help(["fit" if is_sweep else command, *arguments, "--print_config"], capsys)
 

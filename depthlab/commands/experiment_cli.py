@@ -294,10 +294,10 @@ class ExperimentCLI(LightningCLI):
         if self.options.ckpt_path == "model":
             if "checkpoint" not in signature(self._model_class).parameters:
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")
-            refuse_untrained(self.options.model.checkpoint, self.model.model)
+            refuse_untrained(self.config[self.command].model.checkpoint, self.model.model)
             self.options.ckpt_path = None  # its weights are loaded already
         elif not self.experiment.is_trained:
-            refuse_untrained(self.options.model.checkpoint, self.model.model)
+            refuse_untrained(self.config[self.command].model.checkpoint, self.model.model)
         else:
             if self.options.ckpt_path is None:
                 self.options.ckpt_path = "best" if self.best is not None and self.best.path.exists() else "last"
