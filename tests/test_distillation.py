@@ -166,6 +166,7 @@ def test_a_run_goes_on_with_the_same_pairs(places, tmp_path, capsys):
     assert "data.pair_share is not that of the checkpoint to go on from (0.0, now 0.5)" in message
 
 
+@pytest.mark.full
 def test_the_halting_rate_is_its_own(places, tmp_path):
     """With a factor of 0 the router stays where it has started; everything else moves."""
     starts = []

@@ -153,7 +153,7 @@ def test_two_ranks_change_nothing(inputs, reference, tmp_path, accumulate):
     assert one == two and len(one.splitlines()) == 21
 
 
-@pytest.mark.parametrize("batches", [2, 3, pytest.param(5, marks=pytest.mark.full)])
+@pytest.mark.parametrize("batches", [2, *(pytest.param(batches, marks=pytest.mark.full) for batches in (3, 5))])
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(inputs, reference, tmp_path, batches):
     """In the middle of an epoch, and at its last step: the validation that follows it is not lost."""
     command = fine_tuning(inputs, tmp_path / "run")

@@ -167,7 +167,14 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if MARKED.search(read(page))])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.full] * (page == "depthlab/models/README.md"))
+        for page in PAGES
+        if MARKED.search(read(page))
+    ],
+)
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice to who writes a script
 def test_the_page_runs(page, folder, capsys):
     """In order, in one directory; a text after a block is what the block prints."""

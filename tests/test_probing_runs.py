@@ -27,6 +27,7 @@ def command(inputs, run_dir, name, task, **changes):
     return fine_tuning(inputs, run_dir, name, task, suite="probing", **changes)
 
 
+@pytest.mark.full
 def test_tense_is_over_fitted_and_tested(inputs, tmp_path, capsys):
     run_dir = tmp_path / "run"
     main(command(inputs, run_dir, "fit", "tense", **LEARNS))

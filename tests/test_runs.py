@@ -190,7 +190,8 @@ def test_a_run_that_ends_by_its_epochs_is_saved_and_goes_on(corpus, tmp_path):
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2 * steps
 
 
-@pytest.mark.parametrize(("batches", "accumulate"), [pytest.param(9, 1, marks=pytest.mark.full), (12, 2)])
+@pytest.mark.full
+@pytest.mark.parametrize(("batches", "accumulate"), [(9, 1), (12, 2)])
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(corpus, reference, tmp_path, batches, accumulate):
     run_dir = tmp_path / "run"
     pieces = {"trainer__accumulate_grad_batches": accumulate}

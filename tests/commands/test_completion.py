@@ -29,10 +29,12 @@ def completed(script, *words):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.full
 def test_commands(script):
     assert {*completed(script, "depthlab", "")} == {*EXPERIMENTS, *FUNCTIONS}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

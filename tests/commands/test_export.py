@@ -197,6 +197,7 @@ def test_refuses(tmp_path, run_of):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_the_exported_directory_needs_nothing_that_trains(tmp_path, run_of):
     """Nor is any of it imported by the commands that load models."""
     export(checkpoint=str(run_of(build(AdaptiveAlbertForPreTraining))), to=str(tmp_path / "out"))

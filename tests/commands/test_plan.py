@@ -127,6 +127,7 @@ def test_measured_on_this_machine(corpus, capsys):
     assert not (corpus.parent / "measured").exists()
 
 
+@pytest.mark.full
 def test_a_sweep_is_the_sum_of_its_cells(tmp_path, capsys):
     inputs = write_inputs(tmp_path)
     command = fine_tuning(inputs, tmp_path / "run")[1:]

@@ -248,7 +248,8 @@ SAVES = {
 ELSEWHERE = {
     (kind, hook) for kind in TRAINED if kind != "pretraining" for hook in SAVES if hook != "on_train_batch_end"
 }
-"""Left to the full tests, as are the limits without validation: they hardly differ from pre-training's."""
+HARDLY_DIFFERENT = {"on_train_batch_end": ("epochs", "steps"), "on_train_batch_start": [*LIMITS][:2] + [*LIMITS][3:]}
+"""Both are left to the full tests: they hardly differ from pre-training's, and at one place from another."""
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ ELSEWHERE = {
             limits,
             hook,
             id=f"{kind}, {name}, {hook}",
-            marks=[pytest.mark.full] * (name in ("epochs", "steps") or (kind, hook) in ELSEWHERE),
+            marks=[pytest.mark.full] * ((kind, hook) in ELSEWHERE or name in HARDLY_DIFFERENT.get(hook, LIMITS)),
         )
         for kind in TRAINED
         for name, limits in LIMITS.items()

@@ -102,6 +102,7 @@ def test_two_states_of_a_run_are_not_two_seeds(tmp_path):
     assert name_columns(states) == ({state: state for state in states}, {state: [state] for state in states})
 
 
+@pytest.mark.full
 def test_two_treebanks_of_one_model(tmp_path):
     for number, name in enumerate(("ewt", "gum")):
         table = token_table(number, sentences=80).assign(document=lambda table, n=name: n + table.document)
@@ -157,6 +158,7 @@ def test_a_model_of_one_depth_has_no_sections():
     assert list(files) == ["treebank.csv"]
 
 
+@pytest.mark.full
 def test_a_table_that_was_changed_is_left_out(capsys, tmp_path):
     token_table(sentences=4).to_parquet(tmp_path / "whole.parquet")
     token_table(sentences=4, model="other").drop(columns="depth").to_parquet(tmp_path / "changed.parquet")
