@@ -1,4 +1,4 @@
-"""What goes wrong on the Hugging Face hub: tried again where that may help, and said in a line."""
+"""Loading by Hugging Face's clients: tried again where the hub is at fault; what is said is said in a line."""
 
 import time
 from collections.abc import Callable, Iterator

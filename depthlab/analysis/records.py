@@ -152,9 +152,8 @@ def as_record(run: FinishedRun) -> RunRecord:
     splits = GLUE_TASKS[task].splits if suite == "glue" else PROBING_SPLITS.values()
     data = {split: count for split, count in data.items() if split in splits}
     training = {**_training(config, results["seed"]), "train_examples": "all" if drawn == data["train"] else drawn}
-    if (
-        suite == "probing"
-    ):  # files are SentEval's, or those of any treebanks; GLUE's are always the same, yours are named
+    # Files are SentEval's, or those of any treebanks; GLUE's are always the same, yours are named.
+    if suite == "probing":
         training["examples"] = "/".join(map(str, data.values()))
     return RunRecord(
         directory=run.directory.path,

@@ -45,7 +45,6 @@ their own where they were all the same."""
 ALBERT_DEPTH = {"halting": "fixed", "act_update": "accumulate", "act_cap": "remainder", "halting_bias_init": -4.0}
 """Of a plain ALBERT, which knows nothing of depth: as it was; or, with halting="act", at first about the same."""
 
-
 LOADING = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
 """How weights are loaded to be trained: `new_weights` says which are not the checkpoint's."""
 

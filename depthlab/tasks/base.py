@@ -163,7 +163,8 @@ class Task(LightningModule):
         """
         if stage == "fit" and self.cannot_train is not None:
             raise self.cannot_train
-        if stage == "fit" and (new := getattr(self.model, "new_weights", ())):
+        new = getattr(self.model, "new_weights", ())
+        if stage == "fit" and new and self.trainer.ckpt_path is None:  # a run that goes on has them
             notice(f"new, and to be trained: {', '.join(new)}")
         if stage == "fit" and self.new_unit:
             encoder = self.model.base_model.encoder
