@@ -18,6 +18,7 @@ from tests.support import (
     error_of,
     fine_tuning,
     interrupted,
+    pretraining,
     printed_by,
     results,
     run,
@@ -25,6 +26,7 @@ from tests.support import (
     table,
     tags,
     write_checkpoint,
+    write_corpus,
     write_inputs,
 )
 
@@ -245,6 +247,8 @@ def test_another_model_is_just_another_model(inputs, bert, tmp_path, capsys):
     assert table(capsys.readouterr().out) == table(printed)
     depth = fine_tuning(inputs, tmp_path / "deep", model__depth__num_hidden_layers=3, **changes)
     assert "model.depth.num_hidden_layers is for ALBERTs" in error_of(capsys, depth)
+    held = fine_tuning(inputs, tmp_path / "held", model__fixed_depth_steps=3, **changes)
+    assert "model.fixed_depth_steps and model.time_penalty_warmup_steps are of ALBERTs" in error_of(capsys, held)
 
 
 @pytest.mark.parametrize("command", ["validate", "predict"])
@@ -302,6 +306,7 @@ BAD_SETTINGS = {
     "trainer.max_epochs": (-1, "trainer.max_epochs"),
     "trainer.limit_train_batches": (1, "accumulate_grad_batches"),
     "data.batch_size": (7, "cannot be cut"),
+    "model.fixed_depth_steps": (6, "6 in all, leave none of 6 steps to free depth"),
 }
 
 
@@ -320,6 +325,20 @@ def test_a_checkpoint_of_another_task(inputs, reference, tmp_path, capsys):
     best = reference[0] / "checkpoints/best.ckpt"
     command = fine_tuning(inputs, tmp_path / "run", "validate", "qnli", ckpt_path=best)
     assert "holds a model of rte, not of qnli" in error_of(capsys, command)
+    write_corpus(tmp_path / "corpus.txt")
+    command = pretraining(tmp_path / "other", tmp_path / "corpus.txt", ckpt_path=best)
+    assert "holds a model of rte, not of another experiment" in error_of(capsys, command)
+
+
+def test_depth_is_held_first(inputs, tmp_path):
+    """The halting unit rests, and what is validated at the cap is not what the run ends with."""
+    held = {"model__fixed_depth_steps": 3, "model__depth__target": 2.0, "trainer__log_every_n_steps": 1}
+    main(fine_tuning(inputs, tmp_path / "run", trainer__max_epochs=3, **held))
+    depths = [*scalars(tmp_path / "run", "train/depth/all").values()]
+    assert depths[:3] == [4, 4, 4] and all(depth < 4 for depth in depths[3:])
+    prices = [*scalars(tmp_path / "run", "train/time_penalty").values()]
+    assert not any(prices[:2]) and all(prices[2:])  # logged is that of the step to come
+    assert [epoch["step"] for epoch in results(tmp_path / "run")["epochs"]] == [6, 9]
 
 
 def test_split_that_is_absent(inputs, tmp_path, capsys):

@@ -10,9 +10,9 @@ from depthlab.run.directory import best_epoch
 
 
 class BestCheckpoint(Checkpoint):
-    """Saves the state of the highest score, the first of equals, after each validation of a fit.
+    """Saves the state of the highest score, the first of equals, after each validation of a fit at its own depth.
 
-    The run's last state is saved then, too: what was measured must not be lost when it goes on from there.
+    What is validated while depth is held, or has not yet its price, is not what the run is to end with. The last state is saved then, too: what was measured must not be lost when it goes on from there.
 
     Args:
         path: where the best state goes.
@@ -58,6 +58,9 @@ class BestCheckpoint(Checkpoint):
         """Note what was logged, and save if it was never better."""
         values = {tag: float(value) for tag, value in trainer.callback_metrics.items() if tag.startswith("val/")}
         if not self._fits or trainer.sanity_checking or trainer.fast_dev_run or self.monitor not in values:
+            return
+        if not pl_module.depth_has_its_price:
+            trainer.save_checkpoint(self.last)
             return
         step = trainer.global_step
         epoch = round(step * trainer.accumulate_grad_batches / trainer.num_training_batches, 3)

@@ -86,6 +86,8 @@ class Task(LightningModule):
     """Steers tau; None where it is what it is."""
     cannot_train: UserError | None = None
     """Why settings of depth are none to train by; whoever evaluates by another rule need not mind."""
+    task: str | None = None
+    """Name of what is learnt, where an experiment has several such."""
     monitor: str | None = None
     """What validation logs that is highest for the state of a run to keep; None where the last one counts."""
 
@@ -273,17 +275,24 @@ class Task(LightningModule):
         return "other_config" if self.cap is None else "model_config"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights, and what the price of depth has come to."""
+        """Keep what is learnt and the configuration beside the weights, and what the price of depth has come to."""
+        if self.task is not None:
+            checkpoint["task"] = self.task
         checkpoint[self._config_name] = self.model.config.to_dict()
         if self.depth_target is not None:
             checkpoint["depth_target"] = self.depth_target.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint's configuration against this one. Weights may be evaluated at other depths.
+        """Hold the checkpoint's task and configuration against these. Weights may be evaluated at other depths.
 
         Raises:
             UserError: they differ in what the weights were trained for, or these know nothing of such depths.
         """
+        if checkpoint.get("task") != self.task:
+            theirs, ours = (name or "another experiment" for name in (checkpoint.get("task"), self.task))
+            raise UserError(
+                f"--ckpt_path holds a model of {theirs}, not of {ours}; to train it on, give it as --model.checkpoint"
+            )
         ours, theirs = self.model.config.to_dict(), checkpoint.get(self._config_name)
         if theirs is None:
             raise UserError("the checkpoint of --ckpt_path is not one of depthlab's, or of another kind of model")

@@ -17,12 +17,13 @@ from depthlab.metrics import GroupDepthMetric, mean_depth_by_group
 from depthlab.metrics.glue import WORDS, GlueMetrics
 from depthlab.models.checkpoint import DepthSettings
 from depthlab.models.classifier import Unit, load_classifier
-from depthlab.tasks.base import Task, check_data, watched
+from depthlab.tasks.base import check_data, watched
 from depthlab.tasks.controls import DepthControl, run_controlled
 from depthlab.tasks.losses import Loss
+from depthlab.tasks.scheduled import ScheduledDepth
 
 
-class ClassificationTask(Task):
+class ClassificationTask(ScheduledDepth):
     """Fine-tune a model to label texts or their words: an adaptive ALBERT, or any classifier of Hugging Face's.
 
     The loss is Hugging Face's, cross entropy or the squared error of a regression, per example or per word, and tau
@@ -39,6 +40,8 @@ class ClassificationTask(Task):
         depth: what of the checkpoint's depth is to differ; for ALBERTs only.
         optimizer: the optimiser; biases and layer norms get no weight decay from any.
         warmup_steps: optimiser steps over which the learning rate rises.
+        time_penalty_warmup_steps: as `ScheduledDepth`.
+        fixed_depth_steps: as `ScheduledDepth`.
         decay_share: as `Task`.
         classifier_dropout: dropout before the classifier; by default the checkpoint's.
         depth_control: take the depths that the model chose for the words of a text and give them to other words of it,
@@ -60,6 +63,8 @@ class ClassificationTask(Task):
         depth: DepthSettings | None = None,
         optimizer: OptimizerCallable = AdamW,
         warmup_steps: int = 200,
+        time_penalty_warmup_steps: int = 0,
+        fixed_depth_steps: int = 0,
         decay_share: float = 1.0,
         classifier_dropout: float | None = None,
         depth_control: DepthControl | None = None,
@@ -70,7 +75,7 @@ class ClassificationTask(Task):
         depth = depth or DepthSettings()
         model = load_classifier(checkpoint, labels, depth.given(), classifier_dropout, unit)
         self.unit = unit
-        super().__init__(model, optimizer, warmup_steps, decay_share)
+        super().__init__(model, optimizer, warmup_steps, time_penalty_warmup_steps, fixed_depth_steps, decay_share)
         self.learn_depth(depth)
         self.task, self.labels, self.metrics, self.checkpoint = task, tuple(labels), tuple(metrics), checkpoint
         self.scores = nn.ModuleDict()  # by stage and number of the loader
@@ -131,28 +136,24 @@ class ClassificationTask(Task):
         return {"predictions": logits.argmax(dim=1) if self.labels else logits[:, 0].float(), "index": index}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """As for every task; a warm-up without end is pointed out."""
+        """As for every task; a warm-up without end is pointed out.
+
+        Raises:
+            UserError: depth is never free.
+        """
         configured = super().configure_optimizers()
         steps = self.trainer.estimated_stepping_batches
+        until = self.fixed_depth_steps + self.time_penalty_warmup_steps
+        if until and until >= steps and not self.trainer.fast_dev_run:
+            raise UserError(
+                f"model.fixed_depth_steps and time_penalty_warmup_steps, {until} in all, leave none of {steps} steps to "
+                "free depth: the best state is taken from there"
+            )
         if self.warmup_steps >= steps:
             rank_zero_info(
                 f"model.warmup_steps {self.warmup_steps} of {steps} steps in all: the learning rate rises to the end"
             )
         return configured
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is learnt beside the weights."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["task"] = self.task
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the checkpoint's task, too, against this run's."""
-        if checkpoint.get("task") != self.task:
-            raise UserError(
-                f"--ckpt_path holds a model of {checkpoint.get('task', 'another experiment')}, not of {self.task}; to "
-                "fine-tune it, give it as --model.checkpoint"
-            )
-        super().on_load_checkpoint(checkpoint)
 
     def run_model(self, batch: dict[str, Tensor]) -> ModelOutput:
         """What the model says of a batch, at the control's depths where there is one."""

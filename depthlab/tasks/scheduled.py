@@ -12,7 +12,7 @@ from depthlab.tasks.base import Task, watched
 
 
 class ScheduledDepth(Task):
-    """A task of a model of ours whose tokens may begin at fixed depth.
+    """A task whose tokens may begin at fixed depth, where they have a depth.
 
     Args:
         model: what to train.
@@ -28,7 +28,7 @@ class ScheduledDepth(Task):
         decay_share: as `Task`.
 
     Raises:
-        UserError: a number of steps is negative; the fixed depth is not from 1 to the cap.
+        UserError: a number of steps is negative, or tokens have no depth; the fixed depth is not from 1 to the cap.
     """
 
     def __init__(
@@ -47,7 +47,11 @@ class ScheduledDepth(Task):
         if fixed_depth_steps < 0:
             raise UserError(f"model.fixed_depth_steps must not be negative, got {fixed_depth_steps}")
         self.time_penalty_warmup_steps = time_penalty_warmup_steps
-        cap = model.config.num_hidden_layers
+        cap = self.cap
+        if cap is None and (time_penalty_warmup_steps or fixed_depth_steps):
+            raise UserError(
+                "model.fixed_depth_steps and model.time_penalty_warmup_steps are of ALBERTs: here tokens have no depth"
+            )
         if fixed_depth is not None and not 1 <= fixed_depth <= cap:
             raise UserError(f"model.fixed_depth must be from 1 to the cap of {cap} iterations, got {fixed_depth}")
         self.fixed_depth_steps = fixed_depth_steps
@@ -61,26 +65,19 @@ class ScheduledDepth(Task):
 
     @property
     def depth_has_its_price(self) -> bool:
-        """Once it has risen."""
-        return self._share_of_price == 1
+        """Once depth is free, and its price has risen."""
+        return self._held is None and self._share_of_price == 1
 
     @property
     def _share_of_price(self) -> float:
         step = max(self.global_step, self._steps_of_checkpoint) - self.fixed_depth_steps
         return 0.0 if step < 0 else min(1.0, (step + 1) / max(1, self.time_penalty_warmup_steps))
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether every token takes as many iterations: for now, or by its rule."""
-        encoder = self.model.base_model.encoder
-        return encoder.hold_depth is not None or not encoder.rule.chooses(training=True)
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """As for every task, at fixed depth first."""
-        encoder = self.model.base_model.encoder
-        encoder.hold_depth = self.fixed_depth if self.global_step < self.fixed_depth_steps else None
+        self._held = self.fixed_depth if self.global_step < self.fixed_depth_steps else None
         step = super().training_step(batch, batch_idx)
-        if encoder.hold_depth is not None:
+        if self._held is not None:
             # DDP expects a gradient of every parameter; the halting unit's is dropped before the optimiser sees it.
             step["loss"] = step["loss"] + 0.0 * sum(parameter.sum() for parameter in self._halting_parameters())
         return step
@@ -95,22 +92,30 @@ class ScheduledDepth(Task):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """While depth is fixed nothing may move the halting unit, weight decay included."""
-        if self.model.base_model.encoder.hold_depth is not None:
+        if self._held is not None:
             for parameter in self._halting_parameters():
                 parameter.grad = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep whether depth is still fixed, and at what, too."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["hold_depth"] = self.model.base_model.encoder.hold_depth
+        checkpoint["hold_depth"] = self._held
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As for every task; and go on with depth fixed or not, as it was."""
-        if "hold_depth" not in checkpoint:
-            raise UserError("the checkpoint of --ckpt_path is not of such a run: its task trained otherwise")
         super().on_load_checkpoint(checkpoint)
-        self.model.base_model.encoder.hold_depth = self.fixed_depth if checkpoint["hold_depth"] else None
+        self._held = self.fixed_depth if checkpoint.get("hold_depth") else None
         self._steps_of_checkpoint = checkpoint["global_step"]
+
+    @property
+    def _held(self) -> int | None:
+        """What every token's depth is held at."""
+        return None if self.cap is None else self.model.base_model.encoder.hold_depth
+
+    @_held.setter
+    def _held(self, depth: int | None) -> None:
+        if self.cap is not None:
+            self.model.base_model.encoder.hold_depth = depth
 
     def _halting_parameters(self) -> list[nn.Parameter]:
         halting = self.model.base_model.encoder.halting

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 class Scored(BoringModel):
     """Whose score grows, so that every validation is the best."""
 
+    depth_has_its_price = True
+
     def on_validation_epoch_end(self):
         self.log("val/score", float(self.global_step))
 

@@ -205,7 +205,7 @@ def test_it_waits_until_the_price_is_there():
     """Depth is held first, then tau rises: neither says how depth answers to it."""
 
     class Late(Answer, ScheduledDepth):
-        time_penalty_warmup_steps, fixed_depth_steps, _steps_of_checkpoint = 6, 4, 0
+        time_penalty_warmup_steps, fixed_depth_steps, _steps_of_checkpoint, _held = 6, 4, 0, None
         time_penalty, depth_has_its_price = ScheduledDepth.time_penalty, ScheduledDepth.depth_has_its_price
         training_step, on_before_optimizer_step = Task.training_step, Task.on_before_optimizer_step
 
