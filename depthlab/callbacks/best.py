@@ -12,7 +12,8 @@ from depthlab.run.directory import best_epoch
 class BestCheckpoint(Checkpoint):
     """Saves the state of the highest score, the first of equals, after each validation of a fit at its own depth.
 
-    What is validated while depth is held, or has not yet its price, is not what the run is to end with. The last state is saved then, too: what was measured must not be lost when it goes on from there.
+    What is validated while depth is held, or has not yet its price, is not what the run is to end with. The last state
+    is saved then, too: what was measured must not be lost when the run goes on from there.
 
     Args:
         path: where the best state goes.

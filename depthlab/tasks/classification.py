@@ -146,8 +146,8 @@ class ClassificationTask(ScheduledDepth):
         until = self.fixed_depth_steps + self.time_penalty_warmup_steps
         if until and until >= steps and not self.trainer.fast_dev_run:
             raise UserError(
-                f"model.fixed_depth_steps and time_penalty_warmup_steps, {until} in all, leave none of {steps} steps to "
-                "free depth: the best state is taken from there"
+                f"model.fixed_depth_steps and time_penalty_warmup_steps, {until} in all, leave none of {steps} steps "
+                "to free depth: the best state is taken from there"
             )
         if self.warmup_steps >= steps:
             rank_zero_info(
