@@ -306,7 +306,6 @@ BAD_SETTINGS = {
     "trainer.max_epochs": (-1, "trainer.max_epochs"),
     "trainer.limit_train_batches": (1, "accumulate_grad_batches"),
     "data.batch_size": (7, "cannot be cut"),
-    "model.fixed_depth_steps": (6, "6 in all, leave none of 6 steps to free depth"),
 }
 
 
@@ -339,6 +338,14 @@ def test_depth_is_held_first(inputs, tmp_path):
     prices = [*scalars(tmp_path / "run", "train/time_penalty").values()]
     assert not any(prices[:2]) and all(prices[2:])  # logged is that of the step to come
     assert [epoch["step"] for epoch in results(tmp_path / "run")["epochs"]] == [6, 9]
+
+
+def test_depth_that_is_never_free_has_no_best(inputs, tmp_path, caplog):
+    main(fine_tuning(inputs, tmp_path / "run", model__fixed_depth_steps=4, model__time_penalty_warmup_steps=4))
+    assert "take 8 of 6 steps: depth is never free" in caplog.text
+    found = results(tmp_path / "run")
+    assert found["steps"] == 6 and "val/score" in found and "best_epoch" not in found
+    assert not (tmp_path / "run/checkpoints/best.ckpt").exists()
 
 
 def test_split_that_is_absent(inputs, tmp_path, capsys):

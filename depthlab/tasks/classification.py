@@ -136,18 +136,14 @@ class ClassificationTask(ScheduledDepth):
         return {"predictions": logits.argmax(dim=1) if self.labels else logits[:, 0].float(), "index": index}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """As for every task; a warm-up without end is pointed out.
-
-        Raises:
-            UserError: depth is never free.
-        """
+        """As for every task; a warm-up without end is pointed out, and depth that is never free."""
         configured = super().configure_optimizers()
         steps = self.trainer.estimated_stepping_batches
         until = self.fixed_depth_steps + self.time_penalty_warmup_steps
-        if until and until >= steps and not self.trainer.fast_dev_run:
-            raise UserError(
-                f"model.fixed_depth_steps and time_penalty_warmup_steps, {until} in all, leave none of {steps} steps "
-                "to free depth: the best state is taken from there"
+        if self.fixed_depth_steps >= steps or until > steps + 1:
+            rank_zero_info(
+                f"model.fixed_depth_steps and time_penalty_warmup_steps take {until} of {steps} steps: depth is never "
+                "free at its price, and there is no best state, which is one that is"
             )
         if self.warmup_steps >= steps:
             rank_zero_info(
