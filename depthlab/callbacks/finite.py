@@ -138,7 +138,7 @@ class FiniteSteps(Callback):
             self.skipped += 1
             self._in_a_row += 1
         stops = was_taken or not self.skips or self._in_a_row == IN_A_ROW
-        is_kept = self._keep(trainer, message, None if was_taken else pl_module.state_dict())
+        is_kept = self._keep(trainer, pl_module, message, weights_are_before=not was_taken)
         if not stops:
             rank_zero_info(f"Skipped {message}")
             return
@@ -160,7 +160,7 @@ class FiniteSteps(Callback):
             facts.append(f"depths {depths.min()} to {depths.max()}, {depths.double().mean():.2f} on average")
         return "; ".join(facts)
 
-    def _keep(self, trainer: Trainer, message: str, weights: dict[str, Tensor] | None) -> bool:
+    def _keep(self, trainer: Trainer, pl_module: LightningModule, message: str, weights_are_before: bool) -> bool:
         """Write what the step was made of; whether that has worked, as a full disk is not what is to be told here."""
         content = {
             "step": trainer.global_step,
@@ -168,7 +168,8 @@ class FiniteSteps(Callback):
             "learning_rates": self._learning_rates,
             "random": self._random,
             "pieces": self._pieces,
-            "weights": weights if trainer.is_global_zero else None,
+            "weights": pl_module.state_dict() if weights_are_before and trainer.is_global_zero else None,
+            "depth_target": getattr(getattr(pl_module, "depth_target", None), "state", None),
         }
         with suppress(UserError), writing("to", self.run.bad_step / f"{trainer.global_rank}.pt") as unfinished:
             torch.save(content, unfinished)

@@ -115,10 +115,12 @@ class BadStepState(Callback):
             self.origin = "that the run began with, as it has saved no others"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The weights, and how many steps were made: fixed depth and tau follow it."""
+        """The weights, how many steps were made, which fixed depth and tau follow, and what has steered tau."""
         weights = self.first["weights"] if self._checkpoint is None else self._checkpoint["state_dict"]
         if weights is not None:
             pl_module.load_state_dict(weights)
+        if (steered := self.first.get("depth_target")) is not None:
+            pl_module.depth_target.state = steered
         trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = (
             self.first["step"] - 1
         )

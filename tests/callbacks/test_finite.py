@@ -9,8 +9,10 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from depthlab.callbacks import FiniteSteps
 from depthlab.cli import main
+from depthlab.commands.replay import BadStepState
 from depthlab.errors import BadNumbers
 from depthlab.models import AdaptiveAlbertConfig
+from depthlab.models.checkpoint import DepthSettings
 from depthlab.run.directory import RunDirectory
 from depthlab.tasks import PretrainingTask
 from tests.models.conftest import SIZES
@@ -19,11 +21,12 @@ from tests.tasks.test_any_loader import LABELS, batches
 
 
 class WeightsBefore(BadNumbersAt):
-    """Keeps the weights from before the step, too."""
+    """Keeps the weights from before the step, too, and what steers the price of depth."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.global_step == self.steps[0]:
             self.before = {name: weight.clone() for name, weight in pl_module.state_dict().items()}
+            self.steers = pl_module.depth_target.state.clone()
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
 
@@ -33,7 +36,8 @@ def fit(tmp_path, spoils, on_bad_step="stop", **settings):
     data = batches(**LABELS)
     finite = FiniteSteps(RunDirectory(tmp_path), on_bad_step)
     trainer = quiet_trainer(max_epochs=3, callbacks=[spoils, finite], log_every_n_steps=1, **settings)
-    task = PretrainingTask(AdaptiveAlbertConfig(**SIZES), warmup_steps=0)
+    task = PretrainingTask(AdaptiveAlbertConfig(**SIZES, time_penalty=1e-3), warmup_steps=0)
+    task.learn_depth(DepthSettings(target=2.0))
     trainer.fit(task, data, data)
     return task, finite
 
@@ -61,6 +65,11 @@ def test_a_bad_loss_or_gradient_stops_the_run_before_the_step_is_taken(tmp_path,
     assert len(kept["pieces"]) == pieces and kept["step"] == 3 and message.startswith(kept["message"])
     for name, weight in spoils.before.items():
         assert torch.equal(kept["weights"][name], weight), name
+    assert torch.equal(kept["depth_target"], spoils.steers)
+    task = PretrainingTask(AdaptiveAlbertConfig(**SIZES, time_penalty=1e-3), warmup_steps=0)
+    task.learn_depth(DepthSettings(target=2.0))
+    BadStepState(RunDirectory(tmp_path), [kept]).on_fit_start(quiet_trainer(), task)
+    assert torch.equal(task.depth_target.state, spoils.steers)
 
 
 def test_a_bad_weight_stops_the_run_after_the_step(tmp_path):
