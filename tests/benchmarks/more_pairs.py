@@ -1,4 +1,4 @@
-"""More pairs of a task's own sentences, without labels: `python -m tests.benchmarks.more_pairs CHECKPOINT IN.tsv OUT.tsv`.
+"""More pairs of a task's sentences, unlabelled: `python -m tests.benchmarks.more_pairs CHECKPOINT IN.tsv OUT.tsv`.
 
 Each sentence with up to four others, from near to far by the cosine of their mean states: pairs drawn evenly would have
 nothing in common. A trained model labels them for a smaller one (Thakur et al. 2021, Augmented SBERT).
