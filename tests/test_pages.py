@@ -44,6 +44,7 @@ TOOLS = {
     "python",
     "for",
     "done",
+    "cp",
     "cut",
     "/usr/bin/time",
 }
