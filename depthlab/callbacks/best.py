@@ -41,7 +41,7 @@ class BestCheckpoint(Checkpoint):
     def results(self) -> dict[str, Any]:
         """For `results.json`: what the best state has measured, when that was, and all epochs."""
         if self.best is None:
-            return {}
+            return {"epochs": []}
         measured = {tag: value for tag, value in self.best.items() if tag not in ("epoch", "step")}
         return {"steps": self.best["step"], **measured, "best_epoch": self.best["epoch"], "epochs": self.epochs}
 
