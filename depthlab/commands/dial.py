@@ -1,7 +1,7 @@
 """`depthlab dial`: one checkpoint, many budgets. What is measured is printed, and kept for `depthlab report pareto`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from depthlab.errors import UserError
 from depthlab.files import make_writable, writing
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.reports.measured import dial_table
+from depthlab.run.config import read_yaml
 from depthlab.run.directory import RunDirectory, find_checkpoint, read_run, run_of
 
 
@@ -55,6 +56,8 @@ class DialCLI(ExperimentCLI):
         control = getattr(self.model, "depth_control", None)
         if record is not None and control != record.model.get("control"):
             own["control"] = control or "none"
+        if record is not None and run is not None:
+            own |= _other_data(self.config[self.command].data.as_dict(), read_yaml(run.config)["data"])
         points = self.trainer.dial(**arguments)
         if not self.trainer.is_global_zero:
             return
@@ -72,7 +75,8 @@ class DialCLI(ExperimentCLI):
                 }
                 for point in points
             ]
-            name = ",".join([by, *(f"{setting}={value}" for setting, value in sorted((own | named).items()))])
+            told = (f"{setting}={value}".replace("/", "%2F") for setting, value in sorted((own | named).items()))
+            name = ",".join([by, *told])
             file = place.dials / f"{name}.json"
             records = _with_those_of_before(file, records)
             with writing("the points to", file) as unfinished:
@@ -135,6 +139,14 @@ def _run_with(checkpoint: str) -> RunDirectory | None:
         return run if found.parent == run.checkpoints else None
     run = RunDirectory(Path(checkpoint).parent)
     return run if run.model == Path(checkpoint) and run.was_begun() else None
+
+
+def _other_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the texts that are measured others than those of the run, or others to the model."""
+    apart = ("task", "root", "cache_dir", "num_workers", "batch_size", "seed", "train", "test", "train_examples")
+    return {
+        name: value for name, value in ours.items() if name not in apart and name in theirs and theirs[name] != value
+    }
 
 
 def _differences(config: AdaptiveAlbertConfig, own: AdaptiveAlbertConfig, max_depth: int | None) -> dict[str, Any]:

@@ -111,9 +111,9 @@ def test_points_of_a_model_that_differs_say_in_what(inputs, copied):
     """What a run has exported is the run's; with other settings its points have another name."""
     settings = {"act_epsilon": 0.9, "act_cap": "truncate", "act_update": "blend", "execution": "dense"}
     given = {f"model__depth__{name}": value for name, value in settings.items()}
-    given |= {"model__depth__num_hidden_layers": 2, "model__depth_control": "shuffled"}
+    given |= {"model__depth__num_hidden_layers": 2, "model__depth_control": "shuffled", "data__max_length": 40}
     dialled(inputs, 0, "0", model__checkpoint=copied / "model", **given)
-    wanted = settings | {"max_depth": 2, "control": "shuffled"}
+    wanted = settings | {"max_depth": 2, "control": "shuffled", "max_length": 40}
     (file,) = (copied / "dial").iterdir()
     assert file.name == ",".join(["act", *(f"{name}={value}" for name, value in sorted(wanted.items()))]) + ".json"
     (point,) = json.loads(file.read_text())
