@@ -40,6 +40,8 @@ NOT_TRAINING = (
     *(f"model.optimizer.init_args.{name}" for name in ("foreach", "fused", "capturable", "differentiable")),
 )
 """Of the settings under `data` and `model`: those that have no influence, or are told elsewhere in a record."""
+UNLESS_GIVEN = ("model.fixed_depth_steps", "model.time_penalty_warmup_steps")
+"""Those that runs of before do not have, and that at 0 are as if they were not there."""
 
 
 @dataclass(frozen=True)
@@ -186,5 +188,6 @@ def _training(config: dict[str, Any], seed: int) -> dict[str, Any]:
         name: value
         for name, value in flat.items()
         if not any(name == other or name.startswith(f"{other}.") for other in NOT_TRAINING)
+        and (value or name not in UNLESS_GIVEN)
     }
     return training | {f"trainer.{name}": config["trainer"].get(name) for name in TRAINER}

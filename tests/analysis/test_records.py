@@ -150,6 +150,8 @@ def test_training_divides_a_model_only_where_it_differs_on_one_task(tmp_path):
         ({"data.seed": 7}, {}, {"nano, data seed 7", "nano"}),
         ({"trainer.accelerator": "gpu", "data.cache_dir": "x", "run_dir": "y"}, {}, {"nano"}),
         ({"model.optimizer.class_path": "x.Lion"}, {}, {"nano, torch.optim.AdamW", "nano, x.Lion"}),
+        ({"model.fixed_depth_steps": 0, "model.time_penalty_warmup_steps": 0}, {}, {"nano"}),
+        ({"model.fixed_depth_steps": 9}, {}, {"nano, fixed_depth_steps 9", "nano"}),
         ({"trainer.precision": "bf16-mixed"}, {}, {"nano, precision 32-true", "nano, precision bf16-mixed"}),
     ],
 )
