@@ -251,6 +251,20 @@ def test_another_model_is_just_another_model(inputs, bert, tmp_path, capsys):
     assert "model.fixed_depth_steps and model.time_penalty_warmup_steps are of ALBERTs" in error_of(capsys, held)
 
 
+def test_predictions_of_another_depth_or_state_take_no_ones_place(inputs, reference, tmp_path):
+    """What is handed in is the best state's, as it was trained."""
+    run = shutil.copytree(reference[0], tmp_path / "run", ignore=shutil.ignore_patterns("predictions"))
+    command = ["predict", "--config", str(run / "config.yaml"), "--run_dir", str(run)]
+    main([*command, "--model.depth.dial=80"])
+    main([*command, "--ckpt_path", "last"])
+    assert {str(file.relative_to(run)) for file in run.glob("predictions/**/*.tsv")} == {
+        "predictions/dial=80.0/RTE.tsv",
+        "predictions/state=last/RTE.tsv",
+    }
+    main(command)
+    assert (run / "predictions/RTE.tsv").exists()
+
+
 @pytest.mark.parametrize("command", ["validate", "predict"])
 @pytest.mark.parametrize("model", ["ours", "bert"])
 def test_an_untrained_classifier_says_nothing(inputs, bert, tmp_path, capsys, command, model):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -94,7 +94,8 @@ class DialCLI(ExperimentCLI):
             if record.task != task:
                 raise UserError(f"{checkpoint} was trained for {record.task}, and the data is of {task}")
             found, usual = find_checkpoint(checkpoint), find_checkpoint(str(run.path))
-            return record, {} if found in (None, usual) else {"state": found.stem}
+            state = {} if found in (None, usual) else {"state": found.stem}
+            return replace(record, model=record.model | state), state
         if task not in GLUE_TASKS:
             return None, {}
         measured = {} if kind == "glue" else {"measured": kind}

@@ -36,7 +36,7 @@ from depthlab.callbacks.finite import OnBadStep
 from depthlab.commands.beside import check_beside
 from depthlab.commands.catalogue import EXPERIMENTS, Experiment
 from depthlab.commands.guards import existing_checkpoint, only_one, refuse_to_overwrite, refuse_untrained
-from depthlab.commands.outcome import finish, say, show_table
+from depthlab.commands.outcome import finish, predictions_folder, say, show_table
 from depthlab.commands.parser import OneLineErrors
 from depthlab.commands.trainer import ExperimentTrainer
 from depthlab.commands.vocabulary import follow_tokenizer
@@ -263,7 +263,7 @@ class ExperimentCLI(LightningCLI):
     def make_writer(self) -> PredictionWriter | TokenTable:
         """The callback that keeps what is predicted, and reports on it."""
         if self.experiment.table is None:
-            return PredictionWriter(self.run.predictions)
+            return PredictionWriter(predictions_folder(self))
         return self.experiment.table(**{name: self.options[name] for name in self.table_options})
 
     def before_fit(self) -> None:

@@ -65,6 +65,22 @@ def show_table(experiment: "ExperimentCLI", stage: str, measured: Mapping[str, A
     say("\n" + table + of_a_part(experiment.trainer, stage))
 
 
+def predictions_folder(experiment: "ExperimentCLI") -> Path:
+    """Where predictions go: of a run's best state as it was trained, to where they are looked for; else a folder below.
+
+    So those that another state makes, or a dial that was turned, never pass for the run's.
+    """
+    run = experiment.run
+    if not run.config.exists():
+        return run.predictions
+    state = Path(experiment.options.ckpt_path or run.best).stem
+    trained = read_yaml(run.config)["model"].get("depth") or {}
+    now = experiment.config[experiment.command].model.depth.as_dict()
+    other = {name: value for name, value in now.items() if name in trained and trained[name] != value}
+    other |= {} if state == run.best.stem else {"state": state}
+    return run.predictions / ",".join(f"{name}={value}".replace("/", "%2F") for name, value in other.items())
+
+
 def of_a_part(trainer: Trainer, stage: str) -> str:
     """What stands below a table of what was measured on some batches of a stage alone; "" where it was all of them."""
     limited = batches_taken(trainer).get(stage)

@@ -59,7 +59,7 @@ class ExperimentTrainer(Trainer):
             UserError: A value is no number, or out of its range; there is nothing to validate.
         """
         try:
-            values = [float(value) for value in dial.split(",")]
+            values = [*dict.fromkeys(float(value) for value in dial.split(","))]
         except ValueError:
             raise UserError(f"--dial {dial}: numbers with commas between them, such as 0.1,0.2") from None
         if not self.limit_val_batches:

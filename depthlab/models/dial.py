@@ -1,6 +1,7 @@
 """The dial: the one number of a halting rule that is turned after training, and how far the cap goes."""
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
@@ -26,14 +27,16 @@ def turn(config: "AdaptiveAlbertConfig", dial: float) -> None:
     if name is None:
         raise UserError(f"halting {config.halting!r} has no dial: set its halting_settings")
     what = f"the dial of halting {config.halting!r} is {name}"
-    if not isinstance(dial, int | float) or math.isnan(dial):
+    if not isinstance(dial, Real) or math.isnan(dial):
         raise UserError(f"{what}, a number, got {dial!r}")
     if isinstance(getattr(rule, name, getattr(config, name, None)), int):
         if not abs(dial) <= MOST or dial != int(dial):
             raise UserError(f"{what}, a whole number, {MOST:,} at most, got {dial:g}")
         dial = int(dial)
+    else:
+        dial = float(dial)
     if name == "num_hidden_layers":
-        _set_cap(config, int(dial))
+        _set_cap(config, dial)
     elif hasattr(config, name):
         setattr(config, name, dial)
     else:
@@ -55,22 +58,26 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
     config, layers = model.config, len(model.base_model.encoder.albert_layer_groups)
     if None not in (dial, max_depth) and config.rule.dial == "num_hidden_layers":
         raise UserError(f"the dial of halting {config.halting!r} is the depth itself: leave max_depth out")
-    if max_depth is not None:
-        _set_cap(config, max_depth)
-    if dial is not None:
-        turn(config, dial)
-    if layers < config.num_hidden_groups:  # which follow the cap
-        raise UserError(f"a depth of {config.num_hidden_layers} is over the {layers} layers of an untied model")
-    _ = config.rule  # which knows its ranges
+    before = vars(config).copy()
+    try:
+        if max_depth is not None:
+            _set_cap(config, max_depth)
+        if dial is not None:
+            turn(config, dial)
+        if layers < config.num_hidden_groups:  # which follow the cap
+            raise UserError(f"a depth of {config.num_hidden_layers} is over the {layers} layers of an untied model")
+        _ = config.rule  # which knows its ranges
+    except UserError:  # the model stays as it was
+        vars(config).update(before)
+        raise
 
 
 def _set_cap(config: "AdaptiveAlbertConfig", cap: int) -> None:
-    if not 1 <= cap <= MOST:
-        raise UserError(f"a depth of {cap}: it must be 1 or more, and {MOST:,} at most")
+    if not 1 <= cap <= MOST or cap != int(cap):
+        raise UserError(f"a depth of {cap}: it must be 1 or more, and {MOST:,} at most, a whole number")
     before, groups = config.num_hidden_layers, config.num_hidden_groups
-    config.num_hidden_layers = cap
+    config.num_hidden_layers = int(cap)
     if cap != before and config.num_hidden_groups == groups > 1:
-        config.num_hidden_layers = before
         raise UserError(
             f"the depth of {before} is shared out among {groups} groups of layers, and a depth of {cap} would be "
             "otherwise: leave it as it is"

@@ -3,7 +3,7 @@
 from depthlab.errors import UserError
 from depthlab.models.albert import AdaptiveAlbertPreTrainedModel
 
-READABLE = "by its own rule or one that learns nothing (change, entropy, margin, patience, fixed)"
+READABLE = "by its own rule or one that learns nothing (change, entropy, margin, patience, every, random, fixed)"
 """How a model is to be read whose halting unit knows nothing of the rule that is asked for."""
 
 

@@ -55,6 +55,18 @@ def test_more_points_stand_beside_those_of_before(inputs):
     assert [point["model"]["dial"] for point in points] == [0.1, 0.3, 0.5]
 
 
+def test_a_value_twice_is_one_point_and_another_state_another_model(inputs, copied, tmp_path):
+    """Each would pass for a seed more."""
+    command = ["dial", "--config", str(copied / "config.yaml"), "--model.checkpoint"]
+    main([*command, str(copied), "--dial=0.5,0,0.5,-0"])
+    main([*command, str(copied / "checkpoints/last.ckpt"), "--dial=0"])
+    best, last = (json.loads((copied / f"dial/{name}.json").read_text()) for name in ("act", "act,state=last"))
+    assert [point["model"]["dial"] for point in best] == [0, 0.5] and last[0]["model"]["state"] == "last"
+    main(["report", "pareto", str(copied), "--to", str(tmp_path / "report")])
+    points = pd.read_csv(tmp_path / "report/pareto.csv")
+    assert len(points) == 4 and (points.runs == 1).all()
+
+
 def test_turned_to_nothing_it_is_the_run(inputs, measured):
     found = results(inputs / "runs/0")
     zero = next(row for row in measured[0] if row[0] == "0")

@@ -1,5 +1,6 @@
 """The dial of every halting rule: its ends are the model of fixed depth and depth 1; and who takes it."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, pipeline
@@ -58,6 +59,17 @@ def test_its_ends_are_fixed_depth_and_depth_1(halting, own, layers):
         torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("halting", ["act", "capacity"])
+def test_where_states_are_blended_no_end_of_it_is_fixed_depth(halting):
+    """As README says: a state moves by its weight, also where every token goes to the cap."""
+    model, plain = build("tied", halting, act_update="blend"), build("tied", "fixed")
+    plain.load_state_dict(model.state_dict(), strict=False)
+    turn_model(model, ENDS[halting][0])
+    inputs = batch()
+    found, wanted = model(**inputs), plain(**inputs)
+    assert torch.equal(found.depths, wanted.depths) and not torch.allclose(found.logits, wanted.logits, atol=0.1)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dial")
@@ -88,6 +100,7 @@ def test_who_loads_a_model_can_turn_it(saved):
     both = AdaptiveAlbertConfig.from_pretrained(saved, halting="patience", halting_settings={"halts": "tokens"}, dial=1)
     assert both.halting_settings == {"halts": "tokens", "patience": 1}
     assert AdaptiveAlbertConfig(**SIZES, halting="fixed", dial=3).num_hidden_layers == 3
+    assert AdaptiveAlbertConfig(**SIZES, halting="act", dial=np.float32(0.5)).halting_settings == {"act_shift": 0.5}
     for dial in (1e30, "much"):
         with pytest.raises(UserError, match="the dial of halting 'patience' is patience, a"):
             AutoModelForSequenceClassification.from_pretrained(saved, halting="patience", dial=dial)
@@ -119,8 +132,15 @@ def test_a_tied_model_goes_beyond_its_cap(saved):
         ("untied", "act", None, 6, "a depth of 6 is over the 4 layers"),
         ("untied", "every", 2, 4, "the dial of halting 'every' is the depth itself: leave max_depth out"),
         ("tied", "fixed", 0, None, "a depth of 0: it must be 1 or more, and"),
+        ("tied", "act", 0.5, 2.5, "a depth of 2.5: it must be 1 or more, and 100,000 at most, a whole number"),
+        ("tied", "patience", -1, None, "halting_settings.patience must be 0 or more, got -1"),
+        ("tied", "capacity", 2.0, 6, r"capacity must lie in \[0, 1\]"),
     ],
 )
 def test_what_can_not_be_turned(layers, halting, dial, max_depth, message):
+    """And the model stays what it was."""
+    model = build(layers, halting)
+    before = model.config.to_dict()
     with pytest.raises(UserError, match=message):
-        turn_model(build(layers, halting), dial, max_depth)
+        turn_model(model, dial, max_depth)
+    assert model.config.to_dict() == before

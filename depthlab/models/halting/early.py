@@ -77,7 +77,10 @@ def logits_of(look: Look, rule: str, classes: bool = True) -> Tensor:
         UserError: the model has no head; or, where the rule needs classes, its head says one number.
     """
     if look.head is None:
-        raise UserError(f'halting "{rule}" reads the head, and this model has none: load it with one, or take "change"')
+        raise UserError(
+            f'halting "{rule}" reads a head of words or classes, and this model has none: load it with one, or take '
+            '"change"'
+        )
     logits = look.head(look.new)
     if classes and logits.shape[-1] == 1:
         raise UserError(f'halting "{rule}" needs classes, and the head says one number: take "patience" or "change"')

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from depthlab.errors import UserError
 from depthlab.models.halting.early import EarlyExit, logits_of
 from depthlab.models.halting.rule import Look, Tokens
 
@@ -25,6 +26,10 @@ class Patience(EarlyExit):
 
     patience: int = 2
     patience_within: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.patience < 0:
+            raise UserError(f"halting_settings.patience must be 0 or more, got {self.patience}")
 
     def decides(self, n: int) -> bool:
         """Iteration n has left the prediction as it was n - 1 times at most."""

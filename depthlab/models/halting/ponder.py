@@ -9,8 +9,8 @@ from torch import Tensor
 
 from depthlab.errors import UserError
 from depthlab.models.halting.act import HaltingUnit
-from depthlab.models.halting.early import EarlyExit
-from depthlab.models.halting.rule import Look, Tokens
+from depthlab.models.halting.early import EarlyExit, EarlyState
+from depthlab.models.halting.rule import HaltingStep, Look, Tokens
 from depthlab.models.halting.sequences import leaders, of_leader
 
 
@@ -22,7 +22,8 @@ class Ponder(EarlyExit):
     after L with what is left. In training all take L iterations, the loss is sum_n p_n loss_n, and the ponder cost is
     KL(p || g) of each token, or once a sequence, g_n = q (1 - q)^{n-1} being a prior, with what is left after L;
     `time_penalty` is the paper's beta (there 0.01). Afterwards a token halts in the first iteration with
-    p_1 + ... + p_n over a threshold, as in PALBERT (Balagansky & Gavrilov 2022, arXiv:2204.03276), and not by chance.
+    p_1 + ... + p_n over a threshold, as in PALBERT (Balagansky & Gavrilov 2022, arXiv:2204.03276), and not by chance;
+    the ponder cost, of which only iterations that are not taken would tell, is 0 then.
 
     Attributes:
         ponder_threshold: 0 is one iteration, 1 the cap for all.
@@ -69,6 +70,11 @@ class Ponder(EarlyExit):
         left = memory * (1 - look.asked[..., None])
         over = 1 - left.squeeze(-1) > self.ponder_threshold
         return over | (self.ponder_threshold <= 0), left  # as any chance is, however small
+
+    def step(self, state: EarlyState, look: Look) -> HaltingStep:
+        """Nothing is charged."""
+        found = super().step(state, look)
+        return found._replace(cost=torch.zeros_like(found.weight))
 
     def describe(self, cap: int) -> str:
         return f"cap {cap}, {self.halts} over {self.ponder_threshold:g}, prior {self.ponder_prior:g}"

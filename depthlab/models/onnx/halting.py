@@ -8,7 +8,6 @@ from depthlab.errors import UserError
 from depthlab.models.encoder import AdaptiveAlbertTransformer
 from depthlab.models.halting.act import Act
 from depthlab.models.halting.capacity import Capacity
-from depthlab.models.halting.fixed import Fixed
 from depthlab.models.halting.route import Route
 from depthlab.models.onnx.graph import FLOAT, INT, Graph, Value
 from depthlab.models.onnx.iteration import Batch, Iteration, Memory
@@ -24,13 +23,14 @@ def run(graph: Graph, batch: Batch, encoder: AdaptiveAlbertTransformer, iteratio
     Raises:
         UserError: the encoder's rule has no form in ONNX.
     """
-    rules: dict[type, Callable[..., Found]] = {Act: _act, Capacity: _capacity, Fixed: _fixed, Route: _route}
+    rules: dict[type, Callable[..., Found]] = {Act: _act, Capacity: _capacity, Route: _route}
     rule = encoder.rule
-    if type(rule) not in rules:
+    iterate = rules.get(type(rule)) if rule.chooses(training=False) else _fixed
+    if iterate is None:
         raise UserError(f"halting {encoder.config.halting!r} has no form in ONNX: act, capacity, route and fixed have")
     nothing = graph("Sub", states, states)
     memory = Memory(states, nothing, nothing, batch.real)
-    return rules[type(rule)](graph, batch, encoder, iteration, memory)
+    return iterate(graph, batch, encoder, iteration, memory)
 
 
 def _act(graph: Graph, batch: Batch, encoder: AdaptiveAlbertTransformer, iteration: Iteration, memory: Memory) -> Found:

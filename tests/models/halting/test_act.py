@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthlab.models.halting import Look, Tokens
 from depthlab.models.halting.act import Act, ActState, HaltingUnit
+from tests.models.halting.loops import assert_is_the_loop, by_rule
+from tests.models.variants import CLASSES
 
 
 def reference(probabilities, new_states, embedding, epsilon, act_cap, act_update):
@@ -62,6 +64,48 @@ def by_steps(probabilities, new_states, embedding, epsilon, act_cap, act_update,
         running = running & ~step.halted
     assert not running.any()
     return depths, remainders, torch.stack(weights), state if act_update == "blend" else mixture, costs
+
+
+def of_a_model(model, inputs):
+    """One sequence, without padding. Output [T, H], depths and remainders [T], token by token."""
+    config, encoder = model.config, model.encoder
+    states = list(encoder.project(model.embeddings(inputs["input_ids"], inputs["token_type_ids"]))[0])
+    tokens, cap = range(len(states)), config.num_hidden_layers
+    running, outputs, depths = set(tokens), [torch.zeros_like(state) for state in states], [0] * len(states)
+    sums, remainders = [torch.zeros((), dtype=torch.float64) for _ in tokens], [torch.zeros(()) for _ in tokens]
+    for n in range(1, cap + 1):
+        new = encoder.apply_to_all(n, torch.stack(states)[None], None)[0]
+        for t in sorted(running):
+            logit = encoder.halting.weight[0] @ new[t] + encoder.halting.bias[0] + config.rule.act_shift
+            weight, crosses = torch.sigmoid(logit), sums[t] + torch.sigmoid(logit) > 1 - config.act_epsilon
+            if crosses or (n == cap and config.act_cap == "remainder"):
+                weight = remainders[t] = 1 - sums[t]
+            sums[t], depths[t] = sums[t] + torch.sigmoid(logit), n
+            if config.act_update == "blend":
+                outputs[t] = states[t] = states[t] + weight * (new[t] - states[t])
+            else:
+                outputs[t], states[t] = outputs[t] + weight * new[t], new[t]
+            if crosses:
+                running.remove(t)
+    return torch.stack(outputs), depths, torch.stack([one.double() for one in remainders])
+
+
+@settings(max_examples=40)
+@given(
+    length=st.integers(1, 9),
+    cap=st.integers(1, 5),
+    shift=st.floats(-2, 2),
+    epsilon=st.sampled_from([0.01, 0.3]),
+    act_cap=st.sampled_from(["truncate", "remainder"]),
+    act_update=st.sampled_from(["blend", "accumulate"]),
+    layers=st.sampled_from([*CLASSES]),
+    seed=st.integers(0, 2**16),
+)
+def test_a_model_equals_the_loop_over_tokens(length, cap, shift, epsilon, act_cap, act_update, layers, seed):
+    """Its dial turned, too."""
+    torch.manual_seed(seed)
+    given = {"rule": {"act_shift": shift}, "act_epsilon": epsilon, "act_cap": act_cap}
+    assert_is_the_loop(by_rule("act", layers, cap, act_update, **given), length, of_a_model)
 
 
 unit = st.floats(0, 1, allow_subnormal=False)

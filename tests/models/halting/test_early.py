@@ -199,7 +199,7 @@ def test_a_users_mistakes():
     config = build(AdaptiveAlbertForSequenceClassification, "entropy", num_labels=1).config
     with pytest.raises(UserError, match='"entropy" needs classes, and the head says one number: take "patience"'):
         AdaptiveAlbertForSequenceClassification(config)(**inputs)
-    with pytest.raises(UserError, match='"entropy" reads the head, and this model has none'):
+    with pytest.raises(UserError, match='"entropy" reads a head of words or classes, and this model has none'):
         AdaptiveAlbertModel(config)(**inputs)
     with pytest.raises(UserError, match="halts"):
         build(AdaptiveAlbertModel, "change", halts="words")

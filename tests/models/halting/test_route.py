@@ -12,6 +12,7 @@ from depthlab.errors import UserError
 from depthlab.models import AdaptiveAlbertConfig
 from tests.models.conftest import SIZES, ragged_inputs
 from tests.models.halting.loops import assert_is_the_loop, assert_padding_takes_no_share, by_rule
+from tests.models.variants import CLASSES
 
 
 def build(layers="tied", cap=4, **rule):
@@ -27,11 +28,7 @@ def reference(model, inputs):
     going, gates, depths, decided = set(tokens), [1.0] * len(states), [cap] * len(states), list(states)
     ends = rule.route_depths or [cap]
     for n in range(cap + 1):
-        if n == 0:
-            new = torch.stack(states)
-        else:
-            layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
-            new = layer(torch.stack(states)[None], None)[0]
+        new = torch.stack(states) if n == 0 else encoder.apply_to_all(n, torch.stack(states)[None], None)[0]
         if n == rule.route_at and n < cap:
             rare = [math.log(1 + piece) for piece in inputs["input_ids"][0].tolist()]
             if rule.route_score == "router":
@@ -68,7 +65,7 @@ def reference(model, inputs):
     return torch.stack([decided[t] + gates[t] * (states[t] - decided[t]) for t in tokens]), depths
 
 
-layers, share, threshold = st.sampled_from(["tied", "untied"]), st.floats(0, 1), st.floats(-1, 2)
+layers, share, threshold = st.sampled_from([*CLASSES]), st.floats(0, 1), st.floats(-1, 2)
 rules = st.one_of(
     st.fixed_dictionaries(
         {"route_at": st.integers(1, 4), "route_score": st.sampled_from(["router", "change", "rarity", "both"])},

@@ -29,6 +29,8 @@ export = pytest.importorskip("depthlab.models.onnx.export")
 ROUTE = {"halting": "route", "act_update": "accumulate"}
 WAYS = {
     "fixed": {"halting": "fixed"},
+    "every": {"halting": "every"},
+    "random": {"halting": "random"},
     "blend": {},
     "accumulate": {"act_update": "accumulate", "act_cap": "remainder"},
     "shifted": {"halting_settings": {"act_cost": "expected", "act_shift": -0.7}},
