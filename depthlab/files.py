@@ -7,9 +7,10 @@ import re
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from depthlab.errors import UserError
 
@@ -71,6 +72,11 @@ def cannot_write(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {what}: {error.strerror or error}") from error
+
+
+def told(settings: Mapping[str, Any]) -> list[str]:
+    """Settings in a fixed order, each as a part of the name of a file or folder."""
+    return [f"{name}={value}".replace("/", "%2F") for name, value in sorted(settings.items())]
 
 
 @contextmanager

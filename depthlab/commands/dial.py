@@ -14,7 +14,7 @@ from depthlab.commands.guards import refuse_untrained
 from depthlab.commands.outcome import of_a_part, say
 from depthlab.data.benchmarks.glue_tasks import GLUE_TASKS
 from depthlab.errors import UserError
-from depthlab.files import make_writable, writing
+from depthlab.files import make_writable, told, writing
 from depthlab.models import AdaptiveAlbertConfig
 from depthlab.reports.measured import dial_table
 from depthlab.run.config import read_yaml
@@ -75,9 +75,7 @@ class DialCLI(ExperimentCLI):
                 }
                 for point in points
             ]
-            told = (f"{setting}={value}".replace("/", "%2F") for setting, value in sorted((own | named).items()))
-            name = ",".join([by, *told])
-            file = place.dials / f"{name}.json"
+            file = place.dials / f"{','.join([by, *told(own | named)])}.json"
             records = _with_those_of_before(file, records)
             with writing("the points to", file) as unfinished:
                 unfinished.write_text(json.dumps(records, indent=1) + "\n")

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from depthlab.commands.beside import measure_beside, show_sentence
 from depthlab.errors import UserError
+from depthlab.files import told
 from depthlab.reports.measured import measured_table
 from depthlab.run.checkpoints import damage
 from depthlab.run.config import read_yaml
@@ -70,15 +71,15 @@ def predictions_folder(experiment: "ExperimentCLI") -> Path:
 
     So those that another state makes, or a dial that was turned, never pass for the run's.
     """
-    run = experiment.run
+    run, state = experiment.run, experiment.options.ckpt_path
     if not run.config.exists():
         return run.predictions
-    state = Path(experiment.options.ckpt_path or run.best).stem
     trained = read_yaml(run.config)["model"].get("depth") or {}
     now = experiment.config[experiment.command].model.depth.as_dict()
     other = {name: value for name, value in now.items() if name in trained and trained[name] != value}
-    other |= {} if state == run.best.stem else {"state": state}
-    return run.predictions / ",".join(f"{name}={value}".replace("/", "%2F") for name, value in other.items())
+    if state not in (None, "best") and Path(state).resolve() != run.best.resolve():
+        other["state"] = Path(state).stem
+    return run.predictions / ",".join(told(other))
 
 
 def of_a_part(trainer: Trainer, stage: str) -> str:

@@ -53,7 +53,8 @@ def turn_model(model: PreTrainedModel, dial: float | None = None, max_depth: int
 
     Raises:
         UserError: as `turn`; a value is out of its range; an untied model has no layers for so deep a cap; several
-            groups of layers share out another cap than theirs; the dial is the cap, and both are given.
+            groups of layers share out another cap than theirs; the dial is the cap, and both are given. The model then
+            stays as it was.
     """
     config, layers = model.config, len(model.base_model.encoder.albert_layer_groups)
     if None not in (dial, max_depth) and config.rule.dial == "num_hidden_layers":

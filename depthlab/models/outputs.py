@@ -33,7 +33,7 @@ class DepthFields:
     remainders: Tensor | None = None
     """R_t, [B, T] fp32; 0 on padding, at a truncated cap, and with halting="fixed"."""
     ponder_cost: Tensor | None = None
-    """[B]: sum over the real tokens of N_t + R_t; differentiable through R_t."""
+    """[B]: sum over the real tokens of N_t + R_t, differentiable through R_t; or of what the rule charges instead."""
 
 
 @dataclass

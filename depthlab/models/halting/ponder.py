@@ -72,7 +72,7 @@ class Ponder(EarlyExit):
         return over | (self.ponder_threshold <= 0), left  # as any chance is, however small
 
     def step(self, state: EarlyState, look: Look) -> HaltingStep:
-        """Nothing is charged."""
+        """As rules for after training do; nothing is charged."""
         found = super().step(state, look)
         return found._replace(cost=torch.zeros_like(found.weight))
 

@@ -28,7 +28,10 @@ def reference(model, inputs):
     going, gates, depths, decided = set(tokens), [1.0] * len(states), [cap] * len(states), list(states)
     ends = rule.route_depths or [cap]
     for n in range(cap + 1):
-        new = torch.stack(states) if n == 0 else encoder.apply_to_all(n, torch.stack(states)[None], None)[0]
+        new = torch.stack(states)
+        if n > 0:
+            layer = encoder.albert_layer_groups[0 if len(encoder.albert_layer_groups) == 1 else n - 1]
+            new = layer(new[None], None, own=encoder.body(n).own)[0]
         if n == rule.route_at and n < cap:
             rare = [math.log(1 + piece) for piece in inputs["input_ids"][0].tolist()]
             if rule.route_score == "router":
