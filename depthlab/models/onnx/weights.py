@@ -1,11 +1,13 @@
 """Linear layers, layer norms and embeddings of a model as ONNX, in float32 or in eight bits.
 
-Eight bits: a weight is stored as int8 with a scale for each output channel, w = scale * q; what goes in is quantised to
-uint8 when it is known, by one scale for all of it (`DynamicQuantizeLinear`). Sums are int32, so the rounding is all
-there is. A weight that is used in several places is quantised once, as it is stored once.
+Eight bits: a weight is stored as int8 with a scale for each output channel, w = scale * q. What goes in is quantised to
+uint8 when it is known, each token by its own least and most, x = least + step * u, so that no text depends on what else
+is in its batch: x W = step * (u W) + least * (sums of W). Products u q are summed as int32: rounding is all there is. A
+weight that is used in several places is quantised once, as it is stored once.
 """
 
 import numpy as np
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from depthlab.errors import UserError
@@ -47,10 +49,7 @@ class Weights:
         if not self.int8:
             matrix = graph.constant(f"{name}.weight", weight)
             return graph("Gemm", rows, matrix, *([bias] if bias else []), transB=1)
-        matrix, scale = quantised(weight)
-        matrix = graph.constant(f"{name}.weight_int8", matrix.T)
-        result = self._product(graph, rows, matrix, graph.constant(f"{name}.scale", scale))
-        return graph("Add", result, bias) if bias else result
+        return self._product(graph, rows, *self._quantised(graph, name, weight), bias)
 
     def norm(self, graph: Graph, module: nn.LayerNorm, rows: str) -> str:
         """[R, H] -> [R, H]"""
@@ -88,21 +87,31 @@ class Weights:
         if not self.int8:
             return graph("Gemm", rows, self._of(graph, layers, "weight", index), transB=1)
         name = self.names[layers[0]]
-        matrix, scale = quantised(np.stack([numbers(layer.weight) for layer in layers]))
-        matrix = graph.constant(f"{name}.all.weight_int8", matrix.swapaxes(1, 2))
-        scale = graph.constant(f"{name}.all.scale", scale)
-        return self._product(graph, rows, *(graph("Gather", stack, index) for stack in (matrix, scale)))
+        stacks = self._quantised(graph, f"{name}.all", np.stack([numbers(layer.weight) for layer in layers]))
+        return self._product(graph, rows, *(graph("Gather", stack, index) for stack in stacks))
 
     def _of(self, graph: Graph, modules: list[nn.Module], leaf: str, index: str) -> str:
         """A parameter of one iteration."""
         stack = np.stack([numbers(getattr(module, leaf)) for module in modules])
         return graph("Gather", graph.constant(f"{self.names[modules[0]]}.all.{leaf}", stack), index)
 
-    def _product(self, graph: Graph, rows: str, matrix: str, scale: str) -> str:
-        """By a quantised matrix [in, out] with scales [out]; written as onnxruntime knows to make one kernel of it."""
-        inputs, input_scale, zero = graph("DynamicQuantizeLinear", rows, outputs=3)
-        sums = graph("MatMulInteger", inputs, matrix, zero, graph.literal(0, np.int8))
-        return graph("Mul", graph("Cast", sums, to=FLOAT), graph("Mul", input_scale, scale))
+    def _quantised(self, graph: Graph, name: str, weight: np.ndarray) -> tuple[str, str, str]:
+        """Of a weight [..., out, in]: int8 [..., in, out]; and of each output channel scale and sum, [..., 1, out]."""
+        matrix, scale = quantised(weight)
+        sums = scale * matrix.sum(axis=-1, dtype=np.float32)
+        stored = {"weight_int8": matrix.swapaxes(-1, -2), "scale": scale[..., None, :], "sums": sums[..., None, :]}
+        return tuple(graph.constant(f"{name}.{leaf}", value) for leaf, value in stored.items())
+
+    def _product(self, graph: Graph, rows: str, matrix: str, scale: str, sums: str, bias: str | None = None) -> str:
+        """[R, in] -> [R, out] by a quantised matrix."""
+        least, most = (graph(operator, rows, graph.literal([-1])) for operator in ("ReduceMin", "ReduceMax"))
+        step = graph("Div", graph("Sub", most, least), graph.literal(255, np.float32))
+        step = graph("Max", step, graph.literal(1e-30, np.float32))  # of a token that is the same everywhere
+        # What is cast is cut off, so half more is rounded.
+        whole = graph("Add", graph("Div", graph("Sub", rows, least), step), graph.literal(0.5, np.float32))
+        products = graph("MatMulInteger", graph("Cast", whole, to=TensorProto.UINT8), matrix)
+        products = graph("Mul", graph("Mul", graph("Cast", products, to=FLOAT), step), scale)
+        return graph("Add", products, graph("Gemm", least, sums, *([bias] if bias else [])))
 
 
 def activation(graph: Graph, name: str, rows: str) -> str:

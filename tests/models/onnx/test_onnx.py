@@ -136,10 +136,10 @@ def test_every_weight_is_stored_once(kind, way, dtype):
     wide = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim > 1)
     narrow = sum(parameter.numel() for parameter in model.parameters()) - wide
     matrices = [value for value in graph.graph.initializer if len(value.dims) > 1]
-    found = sum(np.prod(value.dims) for value in matrices if not value.name.endswith(".scale"))
+    found = sum(np.prod(value.dims) for value in matrices if not value.name.endswith((".scale", ".sums")))
     assert found == wide
     stored = sum(len(value.raw_data) for value in graph.graph.initializer)
-    scales = sum(sum(p.shape[:1]) for p in model.parameters() if p.ndim > 1) * (dtype == "int8")
+    scales = 2 * sum(sum(p.shape[:1]) for p in model.parameters() if p.ndim > 1) * (dtype == "int8")  # and sums
     assert stored < (wide if dtype == "int8" else 4 * wide) + 4 * (narrow + scales) + 4 * SIZES["hidden_size"] * 2 + 400
     if kind == "tied":
         assert abs(export.to_onnx(made(kind, way, num_hidden_layers=40), dtype).ByteSize() - graph.ByteSize()) < 300
@@ -161,23 +161,46 @@ def test_halted_tokens_leave_the_computation(tmp_path, kind, way):
 
 @pytest.mark.parametrize("way", ["fixed", "accumulate"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_int8_is_as_good_as_its_weights(kind, way):
-    """Each is rounded to one of 255 values once: a model with the rounded weights differs from it by what goes in."""
+def test_int8_is_rounding_and_nothing_else(kind, way):
+    """The dense execution with each weight rounded once, and each token before it meets one, is the same."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "initializer_range": 0.1}
-    model = made(kind, way, **sizes)
+    model = made(kind, way, hidden_size=64, intermediate_size=128, num_hidden_layers=4, initializer_range=0.1)
     rounded = copy.deepcopy(model)
-    for name, parameter in rounded.named_parameters():
-        if parameter.ndim > 1 and "halting" not in name:
-            scale = parameter.data.abs().amax(dim=1, keepdim=True).clamp(min=1e-9) / 127
-            parameter.data = (parameter.data / scale).round() * scale
-    inputs = ragged_inputs([20, 12], vocab_size=120)
-    wanted, near = (dense(one, inputs).last_hidden_state for one in (model, rounded))
+    for name, module in rounded.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and "halting" not in name:
+            scale = module.weight.data.abs().amax(dim=1, keepdim=True).clamp(min=1e-30) / 127
+            module.weight.data = (module.weight.data / scale).round() * scale
+        if isinstance(module, torch.nn.Linear) and "halting" not in name:
+            module.register_forward_pre_hook(lambda module, given: (of_256_values(given[0]),))
+    inputs = ragged_inputs([3, 4] * 10, vocab_size=120)
+    exact, wanted = (dense(one, inputs).last_hidden_state for one in (model, rounded))
     found = run(export.to_onnx(model, "int8"), inputs)["last_hidden_state"]
-    similar = torch.cosine_similarity(found, wanted, dim=-1)[inputs["attention_mask"] > 0]
-    assert similar.min() > 0.99
-    assert (found - near).abs().max() < 0.1 * wanted.abs().max()
-    assert not torch.equal(found, near)
+    off, lost, size = (states.flatten(1).norm(dim=1) for states in (found - wanted, wanted - exact, exact))
+    assert lost.median() < 0.05 * size.median()
+    # Where a value lies near a half it may go either way, and what follows differs: in few of these texts.
+    assert (off < 0.01 * lost).float().mean() > 0.7
+
+
+def of_256_values(rows):
+    """Each row, by values as far from each other, from its least to its most."""
+    least, most = rows.aminmax(dim=-1, keepdim=True)
+    step = (most - least).clamp(min=1e-30) / 255
+    return ((rows - least) / step).round() * step + least
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_of_a_text_does_not_depend_on_its_batch(kind):
+    """Whatever outliers the others have: rows are rounded by themselves."""
+    model = made(kind, "accumulate")
+    model.embeddings.word_embeddings.weight.data[7] *= 50
+    graph = export.to_onnx(model, "int8")
+    alone = {"input_ids": torch.tensor([[11, 12, 13, 14]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    alone["token_type_ids"] = torch.zeros_like(alone["input_ids"])
+    both = {name: ids.repeat(2, 1) for name, ids in alone.items()}
+    both["input_ids"][1] = 7
+    found, wanted = run(graph, both), run(graph, alone)
+    assert torch.equal(found["depths"][0], wanted["depths"][0])
+    torch.testing.assert_close(found["last_hidden_state"][0], wanted["last_hidden_state"][0], rtol=1e-4, atol=1e-4)
 
 
 def test_what_has_no_form(monkeypatch):
