@@ -68,3 +68,15 @@ def test_gradients():
         gradients.append([parameter.grad for parameter in model.encoder.parameters()])
     for expected, actual in zip(*gradients, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("halting", ["act", "capacity", "route"])
+def test_as_users_call_it(halting):
+    """By torch's own compiler, told that sizes differ: it has to be right about every number of a rule's."""
+    model = build(BASE, num_hidden_layers=3, halting=halting, act_update="accumulate")
+    inputs, compiled = ragged_inputs([9, 4], vocab_size=120), torch.compile(model, dynamic=True)
+    with torch.inference_mode():
+        output, expected = compiled(**inputs), model(**inputs)
+    assert torch.equal(output.depths, expected.depths)
+    torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state)

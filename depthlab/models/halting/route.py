@@ -39,7 +39,7 @@ class RouteState(NamedTuple):
     first: Tensor
     """[...] bool, True where a sequence begins."""
     depth: Tensor
-    """[...] int64, how far it goes; once it is decided."""
+    """[...] int64, how far it goes, once it is decided: 0 is no farther."""
     rarity: Tensor
     """Of its piece, [...] fp32, for the score."""
     gate: Tensor
@@ -132,7 +132,7 @@ class Route(HaltingRule):
         if look.n != self.route_at or look.at_cap:
             halted = (state.depth <= look.n) | look.at_cap
             return HaltingStep(torch.where(halted, state.gate, 0.0), halted, state)
-        depth, ends = torch.full_like(state.depth, look.n), self.route_depths or [CAP]
+        depth, ends = torch.zeros_like(state.depth), self.route_depths or [CAP]
         scores = score(self.route_score, look, state.rarity)
         if self.route_threshold is None:
             most = how_many(sizes(state.sequence, state.real), self.route_share)
@@ -142,6 +142,6 @@ class Route(HaltingRule):
         for number, end in enumerate(ends):
             so_far = most - (most * number / len(ends)).floor()
             depth = torch.where(best(scores, state.sequence, state.real, so_far), end, depth)
-        goes_on = depth > look.n  # what halts can't tell what going on would have brought
+        goes_on = depth > 0  # what halts can't tell what going on would have brought
         gates = torch.where(goes_on, straight_through(gate(look)), 0.0)
         return HaltingStep(1 - gates, ~goes_on, state._replace(depth=depth, gate=gates))
