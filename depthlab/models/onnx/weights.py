@@ -1,13 +1,12 @@
 """Linear layers, layer norms and embeddings of a model as ONNX, in float32 or in eight bits.
 
 Eight bits: a weight is stored as int8 with a scale for each output channel, w = scale * q. What goes in is quantised to
-uint8 when it is known, each token by its own least and most, x = least + step * u, so that no text depends on what else
-is in its batch: x W = step * (u W) + least * (sums of W). Products u q are summed as int32: rounding is all there is. A
-weight that is used in several places is quantised once, as it is stored once.
+uint8 when it is known, each token by its own least and most, x = least + width * u, so that no text depends on what
+else is in its batch: x W = width * (u W) + least * (sums of W). Products are summed as int32: rounding is all there is.
+A weight that is used in several places is quantised once, as it is stored once.
 """
 
 import numpy as np
-from onnx import TensorProto
 from torch import Tensor, nn
 
 from depthlab.errors import UserError
@@ -96,22 +95,22 @@ class Weights:
         return graph("Gather", graph.constant(f"{self.names[modules[0]]}.all.{leaf}", stack), index)
 
     def _quantised(self, graph: Graph, name: str, weight: np.ndarray) -> tuple[str, str, str]:
-        """Of a weight [..., out, in]: int8 [..., in, out]; and of each output channel scale and sum, [..., 1, out]."""
+        """A weight [..., out, in] as int8 [..., in, out]; of output channels scales [..., out] and sums [..., 1, out]."""
         matrix, scale = quantised(weight)
         sums = scale * matrix.sum(axis=-1, dtype=np.float32)
-        stored = {"weight_int8": matrix.swapaxes(-1, -2), "scale": scale[..., None, :], "sums": sums[..., None, :]}
+        stored = {"weight_int8": matrix.swapaxes(-1, -2), "scale": scale, "sums": sums[..., None, :]}
         return tuple(graph.constant(f"{name}.{leaf}", value) for leaf, value in stored.items())
 
     def _product(self, graph: Graph, rows: str, matrix: str, scale: str, sums: str, bias: str | None = None) -> str:
         """[R, in] -> [R, out] by a quantised matrix."""
         least, most = (graph(operator, rows, graph.literal([-1])) for operator in ("ReduceMin", "ReduceMax"))
-        step = graph("Div", graph("Sub", most, least), graph.literal(255, np.float32))
-        step = graph("Max", step, graph.literal(1e-30, np.float32))  # of a token that is the same everywhere
-        # What is cast is cut off, so half more is rounded.
-        whole = graph("Add", graph("Div", graph("Sub", rows, least), step), graph.literal(0.5, np.float32))
-        products = graph("MatMulInteger", graph("Cast", whole, to=TensorProto.UINT8), matrix)
-        products = graph("Mul", graph("Mul", graph("Cast", products, to=FLOAT), step), scale)
-        return graph("Add", products, graph("Gemm", least, sums, *([bias] if bias else [])))
+        width = graph("Sub", most, least)
+        width = graph("Max", width, graph.literal(1e-30, np.float32))  # of a token that is the same everywhere
+        # From 0 to 1 is now every token, so one scale serves all; and onnxruntime makes one kernel of four operators.
+        inputs, step, zero = graph("DynamicQuantizeLinear", graph("Div", graph("Sub", rows, least), width), outputs=3)
+        products = graph("MatMulInteger", inputs, matrix, zero, graph.literal(0, np.int8))
+        products = graph("Mul", graph("Cast", products, to=FLOAT), graph("Mul", step, scale))
+        return graph("Add", graph("Mul", products, width), graph("Gemm", least, sums, *([bias] if bias else [])))
 
 
 def activation(graph: Graph, name: str, rows: str) -> str:
