@@ -95,7 +95,7 @@ class Weights:
         return graph("Gather", graph.constant(f"{self.names[modules[0]]}.all.{leaf}", stack), index)
 
     def _quantised(self, graph: Graph, name: str, weight: np.ndarray) -> tuple[str, str, str]:
-        """A weight [..., out, in] as int8 [..., in, out]; of output channels scales [..., out] and sums [..., 1, out]."""
+        """Weights [..., out, in] as int8 [..., in, out], their scales [..., out] and sums over `in` [..., 1, out]."""
         matrix, scale = quantised(weight)
         sums = scale * matrix.sum(axis=-1, dtype=np.float32)
         stored = {"weight_int8": matrix.swapaxes(-1, -2), "scale": scale, "sums": sums[..., None, :]}
