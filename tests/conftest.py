@@ -35,3 +35,14 @@ def bert(tmp_path_factory):
 def letters(bert):
     """A WordPiece vocabulary of letters: quick to copy, and whatever else a word has in it makes all of it unknown."""
     return load_tokenizer(str(bert))
+
+
+@pytest.fixture
+def untraced():
+    """For torch.compile: where tests catch logs, torch writes down all that it traces, for minutes."""
+    logging.getLogger("torch.__trace").disabled = True
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+    logging.getLogger("torch.__trace").disabled = False

@@ -23,10 +23,12 @@ def test_a_part_that_fails_leaves_the_others(tmp_path, capsys):
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # torch's
 def test_runs(tmp_path, capsys):
     write_glue(tmp_path / "glue")
     main(["--out", str(tmp_path), "--parts", "fit,glue,compiled", "--glue", str(tmp_path / "glue")])
     printed = capsys.readouterr().out
     assert "failed" not in printed and "Error" not in printed
     assert "(step 5), " in printed and "steps without a loss: none" in printed
-    assert "3 steps: accuracy" in printed and "compact, compiled" in printed
+    assert "3 steps, the best after 1: accuracy" in printed and "compact, compiled" in printed

@@ -1,14 +1,12 @@
 """`torch.compile` of the compact execution: a graph an iteration, and few of them whatever the sizes."""
 
-import logging
-
 import pytest
 import torch
 
 from tests.models.conftest import ragged_inputs
 from tests.models.variants import BASE, build, name_of
 
-pytestmark = pytest.mark.full  # half a minute of tracing
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("untraced")]  # minutes of compiling
 
 BATCHES = 200
 AROUND = 2
@@ -16,17 +14,6 @@ AROUND = 2
 MADE = 13
 """Graphs for all sizes: the first iteration, those between, and at the cap; before and after the loop, for the sizes
 of the first batch, any length, any batch; and up to four where one token runs or nothing is padded."""
-
-
-@pytest.fixture(autouse=True)
-def untraced():
-    """Where tests catch logs, torch writes down all that it traces, for minutes."""
-    logging.getLogger("torch.__trace").disabled = True
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
-    logging.getLogger("torch.__trace").disabled = False
 
 
 @pytest.mark.parametrize("way", [{}, {"act_update": "accumulate", "relaxation_rank": 2}], ids=name_of)

@@ -90,7 +90,8 @@ def glue(bench: Bench) -> None:
     found = json.loads((run_dir / "results.json").read_text())
     bench.say(
         f"{settings['model.checkpoint'].name}, learning rate {found['learning_rate']:g}, batch {found['batch_size']}, "
-        f"{found['steps']} steps: accuracy {100 * found['val/accuracy']:.1f}, F1 {100 * found['val/f1']:.1f}, "
+        f"{found['epochs'][-1]['step']} steps, the best after {found['steps']}: "
+        f"accuracy {100 * found['val/accuracy']:.1f}, F1 {100 * found['val/f1']:.1f}, "
         f"mean depth {found['val/depth/all']:.2f}, {seconds:.0f} s with the start."
     )
 
