@@ -168,7 +168,8 @@ def as_record(run: FinishedRun) -> RunRecord:
         # Without depths of their own, tokens pass all layers.
         token_iterations=results.get("token_iterations", results["tokens"] * model["num_hidden_layers"]),
         tested={tag: value for tag, value in results.items() if tag.startswith("test/")},
-        **{name: results[name] for name in ("task", "batch_size", "seed", "epochs", "tokens")},
+        epochs=[{tag: value for tag, value in epoch.items() if value is not None} for epoch in results["epochs"]],
+        **{name: results[name] for name in ("task", "batch_size", "seed", "tokens")},
     )
 
 

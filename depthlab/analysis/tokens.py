@@ -127,8 +127,8 @@ def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
         The table with its columns in order, and nan in those that were not measured.
 
     Raises:
-        UserError: It is empty; a column is missing, holds something else, or lacks values; a piece occurs twice, or
-            those of a word differ in what is the word's.
+        UserError: It is empty; a column is missing, holds something else, or lacks values (some of a treebank's name,
+            too); a piece occurs twice, or those of a word differ in what is the word's.
     """
     if tokens.empty:
         raise UserError(f"{source}: the table has no rows; run depthlab predict over a treebank with sentences in it")
@@ -149,6 +149,9 @@ def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
         beyond = [] if column.holds == "texts" else known[~known.between(_least(name, column), LARGEST)]
         if len(beyond):
             raise UserError(f"{source}, row {beyond.index[0]}: {name} is {beyond.iloc[0]} ({column.meaning})")
+    unsaid = tokens.treebank.isna()
+    if unsaid.any() and not unsaid.all():
+        raise UserError(f"{source}, row {unsaid.idxmax()}: there is no treebank, and other rows have one")
     unlike = tokens.groupby(WORD, sort=False, dropna=False)[ALIKE].nunique(dropna=False) > 1
     if unlike.to_numpy().any():
         name, word = unlike.any().idxmax(), unlike.any(axis=1).idxmax()

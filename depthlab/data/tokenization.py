@@ -100,10 +100,11 @@ def load_tokenizer(path: str, setting: str = "data.tokenizer") -> PreTrainedToke
             tokenizer = _from_sentencepiece(models[0], settings[SETTINGS[0]], setting)
         else:
             tokenizer = _from_folder(place)
+    pieces = tokenizer.get_vocab()
     for name in ("cls_token", "sep_token", "mask_token", "pad_token", "unk_token"):
-        if getattr(tokenizer, f"{name}_id") is None:
+        if getattr(tokenizer, name) not in pieces:  # asked for its id, one without an unknown piece would never end
             raise UserError(f"{place}: the tokenizer has no {name}, which the models here need")
-    if sorted(tokenizer.get_vocab().values()) != [*range(len(tokenizer))]:
+    if sorted(pieces.values()) != [*range(len(tokenizer))]:
         raise UserError(f"{place}: the ids of the tokenizer's pieces do not run from 0, each once; fetch it again")
     try:
         tokenizer.backend_tokenizer.encode("of all characters, \U0010fffd is in no vocabulary")

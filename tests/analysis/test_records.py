@@ -1,8 +1,11 @@
 """What a report reads out of directories, and which runs are of one model."""
 
+import json
+
 import pytest
 import yaml
 
+from depthlab.analysis.choice import epochs_table
 from depthlab.analysis.names import name_models, natural_order, shorten, tell_apart
 from depthlab.analysis.records import as_record, read_records
 from depthlab.analysis.survey import survey
@@ -36,6 +39,14 @@ def test_without_depths_every_token_passes_all_layers(tmp_path):
     run = write_run(tmp_path / "run", [0.5], model=bert)
     edit_results(run, "token_iterations")
     assert as_record(read_run(run)).token_iterations == 6 * 1000
+
+
+def test_null_was_not_measured(tmp_path):
+    run = write_run(tmp_path / "run", [0.5])
+    epochs = json.loads((run / "results.json").read_text())["epochs"]
+    edit_results(run, epochs=[epoch | {"val/glue_score": None} for epoch in epochs])
+    (record,), _ = read_records(survey([str(run)]), "glue")
+    assert epochs_table([record], ["it"]).glue_score.isna().all()
 
 
 def test_runs_lie_at_any_depth_and_count_once(tmp_path):

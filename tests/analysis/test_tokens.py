@@ -65,6 +65,7 @@ def test_a_column_is_missing(name, tmp_path):
         (lambda table: table.assign(upos=1), "column upos holds int64, not texts"),
         (lambda table: table.assign(loss="high"), "column loss holds (str|object), not numbers"),
         (lambda table: table.assign(remainder=table.remainder.where(table.index != 5)), "row 5: there is no remainder"),
+        (lambda table: table.assign(treebank=table.treebank.where(table.index != 5)), "row 5: there is no treebank"),
         (lambda table: table.assign(form=[[1]] * len(table)), "column form holds object, not texts"),
         (lambda table: table.assign(loss=np.inf), "row 0: loss is inf"),
         (lambda table: table.assign(pieces=0), "row 0: pieces is 0"),

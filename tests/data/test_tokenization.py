@@ -173,6 +173,14 @@ def test_files_of_another_tokenizer_are_refused(tmp_path):
         load_tokenizer(str(tmp_path / "it"))
 
 
+def test_a_token_that_is_no_piece_is_refused(tmp_path):
+    place = wordpiece(tmp_path)
+    settings = json.loads((place / "tokenizer_config.json").read_text())
+    (place / "tokenizer_config.json").write_text(json.dumps(settings | {"unk_token": ""}))
+    with pytest.raises(UserError, match="the tokenizer has no unk_token"):
+        load_tokenizer(str(place))
+
+
 def test_vocabularies_of_bert_and_roberta(tmp_path):
     """With the files that they came with before there was tokenizer.json."""
     (tmp_path / "bert").mkdir()
