@@ -127,8 +127,8 @@ def check_tokens(tokens: pd.DataFrame, source: str) -> pd.DataFrame:
         The table with its columns in order, and nan in those that were not measured.
 
     Raises:
-        UserError: It is empty; a column is missing, holds something else, or lacks values (some of a treebank's name,
-            too); a piece occurs twice, or those of a word differ in what is the word's.
+        UserError: It is empty; a column is missing, holds something else, or lacks values; only some rows name a
+            treebank; a piece occurs twice, or those of a word differ in what is the word's.
     """
     if tokens.empty:
         raise UserError(f"{source}: the table has no rows; run depthlab predict over a treebank with sentences in it")
