@@ -49,6 +49,7 @@ bench: setup ## how fast the compact execution is
 	$(BIN)/python -m tests.benchmarks.compact $(ARGS)
 
 gpu-check: ## is it right and fast on this GPU? 8 minutes; installs nothing (PYTHON=python3 ARGS="--minutes 3 --glue GLUE")
+	@$(PYTHON) -c 'import lightning, torch, transformers' 2>/dev/null || { echo "$(PYTHON) lacks lightning, torch or transformers: after make setup, make gpu-check PYTHON=$(BIN)/python"; exit 2; }
 	$(PYTHON) -m tests.benchmarks.gpu_check $(ARGS)
 
 pretrain: setup ## pre-train the small CPU experiment on the sample corpus (go on after an interrupt: ARGS="--ckpt_path last")

@@ -67,6 +67,13 @@ def test_a_limit_takes_a_fair_sample(inputs, tuned, capsys):
     assert "Of 3 of 10 batches alone (trainer.limit_val_batches)." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("command", "name"), [("validate", "val"), ("test", "test"), ("predict", "predict")])
+def test_a_limit_leaves_something_to_do(inputs, tuned, capsys, command, name):
+    given = f"--trainer.limit_{name}_batches=0"
+    error = error_of(capsys, [*fine_tuning(inputs, tuned, command), given])
+    assert f"trainer.limit_{name}_batches 0 leaves nothing to {command}: leave it out" in error
+
+
 def test_results_say_what_ran(inputs, tmp_path):
     limits = {"trainer__limit_val_batches": 2, "trainer__limit_train_batches": 1, "trainer__max_epochs": 1}
     main(fine_tuning(inputs, tmp_path / "run", **limits))

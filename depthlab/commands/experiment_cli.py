@@ -291,6 +291,7 @@ class ExperimentCLI(LightningCLI):
     def before_validate(self) -> None:
         """Take the run's best checkpoint, or the last where the task has no best, unless another is named."""
         check_beside(self)
+        self.trainer.refuse_no_batches(self.command)
         if self.options.ckpt_path == "model":
             if "checkpoint" not in signature(self._model_class).parameters:
                 raise UserError("--ckpt_path model needs a model.checkpoint, which this experiment does not have")

@@ -33,6 +33,16 @@ class ExperimentTrainer(Trainer):
         if isinstance(self.val_check_interval, int):
             self.val_check_interval *= self.accumulate_grad_batches
 
+    def refuse_no_batches(self, command: str) -> None:
+        """Refuse to validate, test or predict nothing.
+
+        Raises:
+            UserError: no batch is to be taken.
+        """
+        name = f"limit_{'val' if command == 'validate' else command}_batches"
+        if not getattr(self, name):
+            raise UserError(f"trainer.{name} 0 leaves nothing to {command}: leave it out")
+
     def prepare(self, model: Any, datamodule: LightningDataModule) -> None:
         """Prepare an experiment's data ahead of time, so that fit finds it in the cache."""
         datamodule.prepare_data()
@@ -62,8 +72,7 @@ class ExperimentTrainer(Trainer):
             values = [*dict.fromkeys(float(value) for value in dial.split(","))]
         except ValueError:
             raise UserError(f"--dial {dial}: numbers with commas between them, such as 0.1,0.2") from None
-        if not self.limit_val_batches:
-            raise UserError("trainer.limit_val_batches 0 leaves nothing to validate: leave it out")
+        self.refuse_no_batches("validate")
         data, found = KeptValidation(datamodule), []
         for value in (*values, values[0]):  # a bad one is found before anything is measured
             turn_model(model.model, value, max_depth)
