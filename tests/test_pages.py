@@ -46,6 +46,9 @@ TOOLS = {
     "done",
     "cp",
     "cut",
+    "awk",
+    "paste",
+    "tail",
     "/usr/bin/time",
 }
 """Of others, in what the pages tell to type."""

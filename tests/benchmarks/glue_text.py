@@ -1,7 +1,7 @@
-"""Texts of GLUE's train parts as a corpus, without labels: `python -m tests.benchmarks.glue_text GLUE FILE.jsonl`.
+"""Texts of GLUE's train parts as a corpus, without labels: `python -m tests.benchmarks.glue_text GLUE FILE [TASK...]`.
 
-Not of STS-B, by which similarity is measured without training, nor of MRPC, whose texts STS-B shares. Texts of a pair
-stay together; ten pairs, or ten texts, are a document.
+Not of STS-B, by which similarity is measured without training, nor of MRPC, whose texts STS-B shares, unless named.
+Texts of a pair stay together; ten pairs, or ten texts, are a document.
 """
 
 import csv
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COLUMNS = {"QQP": (3, 4), "MNLI": (1, 2), "QNLI": (1, 2), "RTE": (1, 2), "SST-2": (0,), "CoLA": (3,)}
+UNLESS_NAMED = {"STS-B": (7, 8), "MRPC": (3, 4)}
 MOST = 60_000
 """Pairs, or texts, of one task."""
 
@@ -27,10 +28,11 @@ def texts(folder: Path, columns: tuple[int, ...], has_header: bool) -> Iterator[
                 yield "\n".join(" ".join(row[column].strip('"').replace('""', '"').split()) for column in columns)
 
 
-def main(glue: str, file: str) -> None:
+def main(glue: str, file: str, *tasks: str) -> None:
     """Write the corpus."""
     drawn: list[str] = []
-    for task, columns in COLUMNS.items():
+    for task in tasks or COLUMNS:
+        columns = (COLUMNS | UNLESS_NAMED)[task]
         of_task = list(dict.fromkeys(texts(Path(glue) / task, columns, task != "CoLA")))
         random.Random(0).shuffle(of_task)
         drawn += of_task[:MOST]
