@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from depthlab.data.corpora.corpus import CorpusSource, find_files, read_documents
+from depthlab.data.corpora.sentences import split_sentences
 
 MOST = 120_000
 WORDS = range(4, 15)
@@ -39,10 +40,9 @@ def sentences(corpus: str, in_lines: bool) -> Iterator[str]:
     for document in read_documents(source, find_files(source)):
         if in_lines:
             yield from (line for line in document["text"].splitlines() if len(line.split()) > 2)
-            continue
-        for sentence in re.split(r"(?<=[.!?])\s+", document["text"]):
-            if PLAIN.fullmatch(sentence) and len(sentence.split()) in WORDS:
-                yield sentence
+        else:
+            found = split_sentences(document["text"])
+            yield from (one for one in found if PLAIN.fullmatch(one) and len(one.split()) in WORDS)
 
 
 def forms(words: set[str]) -> dict[str, list[str]]:
@@ -60,7 +60,7 @@ def forms(words: set[str]) -> dict[str, list[str]]:
 
 
 class Corruption:
-    """Changes a word of a sentence, or the order of two, by chance; the words that come in are of the sentences."""
+    """Changes a word of a sentence, or the order, by chance; words that come in are small ones, or of the sentences."""
 
     def __init__(self, texts: list[str], draw: random.Random) -> None:
         self.words = [word for text in texts for word in text.split()]

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COLUMNS = {"QQP": (3, 4), "MNLI": (1, 2), "QNLI": (1, 2), "RTE": (1, 2), "SST-2": (0,), "CoLA": (3,)}
-UNLESS_NAMED = {"STS-B": (7, 8), "MRPC": (3, 4)}
+ONLY_NAMED = {"STS-B": (7, 8), "MRPC": (3, 4)}
+"""The columns of each task's texts; of tasks that must be named."""
 MOST = 60_000
 """Pairs, or texts, of one task."""
 
@@ -32,7 +33,7 @@ def main(glue: str, file: str, *tasks: str) -> None:
     """Write the corpus."""
     drawn: list[str] = []
     for task in tasks or COLUMNS:
-        columns = (COLUMNS | UNLESS_NAMED)[task]
+        columns = (COLUMNS | ONLY_NAMED)[task]
         of_task = list(dict.fromkeys(texts(Path(glue) / task, columns, task != "CoLA")))
         random.Random(0).shuffle(of_task)
         drawn += of_task[:MOST]
